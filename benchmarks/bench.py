@@ -1,0 +1,130 @@
+"""The speed table: every step against its peer in one run, on one CPU, equal results checked first.
+
+    python benchmarks/bench.py [--only TEXT] [--rounds N] [--backend tensorflow.compat.v1]
+
+Each figure is the best of many rounds, and the rounds of both sides alternate, so that a ratio
+depends little on what else the machine does.  With another ``--backend`` the same programs run
+there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from budgets import Budget, budgets
+from harness import Result, measure
+
+WORKLOADS = ("axb", "conversion", "eight_schools", "kernels")
+
+
+def pin() -> None:
+    """Stay on one CPU, and so on one thread at a time, whatever pools a library starts."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def results(tf: Any, only: str, rounds: int) -> Iterator[Result]:
+    for name in WORKLOADS:
+        for row in importlib.import_module(f"workloads.{name}").rows(tf):
+            if only in row.step:
+                yield measure(row, rounds)
+
+
+def nanoseconds(value: float) -> str:
+    return f"{value:.1f}" if value < 1000 else f"{value:,.0f}"
+
+
+def verdict(holds: bool | None) -> str:
+    return {True: "ok", False: "MISS", None: "skipped"}[holds]
+
+
+def cells(result: Result) -> tuple[str, ...]:
+    row = result.row
+    if row.peer is None or result.peer is None or result.ratio is None:
+        peer, ratio = row.missing, ""
+    else:
+        peer, ratio = f"{nanoseconds(result.peer)} ({row.peer.label})", f"{result.ratio:.3f}"
+    bound = f"{row.bound:g}"
+    return row.step, nanoseconds(result.ours), peer, ratio, bound, verdict(result.holds)
+
+
+def print_table(lines: Iterable[tuple[str, ...]]) -> None:
+    """A Markdown table with aligned columns; the first line is its head."""
+    head, *body = lines
+    widths = [max(len(line[i]) for line in (head, *body)) for i in range(len(head))]
+
+    def show(line: Iterable[str]) -> None:
+        print("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |")
+
+    show(head)
+    print("|" + "|".join("-" * (w + 2) for w in widths) + "|")
+    for line in body:
+        show(line)
+
+
+def print_beside(found: list[Result]) -> None:
+    for result in found:
+        for label, ns in result.beside.items():
+            ratio = result.ours / ns
+            print(f"{result.row.step}: {label} {nanoseconds(ns)} ns, ratio {ratio:.3f}")
+
+
+def print_budgets(found: Iterable[Budget]) -> None:
+    for budget in found:
+        holds = verdict(budget.milliseconds <= budget.bound)
+        print(f"{budget.what}: {budget.milliseconds:.1f} ms, budget {budget.bound:g} ms: {holds}")
+
+
+def machine() -> str:
+    """The processor and the versions that the figures depend on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    parts = [models[0] if models else platform.processor(), f"Python {platform.python_version()}"]
+    for package in ("numpy", "numba", "llvmlite", "cffi"):
+        found = next(importlib.metadata.distributions(name=package), None)
+        parts.append(f"{package} {found.version}" if found else f"no {package}")
+    try:
+        version = subprocess.run(
+            ["gcc", "-dumpfullversion"], capture_output=True, text=True, check=True
+        )
+        parts.append(f"gcc {version.stdout.strip()}")
+    except (OSError, subprocess.CalledProcessError):
+        parts.append("no gcc")
+    return ", ".join(parts)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--backend", default="stepforge", help="module with the TensorFlow-1 API")
+    parser.add_argument("--only", default="", help="only steps whose name contains this")
+    parser.add_argument("--rounds", type=int, default=150)
+    parser.add_argument("--processes", type=int, default=5, help="fresh processes per budget")
+    options = parser.parse_args()
+    pin()
+    tf = importlib.import_module(options.backend)
+    print(machine())
+    print()
+    found = list(results(tf, options.only, options.rounds))
+    head = ("step", f"{options.backend} ns", "peer ns", "ratio", "at most", "")
+    print_table([head, *map(cells, found)])
+    print()
+    print_beside(found)
+    if options.backend == "stepforge" and not options.only:
+        print_budgets(budgets(options.processes))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

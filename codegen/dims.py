@@ -1,0 +1,82 @@
+"""Dimension expressions as LLVM instructions: sizes of outputs, work estimates, checks of the entry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from stepforge.codegen.llvm import FunctionWriter
+from stepforge.ir.dims import Apply, Atom, Dim, Expr
+
+
+def emit_dim(fn: FunctionWriter, dim: Dim, env: Mapping[str, str]) -> str:
+    """Emit the i64 value of ``dim``; ``env`` gives the value of each size name.
+
+    A division by zero gives 0 and sizes that do not broadcast give the larger one's place to a
+    check elsewhere: computing a size never traps. Raises: KeyError for a name that ``env`` lacks.
+    """
+    if not isinstance(dim, Expr):
+        return str(int(dim))
+    total: str | None = None
+    for monomial, coefficient in dim.terms:
+        factors = [_emit_atom(fn, atom, env) for atom in monomial]
+        if coefficient != 1 or not factors:
+            factors.append(str(coefficient))
+        term = factors[0]
+        for factor in factors[1:]:
+            term = fn.emit(f"mul i64 {term}, {factor}")
+        total = term if total is None else fn.emit(f"add i64 {total}, {term}")
+    return total or "0"
+
+
+def emit_product(fn: FunctionWriter, factors: list[str]) -> str:
+    """Emit the product of i64 values; ``1`` for none."""
+    total = factors[0] if factors else "1"
+    for factor in factors[1:]:
+        total = fn.emit(f"mul i64 {total}, {factor}")
+    return total
+
+
+def _emit_atom(fn: FunctionWriter, atom: Atom, env: Mapping[str, str]) -> str:
+    if isinstance(atom, str):
+        return env[atom]
+    return _emit_apply(fn, atom, env)
+
+
+def _emit_apply(fn: FunctionWriter, atom: Apply, env: Mapping[str, str]) -> str:
+    a, b = (emit_dim(fn, arg, env) for arg in atom.args)
+    return _APPLICATIONS[atom.fn](fn, a, b)
+
+
+def _floor_div(fn: FunctionWriter, a: str, b: str) -> str:
+    zero = fn.emit(f"icmp eq i64 {b}, 0")
+    divisor = fn.emit(f"select i1 {zero}, i64 1, i64 {b}")
+    quotient = fn.emit(f"sdiv i64 {a}, {divisor}")
+    remainder = fn.emit(f"srem i64 {a}, {divisor}")
+    inexact = fn.emit(f"icmp ne i64 {remainder}, 0")
+    signs = fn.emit(f"xor i64 {remainder}, {divisor}")
+    differ = fn.emit(f"icmp slt i64 {signs}, 0")
+    below = fn.emit(f"and i1 {inexact}, {differ}")
+    lower = fn.emit(f"sub i64 {quotient}, 1")
+    floor = fn.emit(f"select i1 {below}, i64 {lower}, i64 {quotient}")
+    return fn.emit(f"select i1 {zero}, i64 0, i64 {floor}")
+
+
+def _minimum(fn: FunctionWriter, a: str, b: str) -> str:
+    return fn.intrinsic("smin", "i64", "i64", a, b)
+
+
+def _maximum(fn: FunctionWriter, a: str, b: str) -> str:
+    return fn.intrinsic("smax", "i64", "i64", a, b)
+
+
+def _broadcast(fn: FunctionWriter, a: str, b: str) -> str:
+    one = fn.emit(f"icmp eq i64 {a}, 1")
+    return fn.emit(f"select i1 {one}, i64 {b}, i64 {a}")
+
+
+_APPLICATIONS: Mapping[str, Callable[[FunctionWriter, str, str], str]] = {
+    "floordiv": _floor_div,
+    "min": _minimum,
+    "max": _maximum,
+    "broadcast": _broadcast,
+}

@@ -1,0 +1,136 @@
+"""From LLVM text to running code: optimise, emit an object, link it into this process.
+
+The two halves are apart so that objects can be kept: ``compile_text`` gives bytes that are the same
+in every process, ``load`` binds their undefined names to the addresses of this one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, Literal
+
+from stepforge.codegen import target as targets
+from stepforge.codegen.target import Target
+
+Level = Literal["O0", "O1", "O2"]
+
+# Optimisation by LLVM's code generator, 0 to 3.
+_GENERATOR = {"O0": 0, "O1": 2, "O2": 2}
+
+# O1: what straight code with vectors of its own needs, in a sixth of the time of LLVM's pipeline.
+# It hoists nothing out of loops and inlines only what is marked ``alwaysinline``.
+_SHORT_PIPELINE = (
+    "always_inliner",
+    "global_dead_code_eliminate",
+    "sroa",
+    "simplify_cfg",
+    "instruction_combine",
+    "new_gvn",
+    "dead_store_elimination",
+    "simplify_cfg",
+)
+
+
+class CompiledObject(bytes):
+    """Object code of one module: relocatable, without any address of a process in it."""
+
+    __slots__ = ()
+
+
+class Library:
+    """Code that is linked into this process, for as long as this object lives.
+
+    ``library["entry"]`` is the address of an exported name.
+    """
+
+    def __init__(self, tracker: Any, exports: tuple[str, ...]) -> None:
+        self._tracker = tracker
+        self.exports = exports
+
+    def __getitem__(self, name: str) -> int:
+        return int(self._tracker[name])
+
+
+def compile_text(
+    text: str, level: Level = "O2", target: Target | None = None, *, pic: bool = False
+) -> CompiledObject:
+    """The object code of a module.
+
+    ``level`` is "O0" (compiles fast), "O1" (a short list of passes) or "O2" (LLVM's whole pipeline,
+    but for its vectorisers). ``pic`` is for objects that a linker shall take. Raises: ValueError
+    where LLVM cannot read the text.
+    """
+    module, machine = _optimised(text, level, target, pic)
+    return CompiledObject(machine.emit_object(module))
+
+
+def assembly(
+    text: str, level: Level = "O2", target: Target | None = None, *, pic: bool = False
+) -> str:
+    """The assembler text of what ``compile_text`` makes."""
+    module, machine = _optimised(text, level, target, pic)
+    return str(machine.emit_assembly(module))
+
+
+def optimised_text(text: str, level: Level = "O2", target: Target | None = None) -> str:
+    """The LLVM text of a module after LLVM's passes."""
+    return str(_optimised(text, level, target, False)[0])
+
+
+def load(compiled: bytes, symbols: Mapping[str, int], exports: Iterable[str]) -> Library:
+    """Link an object into this process.
+
+    ``symbols`` gives the addresses of names that it needs; what is in none of them is looked for
+    among the names of the process (libm, the C library). Raises: RuntimeError naming what is
+    missing.
+    """
+    names = tuple(exports)
+    builder = targets.llvm().JITLibraryBuilder().add_object_img(compiled)
+    for name, address in symbols.items():
+        builder.import_symbol(name, address)
+    for name in names:
+        builder.export_symbol(name)
+    return Library(builder.link(_linker(), f"library{next(_counter)}"), names)
+
+
+_counter = itertools.count()
+
+
+@cache
+def _linker() -> Any:
+    """LLVM's in-process linker; it keeps some 8 KB for each library that was ever linked."""
+    machine = targets.machine(targets.host(), 2)
+    return targets.llvm().create_lljit_compiler(machine, use_jit_link=True)
+
+
+def _optimised(text: str, level: Level, target: Target | None, pic: bool) -> tuple[Any, Any]:
+    binding = targets.llvm()
+    machine = targets.machine(target or targets.host(), _GENERATOR[level], pic=pic)
+    try:
+        # a context of its own: the global one keeps every constant of every module for good
+        module = binding.parse_assembly(text, binding.create_context())
+    except RuntimeError as error:
+        raise ValueError(f"LLVM rejects the text: {error}") from error
+    _run_passes(module, machine, level)
+    return module, machine
+
+
+def _run_passes(module: Any, machine: Any, level: Level) -> None:
+    """Run LLVM's passes without its vectorisers: vectors are made by our own code generation."""
+    binding = targets.llvm()
+    options = binding.create_pipeline_tuning_options(speed_level=0 if level == "O0" else 2)
+    options.loop_vectorization = False
+    options.slp_vectorization = False
+    builder = binding.create_pass_builder(machine, options)  # good for one run only
+    if level == "O1":
+        passes = binding.create_new_module_pass_manager()
+        for name in _SHORT_PIPELINE:
+            getattr(passes, f"add_{name}_pass")()
+    else:
+        passes = builder.getModulePassManager()
+    passes.run(module, builder)
+    # llvmlite's own clean-up of a pass manager frees nothing: some 100 KB for every run.
+    binding.newpassmanagers.NewPassManager._dispose(passes)
+    passes.detach()

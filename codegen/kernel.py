@@ -1,0 +1,403 @@
+"""A lowered step as LLVM: one driver with the kernel ABI, and a function of its own for each larger nest.
+
+``i32 kernel(ctx, feeds, outs, dims)`` returns 0, the number of a failed check, -1 for a Python exception,
+-2 where memory ran out. The driver loads pointers and sizes and runs the operations in order; small nests
+are written in place, so that steps on scalars and short vectors stay in registers from entry to result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from stepforge.codegen import signature as abi
+from stepforge.codegen.gemm import Product, emit_product
+from stepforge.codegen.lane_core import Lane, register_element, storage_element
+from stepforge.codegen.llvm import UNLIKELY, FunctionWriter, ModuleWriter
+from stepforge.codegen.loop_values import Buffer, Element, Position
+from stepforge.codegen.loops import LoopWriter
+from stepforge.codegen.memory import commit_slot, new_slot, release_arena, take_arena
+from stepforge.codegen.target import Target
+from stepforge.ir import dims
+from stepforge.ir.core import Const, Function, Global, Operand, Operation, Site, Symbol, Value
+from stepforge.ir.dims import Dim
+from stepforge.ir.types import item_bytes
+
+STACK_ARENA = 4096  # bytes of temporaries that a step may have on the caller's stack
+INLINE_TURNS = 64  # nests of up to so many turns of their innermost body are written into the driver
+KERNEL_PARAMS = (("ptr", "ctx"), ("ptr", "feeds"), ("ptr", "outs"), ("ptr", "dims"))
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a positive status of a kernel means; ``message`` has a ``{}`` for each value in the context."""
+
+    message: str
+    error: str
+    site: Site | None
+
+
+@dataclass(frozen=True)
+class KernelPlan:
+    """Everything the driver is written from.
+
+    ``slots`` are the symbols in table order; ``outputs`` the fetch number of each output parameter;
+    ``results`` the number of results that ``outs`` has room for.
+    """
+
+    function: Function
+    feeds: int
+    outputs: Sequence[int]
+    slots: Sequence[str]
+    sizes: Sequence[str]
+    arena: Dim
+    name: str = "kernel"
+
+
+@dataclass
+class Kernel:
+    """A kernel in its module: the name to call it by, and its checks."""
+
+    name: str
+    checks: list[Check] = field(default_factory=list)
+
+
+def emit_kernel(module: ModuleWriter, plan: KernelPlan, target: Target) -> Kernel:
+    """Write the kernel of ``plan`` into ``module``."""
+    return KernelWriter(module, plan, target).write()
+
+
+class KernelWriter(LoopWriter):
+    """Writes the driver; see the module's text."""
+
+    def __init__(self, module: ModuleWriter, plan: KernelPlan, target: Target) -> None:
+        fn = FunctionWriter(module, plan.name, "i32", KERNEL_PARAMS)
+        super().__init__(fn, target, {})
+        self.module = module
+        self.plan = plan
+        self.checks: list[Check] = []
+        self._status = fn.alloca("i32")
+        self._exit = "leave"
+        self._arena = ""
+        self._nests: dict[str, str] = {}
+
+    def write(self) -> Kernel:
+        """The whole driver."""
+        fn = self.fn
+        with fn.preamble():
+            for index, name in enumerate(self.plan.sizes):
+                self.sizes[name] = fn.load("i64", "%dims", 8 * index)
+        self.entry_sizes = frozenset(self.plan.sizes)
+        self._parameters()
+        self._take_arena()
+        for op in self.plan.function.body.ops[:-1]:
+            self.operation(op)
+        fn.store("i32", "0", self._status)
+        fn.branch(self._exit)
+        fn.start(self._exit)
+        self._release_arena()
+        fn.do(f"ret i32 {fn.load('i32', self._status)}")
+        fn.define()
+        return Kernel(f"@{self.plan.name}", self.checks)
+
+    def _parameters(self) -> None:
+        params = self.plan.function.params
+        for index, param in enumerate(params[: self.plan.feeds]):
+            pointer = self.fn.load("ptr", "%feeds", 8 * index)
+            self.values[param] = self.buffer(pointer, param.type)
+        for result, param in zip(self.plan.outputs, params[self.plan.feeds:], strict=True):
+            pointer = self.fn.load("ptr", "%outs", 8 * result)
+            self.values[param] = self.buffer(pointer, param.type)
+
+    # ---- temporaries ----------------------------------------------------------------------------
+    def _take_arena(self) -> None:
+        size = self.plan.arena
+        if isinstance(size, int) and size <= STACK_ARENA:
+            return
+        table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+        self._arena = take_arena(self.fn, table, self.dim(size))
+        missing = self.fn.emit(f"icmp eq ptr {self._arena}, null")
+        self._leave_if(missing, -2)
+
+    def _release_arena(self) -> None:
+        if self._arena:
+            table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+            release_arena(self.fn, table, self._arena)
+
+    def _place(self, op: Operation) -> None:
+        type_ = op.result.type
+        if self._arena:
+            pointer = self.fn.offset(self._arena, self.dim(op.attr("offset")))
+        else:  # a piece of stack for each, which LLVM can turn into registers
+            count = dims.product(type_.dims)
+            assert isinstance(count, int)
+            pointer = self.fn.alloca(storage_element(type_.dtype), max(count, 1), align=64)
+        self.values[op.result] = self.buffer(pointer, type_)
+
+    # ---- state ----------------------------------------------------------------------------------
+    def _slot_pointer(self, symbol: Operand) -> str:
+        assert isinstance(symbol, Symbol)
+        index = abi.FIRST_SLOT + list(self.plan.slots).index(symbol.name)
+        table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+        return self.fn.load("ptr", table, 8 * index)
+
+    def _slot(self, op: Operation) -> None:
+        symbol = op.operands[0]
+        assert isinstance(symbol, Symbol)
+        position = self.plan.feeds + list(self.plan.slots).index(symbol.name)
+        pointer = self.fn.load("ptr", "%feeds", 8 * position)
+        self.values[op.result] = self.buffer(pointer, op.result.type)
+
+    def _new_slot(self, op: Operation) -> None:
+        type_ = op.result.type
+        table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+        count = self.dim(dims.product(type_.dims) * item_bytes(type_.dtype))
+        pointer = new_slot(self.fn, self._slot_pointer(op.operands[0]), table, count)
+        self._leave_if(self.fn.emit(f"icmp eq ptr {pointer}, null"), -2)
+        self.values[op.result] = self.buffer(pointer, type_)
+
+    def _commit(self, op: Operation) -> None:
+        shape = [self.dim(n) for n in op.operands[1].type.dims]
+        commit_slot(self.fn, self._slot_pointer(op.operands[0]), shape)
+
+    def _constant(self, op: Operation) -> None:
+        symbol = op.operands[0]
+        assert isinstance(symbol, Symbol)
+        declared = self.plan.function.globals[symbol.name]
+        name = constant_data(self.module, f"{self.plan.name}_{symbol.name}", declared)
+        self.values[op.result] = self.buffer(name, op.result.type)
+
+    # ---- failure --------------------------------------------------------------------------------
+    def _leave_if(self, condition: str, status: int) -> None:
+        def leave() -> None:
+            self.fn.store("i32", str(status), self._status)
+            self.fn.branch(self._exit)
+            self.fn.start(self.fn.label("unreached"))
+
+        self.fn.if_(condition, leave, UNLIKELY)
+
+    def _check_number(self, op: Operation) -> int:
+        self.checks.append(Check(op.attr("message"), op.attr("error"), op.site))
+        return len(self.checks)
+
+    def _fail_unless(self, op: Operation) -> None:
+        left, right = self.dim(op.attr("lhs")), self.dim(op.attr("rhs"))
+        number = self._check_number(op)
+        self.fn.if_(self.fn.emit(f"icmp ne i64 {left}, {right}"),
+                    lambda: self._leave_with(number, [left, right]), UNLIKELY)
+
+    def _leave_with(self, number: int, values: Sequence[str]) -> None:
+        write_arguments(self.fn, values)
+        self.fn.store("i32", str(number), self._status)
+        self.fn.branch(self._exit)
+        self.fn.start(self.fn.label("unreached"))
+
+    def _fail_if(self, op: Operation) -> None:
+        number = self._check_number(op)
+        condition, *values = op.operands
+        texts = [as_i64(self, value) for value in values]
+        self.fn.if_(self.lane(condition, False).text,
+                    lambda: self._leave_with(number, texts), UNLIKELY)
+
+    def _bind_size(self, op: Operation) -> None:
+        value = op.operands[0]
+        self.sizes[op.attr("binds")] = as_i64(self, value)
+
+    # ---- calls ----------------------------------------------------------------------------------
+    def _host_call(self, op: Operation) -> None:
+        pointers = self._pointer_array([self.values[o] for o in op.operands if o in self.values],
+                                       len(op.results))
+        sizes = self._size_array([self.dim(n) for n in op.attr("sizes")])
+        bound = self.fn.alloca("i64", max(len(op.attr("binds")), 1))
+        table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+        callee = self.fn.load("ptr", table, 8 * abi.TABLE_HOST_CALL)
+        status = self.fn.call("i32", callee, ("ptr", "%ctx"), ("i64", str(op.attr("operation"))),
+                              ("ptr", pointers), ("ptr", sizes), ("ptr", bound))
+        self._leave_if(self.fn.emit(f"icmp ne i32 {status}, 0"), -1)
+        for index, name in enumerate(op.attr("binds")):
+            self.sizes[name] = self.fn.load("i64", bound, 8 * index)
+        first = len([o for o in op.operands if o in self.values])
+        for index, result in enumerate(op.results):
+            pointer = self.fn.load("ptr", pointers, 8 * (first + index))
+            self.values[result] = self.buffer(pointer, result.type)
+
+    def _pointer_array(self, buffers: Sequence[Buffer], extra: int) -> str:
+        array = self.fn.alloca("ptr", max(len(buffers) + extra, 1))
+        for index, buffer in enumerate(buffers):
+            self.fn.store("ptr", buffer.pointer, array, 8 * index)
+        return array
+
+    def _size_array(self, sizes: Sequence[str]) -> str:
+        array = self.fn.alloca("i64", max(len(sizes), 1))
+        for index, size in enumerate(sizes):
+            self.fn.store("i64", size, array, 8 * index)
+        return array
+
+    def _new_result(self, op: Operation) -> None:
+        """An output array whose sizes are known only now: the host makes it, as call -1 - number."""
+        type_ = op.result.type
+        pointers = self.fn.alloca("ptr", 1)
+        shape = self._size_array([self.dim(n) for n in type_.dims])
+        table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+        callee = self.fn.load("ptr", table, 8 * abi.TABLE_HOST_CALL)
+        slot = self.fn.offset("%outs", 8 * op.attr("result"))
+        status = self.fn.call("i32", callee, ("ptr", "%ctx"), ("i64", str(-1 - op.attr("result"))),
+                              ("ptr", pointers), ("ptr", shape), ("ptr", slot))
+        self._leave_if(self.fn.emit(f"icmp ne i32 {status}, 0"), -1)
+        self.values[op.result] = self.buffer(self.fn.load("ptr", pointers), type_)
+
+    def _gemm(self, op: Operation) -> None:
+        a, b, c = (self.values[o] for o in op.operands)
+        m, n = (self.dim(size) for size in c.type.dims)
+        k = self.dim(a.type.dims[0 if op.attr("transpose_a") else 1])
+        product = Product(c.type.dtype, m, n, k, op.attr("transpose_a"), op.attr("transpose_b"))
+        table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+        emit_product(self.fn, table, product, a.pointer, b.pointer, c.pointer)
+
+    # ---- nests ----------------------------------------------------------------------------------
+    def _nest(self, op: Operation) -> None:
+        small = isinstance(turns_of(op), int) and turns_of(op) <= INLINE_TURNS
+        calls = any(inner.name in ("fail_if", "gemm") for inner in op.regions[0].walk())
+        if small or calls or op.results:
+            LoopWriter.handlers["for"](self, op)
+            return
+        free = free_values(op)
+        names = sorted(names_in(op))
+        fn = FunctionWriter(self.module, "@", "void", _nest_params(self, free, names),
+                            linkage="internal", attributes="noinline")
+        inner = LoopWriter(fn, self.target, {n: f"%n_{i}" for i, n in enumerate(names)})
+        for index, value in enumerate(free):
+            inner.values[value] = _inside(inner, self.values[value], f"%v_{index}")
+        inner.operation(op)
+        fn.do("ret void")
+        self._call_nest(fn.finish(), free, names)
+
+    def _call_nest(self, text: str, free: Sequence[Value], names: Sequence[str]) -> None:
+        """Define the nest's function, or use the one that is the same, and call it."""
+        if text not in self._nests:
+            name = f"{self.plan.name}_nest_{len(self._nests)}"
+            self._nests[text] = self.module.helper(name, lambda: text.replace("@@(", f"@{name}(", 1))
+        args = [_argument(self.values[value]) for value in free]
+        args += [("i64", self.sizes[name]) for name in names]
+        self.fn.call("void", self._nests[text], *args)
+
+    handlers: dict[str, Callable[[Any, Operation], None]] = {
+        **LoopWriter.handlers,
+        "for": _nest,
+        "place": _place,
+        "slot": _slot,
+        "new_slot": _new_slot,
+        "commit": _commit,
+        "constant": _constant,
+        "fail_unless": _fail_unless,
+        "fail_if": _fail_if,
+        "bind_size": _bind_size,
+        "host_call": _host_call,
+        "new_result": _new_result,
+        "gemm": _gemm,
+    }
+
+
+def write_arguments(fn: FunctionWriter, values: Sequence[str]) -> None:
+    """Leave i64 values in the context for the error message."""
+    fn.store("i64", str(len(values)), "%ctx", abi.CONTEXT_RANK)
+    for index, value in enumerate(values):
+        fn.store("i64", value, "%ctx", abi.CONTEXT_ARGS + 8 * index)
+
+
+def as_i64(writer: LoopWriter, value: Operand) -> str:
+    """An index or an integer element as i64 text."""
+    if isinstance(value, Const) or value.type.dtype != "index":
+        return writer.one.convert(writer.lane(value, False), "i64").text
+    return writer.position(value).base
+
+
+def _nest_params(writer: LoopWriter, free: Sequence[Value],
+                 names: Sequence[str]) -> list[tuple[str, str]]:
+    params = []
+    for index, value in enumerate(free):
+        params.append((_argument(writer.values[value])[0], f"v_{index}"))
+    return params + [("i64", f"n_{i}") for i in range(len(names))]
+
+
+def _argument(value: Buffer | Element | Position) -> tuple[str, str]:
+    if isinstance(value, Buffer):
+        return "ptr", value.pointer
+    if isinstance(value, Position):
+        return "i64", value.base
+    return register_element(value.lane.dtype), value.lane.text
+
+
+def _inside(writer: LoopWriter, value: Buffer | Element | Position,
+            text: str) -> Buffer | Element | Position:
+    if isinstance(value, Buffer):
+        return writer.buffer(text, value.type)
+    return Position(text) if isinstance(value, Position) else Element(Lane(value.lane.dtype, text))
+
+
+def free_values(op: Operation) -> list[Value]:
+    """Values from outside that a nest uses, in order of first use."""
+    inside: set[Value] = set()
+    found: dict[Value, None] = {}
+
+    def visit(each: Operation) -> None:
+        for operand in each.operands:
+            if isinstance(operand, Value) and operand not in inside:
+                found[operand] = None
+        for region in each.regions:
+            inside.update(region.params)
+            for inner in region.ops:
+                visit(inner)
+        inside.update(each.results)
+
+    visit(op)
+    return list(found)
+
+
+def names_in(op: Operation) -> set[str]:
+    """Size names in the attributes and buffer types of a nest."""
+    found: set[str] = set()
+
+    def add(size: object) -> None:
+        if isinstance(size, dims.Expr):
+            found.update(dims.names(size))
+        elif isinstance(size, tuple):
+            for each in size:
+                add(each)
+
+    def visit(each: Operation) -> None:
+        for attribute in each.attrs.values():
+            add(attribute)
+        for value in (*each.operands, *each.results):
+            add(getattr(value.type, "shape", None))
+        for region in each.regions:
+            for inner in region.ops:
+                visit(inner)
+
+    visit(op)
+    return found
+
+
+def turns_of(op: Operation) -> Dim:
+    """About how often the innermost bodies of a nest run, by vectors of 8 where lanes do."""
+    turns = op.attr("high") - op.attr("low")
+    if op.attr("simd") and isinstance(turns, int):
+        turns = -(-turns // 8)
+    inner = [o for o in op.regions[0].ops if o.name == "for"]
+    if not inner:
+        return turns
+    total: Dim = 0
+    for each in inner:
+        total = total + turns_of(each)
+    return turns * total
+
+
+def constant_data(module: ModuleWriter, name: str, declared: Global) -> str:
+    """A constant's bytes as read-only data of the module."""
+    assert declared.data is not None
+    import numpy as np
+
+    data = np.ascontiguousarray(declared.data).tobytes()
+    text = "".join(f"\\{byte:02X}" for byte in data)
+    return module.constant(f"data_{name}", f'[{len(data)} x i8] c"{text}", align 64')

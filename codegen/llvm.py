@@ -1,0 +1,221 @@
+"""LLVM IR as text: the writer that entries, kernels and helper functions are emitted with.
+
+Text is the fastest way into LLVM from Python (llvmlite's builder objects cost ten times as much), and it
+reads as what it becomes. A ``FunctionWriter`` appends instructions to the current block; structured
+helpers (``if_``, ``loop``) keep the block names and phi nodes in order.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+LIKELY = "!prof !0"
+UNLIKELY = "!prof !1"
+_FOOTER = """\
+!0 = !{!"branch_weights", i32 2000, i32 1}
+!1 = !{!"branch_weights", i32 1, i32 2000}
+"""
+
+
+def float_literal(value: float, type_: str) -> str:
+    """A ``float`` or ``double`` constant, exact (LLVM writes both as the bits of a double)."""
+    if type_ == "float":
+        value = struct.unpack("<f", struct.pack("<f", value))[0] if abs(value) <= 3.4028235677973366e38 else value
+    return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
+
+
+class ModuleWriter:
+    """One LLVM module under construction: declarations and helpers are added once, by name."""
+
+    def __init__(self, triple: str, attributes: str = "") -> None:
+        self.triple = triple
+        self.attributes = attributes  # of every defined function: target-cpu, target-features, ...
+        self._globals: dict[str, str] = {}
+        self._declarations: dict[str, str] = {}
+        self._functions: dict[str, str] = {}
+
+    def declare(self, name: str, returns: str, params: str) -> str:
+        """Declare an external function (or intrinsic) and return ``@name``; ``params`` may end in ``...``."""
+        self._declarations.setdefault(name, f"declare {returns} @{name}({params})")
+        return f"@{name}"
+
+    def extern(self, name: str, type_: str = "i8") -> str:
+        """Declare an external object and return ``@name``."""
+        self._globals.setdefault(name, f"@{name} = external global {type_}")
+        return f"@{name}"
+
+    def constant(self, name: str, definition: str) -> str:
+        """Define a private constant, e.g. ``constant("dims", "[2 x i64] [i64 3, i64 4]")``."""
+        self._globals.setdefault(name, f"@{name} = private unnamed_addr constant {definition}")
+        return f"@{name}"
+
+    def defines(self, name: str) -> bool:
+        return name in self._functions
+
+    def helper(self, name: str, text: Callable[[], str]) -> str:
+        """Define the function ``name`` by ``text()`` unless it is there already; return ``@name``."""
+        if name not in self._functions:
+            self._functions[name] = ""  # a helper that needs itself finds it defined
+            self._functions[name] = text()
+        return f"@{name}"
+
+    def externals(self) -> tuple[str, ...]:
+        """Names that the module needs from outside, LLVM's intrinsics left out."""
+        declared = [n for n in self._declarations if not n.startswith("llvm.")]
+        objects = [n for n, text in self._globals.items() if "external" in text]
+        return tuple(n for n in [*declared, *objects] if n not in self._functions)
+
+    def text(self) -> str:
+        declarations = [t for n, t in self._declarations.items() if n not in self._functions]
+        parts = [f'target triple = "{self.triple}"', *self._globals.values(), *declarations]
+        parts += [text for text in self._functions.values() if text]
+        return "\n".join(parts) + f"\nattributes #0 = {{ nounwind {self.attributes} }}\n" + _FOOTER
+
+
+class FunctionWriter:
+    """Writes one function. Values are strings as LLVM writes them: ``%v3``, ``7``, ``0x3FF0000000000000``."""
+
+    def __init__(self, module: ModuleWriter, name: str, returns: str,
+                 params: Sequence[tuple[str, str]], *, linkage: str = "", attributes: str = "") -> None:
+        self.module = module
+        self.name = name
+        self._head = (f"define {linkage} {returns} @{name}("
+                      + ", ".join(f"{type_} %{param}" for type_, param in params)
+                      + f") {attributes} #0 {{").replace("  ", " ")
+        self._allocas: list[str] = []
+        self._lines: list[str] = []
+        self._count = 0
+        self.block = "entry"  # the label of the block that is being written
+
+    def fresh(self, hint: str = "v") -> str:
+        self._count += 1
+        return f"{hint}{self._count}"
+
+    def emit(self, instruction: str, hint: str = "v") -> str:
+        """Append ``%new = instruction`` and return ``%new``."""
+        name = f"%{self.fresh(hint)}"
+        self._lines.append(f"  {name} = {instruction}")
+        return name
+
+    def do(self, instruction: str) -> None:
+        """Append an instruction without result."""
+        self._lines.append(f"  {instruction}")
+
+    def comment(self, text: str) -> None:
+        self._lines.append(f"  ; {text}")
+
+    def alloca(self, type_: str, count: int = 1, align: int = 8) -> str:
+        """Stack memory, placed in the entry block so that loops do not grow the stack."""
+        name = f"%{self.fresh('stack')}"
+        self._allocas.append(f"  {name} = alloca {type_}, i64 {count}, align {align}")
+        return name
+
+    @contextmanager
+    def preamble(self) -> Iterator[None]:
+        """What is emitted inside goes to the start of the function, so that every block may use it."""
+        lines, self._lines = self._lines, self._allocas
+        try:
+            yield
+        finally:
+            self._lines = lines
+
+    # ---- memory ---------------------------------------------------------------------------------
+    def offset(self, pointer: str, count: int | str, type_: str = "i8") -> str:
+        """``pointer + count`` elements of ``type_``."""
+        if count == 0 or count == "0":
+            return pointer
+        return self.emit(f"getelementptr inbounds {type_}, ptr {pointer}, i64 {count}", "p")
+
+    def load(self, type_: str, pointer: str, offset: int = 0, *, extra: str = "") -> str:
+        """Load from ``offset`` bytes behind ``pointer``."""
+        return self.emit(f"load {type_}, ptr {self.offset(pointer, offset)}{extra}")
+
+    def store(self, type_: str, value: str, pointer: str, offset: int = 0, *, extra: str = "") -> None:
+        self.do(f"store {type_} {value}, ptr {self.offset(pointer, offset)}{extra}")
+
+    # ---- control --------------------------------------------------------------------------------
+    def label(self, hint: str) -> str:
+        """A fresh block label; write the block with ``start``."""
+        return self.fresh(hint)
+
+    def start(self, label: str) -> None:
+        self._lines.append(f"{label}:")
+        self.block = label
+
+    def branch(self, label: str) -> None:
+        self.do(f"br label %{label}")
+
+    def branch_if(self, condition: str, yes: str, no: str, weight: str = "") -> None:
+        """Branch on an ``i1``; ``weight`` is LIKELY or UNLIKELY (that ``yes`` is taken)."""
+        self.do(f"br i1 {condition}, label %{yes}, label %{no}" + (f", {weight}" if weight else ""))
+
+    def phi(self, type_: str, *incoming: tuple[str, str]) -> str:
+        """A phi node of (value, block) pairs; only at the start of a block."""
+        return self.emit(f"phi {type_} " + ", ".join(f"[{v}, %{b}]" for v, b in incoming))
+
+    def if_(self, condition: str, body: Callable[[], None], weight: str = "") -> None:
+        """Run ``body`` where ``condition`` holds, then go on."""
+        yes, after = self.label("then"), self.label("after")
+        self.branch_if(condition, yes, after, weight)
+        self.start(yes)
+        body()
+        self.branch(after)
+        self.start(after)
+
+    def loop(self, low: str | int, high: str | int, body: Callable[..., Sequence[str] | None], *,
+             step: int = 1, carried: Sequence[tuple[str, str]] = (), metadata: str = "") -> tuple[str, ...]:
+        """Count from ``low`` while below ``high``; ``body(i, *values)`` returns the next values.
+
+        ``carried`` are (type, initial value) pairs; the last values are returned.
+        """
+        before, head, inside, after = self.block, self.label("head"), self.label("body"), self.label("done")
+        self.branch(head)
+        self.start(head)
+        counter = f"%{self.fresh('i')}"
+        phis = [f"%{self.fresh('c')}" for _ in carried]
+        slot = len(self._lines)
+        self._lines += [""] * (1 + len(phis))
+        self.branch_if(self.emit(f"icmp slt i64 {counter}, {high}"), inside, after)
+        self.start(inside)
+        following = list(body(counter, *phis) or ())
+        advanced = self.emit(f"add nsw i64 {counter}, {step}")
+        last = self.block
+        self.do(f"br label %{head}{metadata}")
+        self._lines[slot] = f"  {counter} = phi i64 [{low}, %{before}], [{advanced}, %{last}]"
+        for k, (phi, (type_, initial), value) in enumerate(zip(phis, carried, following, strict=True)):
+            self._lines[slot + 1 + k] = f"  {phi} = phi {type_} [{initial}, %{before}], [{value}, %{last}]"
+        self.start(after)
+        return tuple(phis)
+
+    # ---- calls ----------------------------------------------------------------------------------
+    def intrinsic(self, name: str, type_: str, suffix: str, *args: str) -> str:
+        """``llvm.name.suffix`` on arguments that all have ``type_``, which is also the result's."""
+        callee = self.module.declare(f"llvm.{name}.{suffix}", type_, ", ".join([type_] * len(args)))
+        return self.emit(f"call {type_} {callee}({', '.join(f'{type_} {a}' for a in args)})")
+
+    def call(self, returns: str, callee: str, *args: tuple[str, str], variadic: str = "") -> str:
+        """Call ``callee``; ``args`` are (type, value) pairs; returns "" for a void function."""
+        text = f"call {returns} {variadic}{' ' if variadic else ''}{callee}(" + ", ".join(f"{t} {v}" for t, v in args) + ")"
+        if returns == "void":
+            self.do(text)
+            return ""
+        return self.emit(text)
+
+    def finish(self) -> str:
+        """The text of the function."""
+        return "\n".join([self._head, "entry:", *self._allocas, *self._lines, "}"])
+
+    def define(self) -> str:
+        """Add the function to its module and return ``@name``."""
+        return self.module.helper(self.name, self.finish)
+
+
+def mangle(dtype_text: str) -> Any:
+    """The intrinsic suffix of an LLVM type: ``float`` is ``f32``, ``<8 x double>`` is ``v8f64``."""
+    if dtype_text.startswith("<"):
+        count, element = dtype_text[1:-1].split(" x ")
+        return f"v{count}{mangle(element)}"
+    return {"float": "f32", "double": "f64", "half": "f16", "ptr": "p0"}.get(dtype_text, dtype_text)

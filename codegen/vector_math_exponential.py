@@ -1,0 +1,151 @@
+"""Exponentials, logarithms and the hyperbolic functions, which are both."""
+
+from __future__ import annotations
+
+from stepforge.codegen.lane_arithmetic import INFINITY
+from stepforge.codegen.lane_core import Lane
+from stepforge.codegen.lane_memory import MemoryLanes
+from stepforge.codegen.vector_math_kernels import (
+    NAN,
+    PRECISION,
+    clamp,
+    corrected_quotient,
+    exponent_reduction,
+    exponent_value,
+    exponential,
+    exponential_minus_one,
+    logarithm,
+    logarithm_of_sum,
+    normalised,
+    polynomial,
+    power_of_two,
+    scale,
+    split_exponent,
+    two_sum,
+)
+
+# Where expm1 is -1 and tanh is 1 to the last bit, and where 1 + x*x is x*x.
+_ALL_LOST = {"f32": -20.0, "f64": -40.0}
+_SATURATED = {"f32": 10.0, "f64": 22.0}
+_ONE_VANISHES = {"f32": 2.0**14, "f64": 2.0**29}
+
+
+def exp(k: MemoryLanes, x: Lane) -> Lane:
+    """The exponential; 0 and infinity beyond the range."""
+    r, tail, n = exponent_reduction(k, clamp(k, x, *PRECISION[x.dtype].exp_range))
+    return scale(k, exponential(k, r, tail), n)
+
+
+def expm1(k: MemoryLanes, x: Lane) -> Lane:
+    """exp(x) - 1 without cancellation."""
+    p = PRECISION[x.dtype]
+    r, _, n = exponent_reduction(k, clamp(k, x, _ALL_LOST[x.dtype], p.exp_range[1]))
+    q = exponential_minus_one(k, r)
+    # 2**n itself overflows before the result does: the last factor of two comes after the sum.
+    half = power_of_two(k, k.sub(n, 1), x.dtype)
+    y = k.fma(q, half, k.sub(half, 0.5))
+    return k.select(k.lt(k.abs(x), p.tiny), x, k.add(y, y))
+
+
+def log(k: MemoryLanes, x: Lane) -> Lane:
+    """The natural logarithm; NaN of negative numbers."""
+    normal, correction = normalised(k, x)
+    m, e = split_exponent(k, normal)
+    y = logarithm(k, k.sub(m, 1.0), k.add(exponent_value(k, e, x.dtype), correction))
+    return _log_edges(k, x, y, 0.0)
+
+
+def log1p(k: MemoryLanes, x: Lane) -> Lane:
+    """log(1 + x) without cancellation."""
+    u, correction = two_sum(k, 1.0, x)
+    y = _log_edges(k, x, logarithm_of_sum(k, u, correction), -1.0)
+    return k.select(k.eq(x, 0.0), x, y)
+
+
+def _log_edges(k: MemoryLanes, x: Lane, y: Lane, zero: float) -> Lane:
+    """``y``, but what a logarithm with its pole at ``zero`` is of infinity, NaN and below the pole."""
+    y = k.select(k.lt(x, INFINITY), y, x)
+    y = k.select(k.eq(x, zero), -INFINITY, y)
+    return k.select(k.lt(x, zero), NAN, y)
+
+
+def sigmoid(k: MemoryLanes, x: Lane) -> Lane:
+    """1 / (1 + exp(-x)), through exp(-|x|), which cannot overflow."""
+    e = exp(k, k.neg(k.abs(x)))
+    positive = k.ge(x, 0.0)
+    total = k.add(e, 1.0)
+    lost = k.sub(e, k.sub(total, 1.0))
+    return corrected_quotient(k, k.select(positive, 1.0, e), total, lost,
+                              lambda y: k.select(positive, y, k.sub(1.0, y)))
+
+
+def tanh(k: MemoryLanes, x: Lane) -> Lane:
+    """The hyperbolic tangent, through exp(2|x|) - 1."""
+    magnitude = clamp(k, k.abs(x), None, _SATURATED[x.dtype])
+    r, _, n = exponent_reduction(k, k.add(magnitude, magnitude))
+    power = power_of_two(k, n, x.dtype)
+    e = k.fma(exponential_minus_one(k, r), power, k.sub(power, 1.0))
+    total, lost = two_sum(k, 2.0, e)
+
+    def inverse(y: Lane) -> Lane:  # of e + 2; useless close to 1, where nothing is to be corrected
+        return k.select(k.lt(y, 0.875), k.fma(y, -0.5, 0.5), 0.0)
+
+    return k.copysign(corrected_quotient(k, e, total, lost, inverse), x)
+
+
+def _half_exp(k: MemoryLanes, magnitude: Lane) -> Lane:
+    """exp(x) / 2, which overflows where sinh and cosh do and not before."""
+    largest = PRECISION[magnitude.dtype].exp_range[1] + 2
+    r, tail, n = exponent_reduction(k, clamp(k, magnitude, None, largest))
+    return scale(k, exponential(k, r, tail), k.sub(n, 1))
+
+
+def sinh(k: MemoryLanes, x: Lane) -> Lane:
+    """The hyperbolic sine."""
+    magnitude = k.abs(x)
+    half = _half_exp(k, magnitude)
+    large = k.copysign(k.sub(half, k.div(0.25, half)), x)
+    z = k.mul(x, x)
+    small = k.fma(k.mul(z, x), polynomial(k, "sinh", z), x)
+    return k.select(k.lt(magnitude, 1.0), small, large)
+
+
+def cosh(k: MemoryLanes, x: Lane) -> Lane:
+    """The hyperbolic cosine."""
+    half = _half_exp(k, k.abs(x))
+    return k.add(half, k.div(0.25, half))
+
+
+def asinh(k: MemoryLanes, x: Lane) -> Lane:
+    """The inverse hyperbolic sine: log1p(x + x*x / (1 + sqrt(1 + x*x)))."""
+    magnitude = k.abs(x)
+    large = k.gt(magnitude, _ONE_VANISHES[x.dtype])
+    square = k.mul(magnitude, magnitude)
+    root = k.sqrt(k.add(square, 1.0))
+    inner = k.add(magnitude, k.div(square, k.add(root, 1.0)))
+    return k.copysign(_log_or_log1p(k, magnitude, large, inner), x)
+
+
+def acosh(k: MemoryLanes, x: Lane) -> Lane:
+    """The inverse hyperbolic cosine: log1p(t + sqrt(t * (t + 2))), t = x - 1; NaN below 1."""
+    t = k.sub(x, 1.0)
+    inner = k.add(t, k.sqrt(k.mul(t, k.add(t, 2.0))))
+    y = _log_or_log1p(k, x, k.gt(x, _ONE_VANISHES[x.dtype]), inner)
+    return k.select(k.lt(x, 1.0), NAN, y)
+
+
+def _log_or_log1p(k: MemoryLanes, x: Lane, large: Lane, inner: Lane) -> Lane:
+    """log(2 x) where x is large, else log1p(inner); infinity and NaN of x stay."""
+    total, correction = two_sum(k, 1.0, inner)
+    u = k.select(large, x, total)
+    y = logarithm_of_sum(k, u, k.select(large, 0.0, correction), large)
+    return k.select(k.lt(x, INFINITY), y, x)
+
+
+def atanh(k: MemoryLanes, x: Lane) -> Lane:
+    """The inverse hyperbolic tangent: log1p(2x / (1 - x)) / 2; NaN beyond 1."""
+    magnitude = k.abs(x)
+    inner = k.div(k.add(magnitude, magnitude), k.sub(1.0, magnitude))
+    u, correction = two_sum(k, 1.0, inner)
+    y = k.mul(_log_edges(k, inner, logarithm_of_sum(k, u, correction), -1.0), 0.5)
+    return k.copysign(y, x)

@@ -1,0 +1,48 @@
+"""The API functions in one namespace, for gradient rules and whatever else is written like user code.
+
+A name is looked up in the modules below when it is first used, so that importing this costs nothing and the
+modules may use it in turn.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_MODULES = (
+    "core_ops",
+    "convert",
+    "math_ops",
+    "elementwise_ops",
+    "comparison_ops",
+    "reduction_ops",
+    "linalg_ops",
+    "nn_ops",
+    "normalization_ops",
+    "cross_entropy_ops",
+    "array_ops",
+    "shape_ops",
+    "joining_ops",
+    "slicing",
+    "random_ops",
+    "state_ops",
+    "gradients",
+    "clipping",
+    "scopes",
+    "graph",
+    "indexed_slices",
+    "dtypes",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    for module in _MODULES:
+        try:
+            found = getattr(importlib.import_module(f"stepforge.frontend.{module}"), name)
+        except AttributeError:
+            continue
+        globals()[name] = found
+        return found
+    raise AttributeError(f"stepforge has no API function {name!r}")

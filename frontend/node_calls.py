@@ -1,0 +1,127 @@
+"""How API functions make one node: arguments become tensors of one dtype inside the node's own scope.
+
+A Python number beside a tensor becomes a constant called after the parameter (``Mul/y``), of the tensor's
+dtype. Where all arguments are tensors already, which is nearly always, nothing of that is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from stepforge.frontend.convert import convert_to_tensor
+from stepforge.frontend.dtypes import DType
+from stepforge.frontend.graph import create_op
+from stepforge.frontend.nodedefs.base import lookup_node
+from stepforge.frontend.operation import Operation, Tensor
+from stepforge.frontend.scopes import name_scope
+
+
+def call(
+    type_: str,
+    values: Sequence[Any],
+    attrs: dict[str, Any] | None = None,
+    name: str | None = None,
+) -> Tensor:
+    """The first output of a node of ``type_`` whose inputs all have the dtype of the first one.
+
+    Raises: TypeError where they have not.
+    """
+    return call_op(type_, values, attrs, name).outputs[0]
+
+
+def call_op(
+    type_: str,
+    values: Sequence[Any],
+    attrs: dict[str, Any] | None = None,
+    name: str | None = None,
+) -> Operation:
+    """As ``call``, the node itself."""
+    dtype: Any = None
+    for value in values:
+        if not isinstance(value, Tensor):
+            return _converted(type_, values, attrs, name)
+        if dtype is None:
+            dtype = value.dtype
+        elif value.dtype is not dtype and value.dtype.base_dtype is not dtype.base_dtype:
+            return _converted(type_, values, attrs, name)  # which raises, in the right words
+    return create_op(type_, values, attrs, name)
+
+
+def _converted(
+    type_: str, values: Sequence[Any], attrs: dict[str, Any] | None, name: str | None
+) -> Operation:
+    labels = [label.lstrip("*") for label in lookup_node(type_).inputs]
+    with name_scope(name, type_, [v for v in values if isinstance(v, Tensor)]) as scope:
+        tensors: list[Tensor] = []
+        dtype = None
+        for label, value in zip(labels, values, strict=True):
+            tensors.append(argument(type_, label, value, dtype, labels[0]))
+            dtype = tensors[0].dtype.base_dtype
+        return create_op(type_, tensors, attrs, scope)
+
+
+def argument(
+    type_: str, label: str, value: Any, dtype: DType | None, first: str = "x"
+) -> Tensor:
+    """The argument ``label`` of a node as a tensor, of ``dtype`` where that is given.
+
+    Raises: TypeError where it has another dtype, that of the argument ``first``.
+    """
+    if not isinstance(value, Tensor):
+        try:
+            return convert_to_tensor(value, dtype, label)
+        except ValueError:
+            if dtype is None:
+                raise
+            value = convert_to_tensor(value, None, label)
+    if dtype is not None and value.dtype.base_dtype is not dtype:
+        raise TypeError(
+            f"Input '{label}' of '{type_}' Op has type {value.dtype.base_dtype.name} that does not "
+            f"match type {dtype.name} of argument '{first}'."
+        )
+    return value
+
+
+def integer_argument(type_: str, label: str, value: Any) -> Tensor:
+    """An argument that counts or chooses axes: int32 or int64. Raises: TypeError for another dtype."""
+    tensor = value if isinstance(value, Tensor) else convert_to_tensor(value, None, label)
+    if tensor.dtype.base_dtype.name not in ("int32", "int64"):
+        raise TypeError(
+            f"Value passed to parameter '{label}' has DataType {tensor.dtype.name} not in list of "
+            f"allowed values: int32, int64 (of {type_})"
+        )
+    return tensor
+
+
+def renamed(new: str, value: Any, old: str, old_value: Any) -> Any:
+    """The argument of the two spellings that was given. Raises: ValueError where both were."""
+    if old_value is None:
+        return value
+    if value is not None:
+        raise ValueError(f"Cannot specify both '{old}' and '{new}'.")
+    return old_value
+
+
+def unary(type_: str, doc: str) -> Callable[..., Tensor]:
+    """A function ``(x, name=None)`` that makes a node of ``type_``."""
+
+    def function(x: Any, name: str | None = None) -> Tensor:
+        return call(type_, (x,), None, name)
+
+    return _documented(function, type_, doc)
+
+
+def binary(type_: str, doc: str) -> Callable[..., Tensor]:
+    """A function ``(x, y, name=None)`` that makes a node of ``type_``; its arguments broadcast."""
+
+    def function(x: Any, y: Any, name: str | None = None) -> Tensor:
+        return call(type_, (x, y), None, name)
+
+    return _documented(function, type_, doc)
+
+
+def _documented(function: Callable[..., Tensor], type_: str, doc: str) -> Callable[..., Tensor]:
+    function.__name__ = function.__qualname__ = type_
+    function.__doc__ = f"{doc} Makes a node of type ``{type_}``."
+    return function

@@ -1,0 +1,63 @@
+"""Node types that gradient rules need and TensorFlow has not: sums over what broadcasting repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from stepforge.frontend.extract.extractor import InferenceExtractor
+from stepforge.frontend.nodedefs.base import REQUIRED, NodeDef, define_node
+from stepforge.ir.core import Value
+from stepforge.ir.dims import Dim
+from stepforge.ir.errors import ShapeError
+
+
+@define_node
+class SumToShape(NodeDef):
+    """A tensor summed down to ``shape``, which broadcasts to its own."""
+
+    inputs = ("input",)
+    attrs: ClassVar[dict[str, Any]] = {"shape": REQUIRED}
+
+    def extract(self, x: Any, node: Any, value: Any) -> Any:
+        """A reduction over the axes that are 1 or missing in ``shape``."""
+        return summed(x, value, node.attrs["shape"])
+
+    def gradient(self, tf: Any, op: Any, dz: Any) -> Any:
+        """Broadcast back."""
+        return [tf.broadcast_to(dz, tf.shape(op.inputs[0]))]
+
+
+@define_node
+class SumToLike(NodeDef):
+    """A tensor summed down to the shape of ``like``, which broadcasts to its own."""
+
+    inputs = ("input", "like")
+
+    def extract(self, x: Any, node: Any, value: Any, like: Any) -> Any:
+        """A reduction over the axes that are 1 or missing in the shape of ``like``."""
+        shape = x.type(like).shape
+        if isinstance(x, InferenceExtractor):
+            return Value(x.type(value).with_shape(shape))
+        return summed(x, value, x.shape(like))
+
+    def gradient(self, tf: Any, op: Any, dz: Any) -> Any:
+        """Broadcast back; the value of ``like`` does not matter."""
+        return [tf.broadcast_to(dz, tf.shape(op.inputs[0])), None]
+
+
+def summed(x: Any, value: Any, shape: Sequence[Dim]) -> Any:
+    """``value`` summed over what broadcasting from ``shape`` has repeated. Raises: ShapeError."""
+    have = x.shape(value)
+    extra = len(have) - len(shape)
+    if extra < 0:
+        raise ShapeError(f"a gradient of shape {have} cannot belong to a tensor of shape {shape}")
+    if extra:
+        value = x.emit("reduce_sum", value, axes=tuple(range(extra)))
+    axes = []
+    for axis, (size, wanted) in enumerate(zip(have[extra:], shape, strict=True)):
+        if wanted == 1 and size != 1:
+            axes.append(axis)
+        elif size != wanted:
+            x.unify(size, wanted, "a gradient does not fit its tensor")
+    return x.emit("reduce_sum", value, axes=tuple(axes), keep_dims=True) if axes else value

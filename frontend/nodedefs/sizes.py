@@ -1,0 +1,111 @@
+"""What the rules of array nodes share: axes, requirements on sizes, results that are not known yet.
+
+A size is a dimension expression, so "must be equal" has three answers: certainly, certainly not (an error
+at once), and a check in the step. The functions here turn a requirement into the right one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from stepforge.frontend.extract.extractor import InferenceExtractor, UnknownRank
+from stepforge.ir import dims
+from stepforge.ir.core import Value
+from stepforge.ir.dims import Dim
+from stepforge.ir.errors import ShapeError
+
+
+def building(x: Any) -> bool:
+    """True while the graph is built, False when a step is compiled."""
+    return isinstance(x, InferenceExtractor)
+
+
+def undetermined(x: Any, dtype: str, rank: int | None = None) -> Any:
+    """The result of a rule that wants a value which is not known while the graph is built.
+
+    Its sizes, or without ``rank`` its rank too, stay open. Raises: UnknownRank when a step is compiled.
+    """
+    if building(x):
+        return Value(x.open_type(dtype, None if rank is None else (None,) * rank))
+    raise UnknownRank
+
+
+def static_list(x: Any, operand: Any) -> list[int] | None:
+    """An integer operand as a flat list of numbers, None where it is not known."""
+    value = x.static(operand)
+    return None if value is None else [int(v) for v in value.reshape(-1)]
+
+
+def static_scalar(x: Any, operand: Any) -> int | None:
+    """An integer operand of one element as a number, None where it is not known."""
+    values = static_list(x, operand)
+    return None if values is None else values[0]
+
+
+def normal_axis(axis: int, rank: int, message: str) -> int:
+    """``axis`` counted from the front.
+
+    Raises: ShapeError with ``message``, which may mention ``{axis}`` and ``{rank}``.
+    """
+    if not -rank <= axis < rank:
+        raise ShapeError(message.format(axis=axis, rank=rank))
+    return axis % rank
+
+
+def bracketed(sizes: Sequence[Dim]) -> str:
+    """A shape as TensorFlow's messages print it: ``[?,3]``."""
+    return f"[{','.join(str(n) if isinstance(n, int) else '?' for n in sizes)}]"
+
+
+def non_negative(size: Dim) -> bool:
+    """True where a size is certainly at least 0."""
+    return dims.maximum(size, 0) == size
+
+
+def at_least_0(size: Dim) -> Dim:
+    """``size``, or 0 where that is less."""
+    return dims.maximum(size, 0)
+
+
+def require_equal(x: Any, a: Dim, b: Dim, message: str) -> None:
+    """Two sizes must be equal. Raises: ShapeError where they cannot be."""
+    difference = a - b
+    if isinstance(difference, int):
+        if difference:
+            raise ShapeError(message)
+        return
+    x.emit("require_equal", lhs=a, rhs=b, message=message)
+
+
+def require_at_most(x: Any, a: Dim, b: Dim, message: str) -> None:
+    """``a`` must not be larger than ``b``. Raises: ShapeError where it is."""
+    difference = b - a
+    if isinstance(difference, int) and difference < 0:
+        raise ShapeError(message)
+    if not non_negative(difference):
+        fits = x.emit("less_equal", x.dimensions(a, "i64"), x.dimensions(b, "i64"))
+        x.emit("require", fits, message=message)
+
+
+def same_shape(x: Any, first: Sequence[Dim], second: Sequence[Dim], context: str) -> list[Dim]:
+    """The one shape that two operands must have.
+
+    Raises: ShapeError in TensorFlow's words, with ``context`` appended.
+    """
+    if len(first) != len(second):
+        raise ShapeError(f"Shapes must be equal rank, but are {len(first)} and {len(second)}{context}")
+    merged = []
+    for axis, (a, b) in enumerate(zip(first, second, strict=True)):
+        message = (
+            f"Dimension {axis} in both shapes must be equal, but are {_text(a)} and {_text(b)}. "
+            f"Shapes are {bracketed(first)} and {bracketed(second)}.{context}"
+        )
+        if isinstance(a - b, int) and a != b:
+            raise ShapeError(message)
+        merged.append(x.unify(a, b, message))
+    return merged
+
+
+def _text(size: Dim) -> str:
+    return str(size) if isinstance(size, int) else "?"

@@ -1,0 +1,201 @@
+"""Checks of values at run time, and the ops that turn values into sizes.
+
+A check has no results: it raises InvalidArgumentError or does nothing. Its place in the program
+counts.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import numpy as np
+
+from stepforge.ir.core import Const, Operand
+from stepforge.ir.dims import Dim
+from stepforge.ir.errors import InvalidArgumentError, ShapeError
+from stepforge.ir.loop_builder import LoopBuilder
+from stepforge.ir.opdef import OpDef, define_op
+from stepforge.ir.ops.arrays import Array
+from stepforge.ir.ops.inference import (
+    BOOL,
+    INTEGER,
+    certainly_differ,
+    check_dtype,
+    check_rank,
+    known_dims,
+)
+from stepforge.ir.types import Type
+
+Dims = tuple[Dim, ...]
+
+
+def _fail(message: str) -> NoReturn:
+    raise InvalidArgumentError(None, None, message)
+
+
+class Check(OpDef):
+    """Base class: no results, may fail."""
+
+    effect = "check"
+
+
+@define_op
+class CheckNonzero(Check):
+    """No element of ``y`` is 0. ``check_nonzero(%y, message="Integer division by zero")``"""
+
+    cases = ("check_nonzero(i32[3])", "check_nonzero(i64)", 'check_nonzero(u8[0], message="zero")')
+
+    def infer(self, y: Type, *, message: str = "Integer division by zero") -> tuple[Type, ...]:
+        check_dtype("check_nonzero", INTEGER, y=y)
+        return ()
+
+    def numpy(self, y: Array, *, message: str) -> None:
+        if not np.all(y):
+            _fail(message)
+
+    def lower(self, k: LoopBuilder, y: Operand, *, message: str) -> None:
+        k.fail_if_any(y, lambda v: k.emit("equal", v, Const(v.type, 0)), message)
+
+
+@define_op
+class CheckBounds(Check):
+    """Every index is in [0, limit). ``check_bounds(%i, limit=n, message="indices")``
+
+    The error reads ``indices[1,0] = 5 is not in [0, 3)``: position and value of the first that is
+    not.
+    """
+
+    cases = (
+        "check_bounds(i32[2, 3], limit=4)",
+        'check_bounds(i64, limit=4, message="segment_ids")',
+        "check_bounds(i32[0], limit=0)",
+    )
+
+    def infer(self, indices: Type, *, limit: Dim, message: str = "indices") -> tuple[Type, ...]:
+        check_dtype("check_bounds", INTEGER, indices=indices)
+        return ()
+
+    def numpy(self, indices: Array, *, limit: int, message: str) -> None:
+        outside = np.argwhere((indices < 0) | (indices >= limit))
+        if len(outside):
+            at = tuple(outside[0])
+            place = f"[{','.join(map(str, at))}]" if at else ""
+            _fail(f"{message}{place} = {indices[at]} is not in [0, {limit})")
+
+    def lower(self, k: LoopBuilder, indices: Operand, *, limit: Dim, message: str) -> None:
+        shape = indices.type.dims
+        place = f"[{','.join('{}' for _ in shape)}]" if shape else ""
+        text = f"{message}{place} = {{}} is not in [0, {{}})"
+        with k.nest(shape, simd=False) as at:
+            value = k.emit("cast", k.element(indices, shape, at), dtype="i64")
+            end = k.emit("from_index", k.index(offset=limit), dtype="i64")
+            below = k.emit("less", value, Const(value.type, 0))
+            outside = k.emit("logical_or", below, k.emit("greater_equal", value, end))
+            k.emit("fail_if", outside, *at, value, end, message=text)
+
+
+@define_op
+class Require(Check):
+    """The scalar ``condition`` is true.
+    ``require(%c, message="slice index 5 of dimension 0 out of bounds.")``
+    """
+
+    cases = ('require(bool, message="it does not hold")',)
+
+    def infer(self, condition: Type, *, message: str) -> tuple[Type, ...]:
+        check_dtype("require", BOOL, condition=condition)
+        check_rank("require", 0, condition=condition)
+        return ()
+
+    def numpy(self, condition: Array, *, message: str) -> None:
+        if not condition:
+            _fail(message)
+
+    def lower(self, k: LoopBuilder, condition: Operand, *, message: str) -> None:
+        text = message.replace("{", "{{").replace("}", "}}")
+        k.fail_if_any(condition, lambda v: k.emit("logical_not", v), text)
+
+
+@define_op
+class RequireEqual(Check):
+    """Two sizes are equal. ``require_equal(lhs=n, rhs=m, message="Incompatible shapes")``
+
+    The error adds the sizes to the message: ``Incompatible shapes: 2 is not 3``.
+    """
+
+    cases = ('require_equal(lhs=3, rhs=3, message="sizes differ")',)
+
+    def infer(self, *, lhs: Dim, rhs: Dim, message: str) -> tuple[Type, ...]:
+        return ()
+
+    def numpy(self, *, lhs: int, rhs: int, message: str) -> None:
+        if lhs != rhs:
+            _fail(f"{message}: {lhs} is not {rhs}")
+
+    def lower(self, k: LoopBuilder, *, lhs: Dim, rhs: Dim, message: str) -> None:
+        k.emit("fail_unless", lhs=lhs, rhs=rhs, message=f"{message}: {{}} is not {{}}")
+
+
+@define_op
+class Refine(OpDef):
+    """``x`` with a better known shape, which its sizes are checked against.
+    ``%r = refine(%x, shape=[n, 3]) : f32[n, 3]``
+
+    Names that ``shape`` mentions for the first time are bound to the actual sizes.
+    """
+
+    effect = "check"
+    cases = (
+        "refine(f32[2, 3], shape=[2, 3])",
+        "refine(string[4], shape=[4])",
+        "refine(i32, shape=[])",
+    )
+
+    def infer(self, x: Type, *, shape: Dims) -> Type:
+        if x.shape is not None:
+            problem = len(x.shape) != len(shape) or any(map(certainly_differ, x.shape, shape))
+            if problem:
+                raise ShapeError(f"refine: x is {x}, which cannot be {x.with_shape(shape)}")
+        return x.with_shape(shape)
+
+    def numpy(self, x: Array, *, shape: tuple[int, ...]) -> Array:
+        """Entries of ``shape`` that are no numbers (names not bound yet) take any size."""
+        fits = len(shape) == x.ndim and all(
+            n == want for n, want in zip(x.shape, shape, strict=True) if isinstance(want, int)
+        )
+        if not fits:
+            have, want = (str(list(s)).replace(" ", "") for s in (x.shape, shape))
+            _fail(f"a value of shape {have} cannot have shape {want}")
+        return x
+
+
+@define_op
+class DimOp(Check):
+    """Element ``index`` of an integer vector (None: a scalar) becomes the size named ``binds``.
+
+    ``dim(%s, index=1, binds="k")``. Sizes are not negative: a negative value raises.
+    """
+
+    name = "dim"
+    cases = ('dim(i32[3], index=1, binds="k")', 'dim(i64, binds="k")')
+
+    def infer(self, x: Type, *, index: int | None = None, binds: str) -> tuple[Type, ...]:
+        check_dtype("dim", INTEGER, x=x)
+        check_rank("dim", 0 if index is None else 1, x=x)
+        if index is not None:
+            length = known_dims("dim", x=x)[0]
+            if index < 0 or (isinstance(length, int) and index >= length):
+                raise ShapeError(f"dim: there is no element {index} in x, which is {x}")
+        return ()
+
+    def numpy(self, x: Array, *, index: int | None, binds: str) -> None:
+        self.bound(x, index=index, binds=binds)
+
+    def bound(self, x: Array, *, index: int | None, binds: str) -> int:
+        """The size that the name in ``binds`` gets. Raises: InvalidArgumentError where it is
+        negative.
+        """
+        size = int(x if index is None else x[index])
+        if size < 0:
+            _fail(f"Dimension {size} must be >= 0")
+        return size

@@ -1,0 +1,262 @@
+"""From tensors to loops: each operation becomes nests over buffers, by its own rule.
+
+``fused`` and ``reduce`` become coalesced nests whose innermost loop runs by lanes; an op with an ``element``
+rule a nest of that rule; an op with a ``lower`` rule what the rule emits; everything else a host call of the
+op's ``numpy`` rule. ``bufferize`` has said where results live and in which order updates run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from stepforge.ir import dims
+from stepforge.ir.core import Const, Function, Operand, Operation, Symbol, Value
+from stepforge.ir.dims import Dim
+from stepforge.ir.loop_builder import LoopBuilder, buffer_type
+from stepforge.ir.types import COMPLEX, NUMERIC, Type
+from stepforge.passes.bufferize import Homes, bufferize
+from stepforge.passes.lower_regions import lower_fused, lower_reduce
+
+
+@dataclass
+class Lowered:
+    """A function of the loop level and what its host calls stand for.
+
+    The function's parameters are the feeds' buffers, then one output buffer for each result whose sizes are
+    known at entry (``outputs`` numbers them); the other results are made while the step runs.
+    """
+
+    function: Function
+    host_operations: tuple[Operation, ...]
+    outputs: tuple[int, ...]
+
+
+def lower(function: Function) -> Lowered:
+    """Lower a tensor-level function of real, ranked values; see ``lowerable``."""
+    return _Lowering(function).run()
+
+
+def lowerable(function: Function) -> bool:
+    """True where every value has a known rank and a numeric type, and no op has regions of its own."""
+    values = [*function.params, *(r for op in function.walk() for r in op.results)]
+    values += [o for o in function.results if isinstance(o, Symbol)]
+    if any(not isinstance(v.type, Type) or v.type.is_object for v in values):
+        return False
+    return all(not op.regions or op.name in ("fused", "reduce") for op in function.walk())
+
+
+@dataclass
+class _Lowering:
+    function: Function
+    k: LoopBuilder = field(default_factory=LoopBuilder)
+    buffers: dict[Operand, Operand] = field(default_factory=dict)
+    slots: dict[Symbol, Operand] = field(default_factory=dict)
+    fresh: dict[Symbol, Operand] = field(default_factory=dict)
+    host: list[Operation] = field(default_factory=list)
+
+    def run(self) -> Lowered:
+        homes = bufferize(self.function)
+        names = _entry_names(self.function)
+        params = [Value(buffer_type(p.type), p.name) for p in self.function.params]
+        self.buffers.update(zip(self.function.params, params, strict=True))
+        outputs = {
+            j: Value(buffer_type(operand.type), f"out_{j}")
+            for j, operand in enumerate(self.function.results)
+            if all(dims.names(size) <= names for size in operand.type.dims)
+        }
+        self.outputs: dict[int, Operand] = dict(outputs)
+        for op in homes.ops:
+            self._operation(op, homes)
+        self._copy_results(homes)
+        for op in homes.updates:
+            self._operation(op, homes)
+        self._commit(homes)
+        self.k.site = None
+        self.k.emit("return")
+        lowered = self.k.function(
+            self.function.name, [*params, *outputs.values()], self.function.globals
+        )
+        return Lowered(lowered, tuple(self.host), tuple(outputs))
+
+    # ---- operations -----------------------------------------------------------------------------
+    def _operation(self, op: Operation, homes: Homes) -> None:
+        self.k.site = op.site
+        if op.name in ("write", "assume"):
+            return
+        if op.name in ("reshape", "refine"):
+            self._alias(op)
+            return
+        if op.name == "read":
+            self.buffers[op.result] = self._slot(op.operands[0])
+            return
+        operands = [self.buffer(operand) for operand in op.operands]
+        if op.attr("binds") if "binds" in op.defn.defaults else False:
+            self._binding(op, operands)
+            return
+        if not _has_loops(op):
+            self._host_call(op, operands, [self._home(r, homes) for r in op.results])
+            return
+        results = [self._home(r, homes) for r in op.results]
+        if op.name == "fused":
+            lower_fused(self.k, op, operands, results)
+        elif op.name == "reduce":
+            lower_reduce(self.k, op, operands, results[0])
+        elif op.defn.lower is not None:
+            op.defn.lower(self.k, *results, *operands, **op.all_attrs)
+        else:
+            self._elements(op, operands, results[0])
+
+    def _elements(self, op: Operation, operands: Sequence[Operand], out: Operand) -> None:
+        rule = op.defn.element
+        assert rule is not None
+        with self.k.nest(out.type.dims) as at:
+            value = rule(self.k, at, *operands, **op.all_attrs)
+            self.k.store(value, out, *at)
+
+    def _alias(self, op: Operation) -> None:
+        source = self.buffer(op.operands[0])
+        if op.name == "refine":
+            for have, want in zip(op.operands[0].type.dims, op.result.type.dims, strict=True):
+                if have != want:
+                    self.k.emit("fail_unless", lhs=have, rhs=want, message=op.attr("message"))
+        if isinstance(source, Const):
+            target = self.k.alloc(source.type.dtype, op.result.type.dims)
+            self.k.copy(source, target)
+            source = target
+        self.buffers[op.result] = self.k.view(source, op.result.type.dims)
+
+    def _binding(self, op: Operation, operands: Sequence[Operand]) -> None:
+        """An op that gives a name to a size which only its values tell."""
+        if op.name == "dim":
+            position = op.attr("index")
+            (source,) = operands
+            at = () if position is None else (Const(Type("index"), position),)
+            value = source if isinstance(source, Const) else self.k.load(source, *at)
+            self.k.emit("bind_size", value, binds=op.attr("binds"))
+            return
+        self._host_call(op, operands, [])
+
+    def _host_call(self, op: Operation, operands: Sequence[Operand],
+                   results: Sequence[Operand]) -> None:
+        arguments = [o for o in operands if not isinstance(o, Const)]
+        types = () if results else tuple(r.type for r in op.results)
+        binds = (op.attr("binds"),) if types else ()
+        made = self.k.emit(
+            "host_call", *arguments, *results, operation=len(self.host), outputs=len(results),
+            sizes=sizes_of(op), result_types=types, binds=binds,
+        )
+        self.host.append(op)
+        if types:
+            made = made if isinstance(made, tuple) else (made,)
+            self.buffers.update(zip(op.results, made, strict=True))
+
+    # ---- buffers --------------------------------------------------------------------------------
+    def buffer(self, operand: Operand) -> Operand:
+        """The buffer of a tensor; a scalar constant stands for itself."""
+        if operand in self.buffers:
+            return self.buffers[operand]
+        if isinstance(operand, Symbol):
+            declared = self.function.globals[operand.name]
+            if declared.kind != "constant":
+                return operand
+            self.buffers[operand] = self.k.emit("constant", operand)
+            return self.buffers[operand]
+        return operand
+
+    def _slot(self, symbol: Any) -> Operand:
+        if symbol not in self.slots:
+            self.slots[symbol] = self.k.emit("slot", symbol)
+        return self.slots[symbol]
+
+    def _home(self, value: Value, homes: Homes) -> Operand:
+        shape = value.type.dims
+        if value in homes.results:
+            index = homes.results[value]
+            home = self._output(index)
+            self.buffers[value] = self.k.view(home, shape)
+        elif value in homes.in_place:
+            self.buffers[value] = self._slot(homes.in_place[value])
+        elif value in homes.fresh:
+            symbol = homes.fresh[value]
+            self.fresh[symbol] = self.k.emit("new_slot", symbol, shape=shape)
+            self.buffers[value] = self.fresh[symbol]
+        else:
+            self.buffers[value] = self.k.alloc(value.type.dtype, shape)
+        return self.buffers[value]
+
+    def _output(self, index: int) -> Operand:
+        if index not in self.outputs:
+            type_ = self.function.results[index].type
+            self.outputs[index] = self.k.emit(
+                "new_result", result=index, shape=type_.dims, dtype=type_.dtype
+            )
+        return self.outputs[index]
+
+    # ---- the end of the step --------------------------------------------------------------------
+    def _copy_results(self, homes: Homes) -> None:
+        self.k.site = None
+        built = {index for index in homes.results.values()}
+        pending = {index for root, index in homes.results.items() if root not in self.buffers}
+        for index, operand in enumerate(self.function.results):
+            if index in built and index not in pending:
+                continue
+            if index in pending:
+                continue  # an update builds it
+            self.k.copy(self.buffer(operand), self._output(index))
+
+    def _commit(self, homes: Homes) -> None:
+        commits: list[tuple[Operand, Operand]] = []
+        for op in self.function.body.ops:
+            if op.name != "write":
+                continue
+            symbol, operand = op.operands
+            if symbol in homes.in_place.values():
+                continue
+            self.k.site = op.site
+            if symbol not in self.fresh:
+                target = self.k.emit("new_slot", symbol, shape=operand.type.dims)
+                self.k.copy(self.buffer(operand), target)
+                self.fresh[symbol] = target  # type: ignore[index]
+            commits.append((symbol, self.fresh[symbol]))  # type: ignore[index]
+        for symbol, target in commits:
+            self.k.emit("commit", symbol, target)
+
+
+def _has_loops(op: Operation) -> bool:
+    """True where the loop level can compute ``op``: a rule, and types that loops know."""
+    if op.name in ("fused", "reduce"):
+        return True
+    if op.defn.lower is None and op.defn.element is None:
+        return False
+    types = [v.type for v in (*op.operands, *op.results)]
+    return all(t.dtype in NUMERIC and t.dtype not in COMPLEX for t in types)
+
+
+def _entry_names(function: Function) -> set[str]:
+    names: set[str] = set()
+    for type_ in [p.type for p in function.params] + [
+        g.type for g in function.globals.values() if g.kind == "variable"
+    ]:
+        for size in type_.dims:
+            names |= dims.names(size)
+    return names
+
+
+def _names_of(op: Operation) -> set[str]:
+    """Every size name that a host call of ``op`` needs: in its types and its attributes."""
+    found: set[str] = set()
+    bound = op.attr("binds") if "binds" in op.defn.defaults else None
+    for value in (*op.operands, *op.results):
+        for size in value.type.dims:
+            found |= dims.names(size)
+    for attribute in op.attrs.values():
+        for size in attribute if isinstance(attribute, tuple) else (attribute,):
+            found |= dims.names(size) if isinstance(size, dims.Expr) else set()
+    return found - {bound}
+
+
+def sizes_of(op: Operation) -> tuple[Dim, ...]:
+    """The sizes that a host call of ``op`` is handed, in order."""
+    return tuple(dims.named(n) for n in sorted(_names_of(op)))

@@ -1,0 +1,168 @@
+"""Loops for ``fused`` and ``reduce``: coalesced nests over a broadcast index space.
+
+Axes that every operand treats alike, all full or all broadcast, are one loop: ``(n, 28, 28) + (28, 28)`` is
+a loop over ``n`` around a loop over ``784`` lanes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from stepforge.ir import dims
+from stepforge.ir.combining import COMBINE, identity
+from stepforge.ir.core import Const, Operand, Operation
+from stepforge.ir.dims import Dim
+from stepforge.ir.loop_builder import LoopBuilder
+from stepforge.ir.types import Type
+
+CHUNK = 4096  # elements of a sum that are added in the element's precision before a wider one takes over
+Element: TypeAlias = Callable[[Sequence[Operand]], Operand]
+WIDER = {"f32": "f64", "f16": "f32", "bf16": "f32"}  # precision of the outer sum
+
+
+def lower_fused(k: LoopBuilder, op: Operation, operands: Sequence[Operand],
+                results: Sequence[Operand]) -> None:
+    """A nest that loads each operand's element, computes the region, and stores the results."""
+    shape = op.attr("shape")
+    groups = merged_axes(shape, [o.type.dims for o in operands], [])
+    space = tuple(dims.product(shape[a] for a in group) for group in groups)
+    views = [grouped(k, o, shape, groups) for o in operands]
+    outs = [k.view(r, space) for r in results]
+    with k.nest(space) as at:
+        elements = [k.element(view, space, at) for view in views]
+        values = inline(k, op, elements)
+        for value, out in zip(values, outs, strict=True):
+            k.store(value, out, *at)
+
+
+def inline(k: LoopBuilder, op: Operation, elements: Sequence[Operand]) -> list[Operand]:
+    """Emit an op's region with its parameters replaced by ``elements``; the yielded values."""
+    region = op.regions[0]
+    mapped: dict[Operand, Operand] = dict(zip(region.params, elements, strict=True))
+    for inner in region.ops[:-1]:
+        k.site = inner.site
+        made = k.emit(inner.defn, *[mapped.get(o, o) for o in inner.operands], **inner.attrs)
+        mapped[inner.result] = made
+    k.site = op.site
+    return [mapped.get(o, o) for o in region.terminator.operands]
+
+
+def merged_axes(shape: Sequence[Dim], operands: Sequence[Sequence[Dim]],
+                axes: Sequence[int]) -> list[list[int]]:
+    """Adjacent axes that can run as one loop, in order; axes of size 1 are left out.
+
+    Two axes merge where every operand has both in full or broadcasts both, and both or neither are among
+    the reduced ``axes``.
+    """
+    groups: list[list[int]] = []
+    patterns: list[tuple[object, ...]] = []
+    for axis, size in enumerate(shape):
+        if size == 1:
+            continue
+        pattern: list[object] = [axis in axes]
+        for own in operands:
+            position = axis - (len(shape) - len(own))
+            have: Dim = own[position] if position >= 0 else 1
+            pattern.append(0 if have == 1 else 1 if have == size else (axis, have))
+        if patterns and patterns[-1] == tuple(pattern):
+            groups[-1].append(axis)
+        else:
+            groups.append([axis])
+            patterns.append(tuple(pattern))
+    return groups
+
+
+def grouped(k: LoopBuilder, operand: Operand, shape: Sequence[Dim],
+            groups: Sequence[Sequence[int]]) -> Operand:
+    """A view of ``operand`` with one axis for each group (of size 1 where it broadcasts)."""
+    if isinstance(operand, Const):
+        return operand
+    own = operand.type.dims
+    missing = len(shape) - len(own)
+    sizes = [
+        dims.product(own[a - missing] if a >= missing else 1 for a in group) for group in groups
+    ]
+    return k.view(operand, tuple(sizes))
+
+
+def lower_reduce(k: LoopBuilder, op: Operation, operands: Sequence[Operand], out: Operand) -> None:
+    """A nest over the kept axes around loops that accumulate over the reduced ones."""
+    shape, axes = op.attr("shape"), op.attr("axes")
+    groups = merged_axes(shape, [o.type.dims for o in operands], axes)
+    space = tuple(dims.product(shape[a] for a in group) for group in groups)
+    reduced = [group[0] in axes for group in groups]
+    views = [grouped(k, o, shape, groups) for o in operands]
+    kept = [n for n, r in zip(space, reduced, strict=True) if not r]
+    target = k.view(out, tuple(kept))
+    # Lanes run over the last group; where that is kept, each lane sums a column of its own.
+    lanes_kept = bool(groups) and not reduced[-1]
+    count = dims.product(n for n, r in zip(space, reduced, strict=True) if r)
+    with k.nest(kept, simd=lanes_kept) as outer:
+        def element(inner: Sequence[Operand]) -> Operand:
+            kept_at, reduced_at = iter(outer), iter(inner)
+            at = [next(reduced_at if r else kept_at) for r in reduced]
+            return inline(k, op, [k.element(v, space, at) for v in views])[0]
+
+        over = [n for n, r in zip(space, reduced, strict=True) if r]
+        value = _accumulate(k, op, over, element, simd=not lanes_kept)
+        value = _finish(k, op, value, count)
+        k.store(value, target, *outer)
+
+
+def _accumulate(k: LoopBuilder, op: Operation, over: Sequence[Dim], element: Element,
+                *, simd: bool) -> Operand:
+    """The reduction over all loops of ``over``, in the wider dtype where sums have one."""
+    kind, dtype = op.attr("kind"), op.results[0].type.dtype
+    wide = WIDER.get(dtype, dtype) if kind in ("add", "mul") else dtype
+    narrow = dtype if dtype in ("f32", "f64") else wide  # halves add up in single precision
+    if not over:
+        return k.cast(element(()), wide)
+
+    def level(at: tuple[Operand, ...], carried: Operand) -> Operand:
+        rest = over[len(at):]
+        if len(rest) > 1:
+            return k.accumulate(rest[0], [carried], lambda i, c: [level((*at, i), c)])[0]
+
+        def partial(turns: Dim, position: Callable[[Operand], Operand]) -> Operand:
+            def turn(i: Operand, c: Operand) -> list[Operand]:
+                return [combine(k, kind, c, k.cast(element((*at, position(i))), narrow))]
+
+            part = k.accumulate(turns, [identity(kind, narrow)], turn, combine=[kind], simd=simd)
+            return k.cast(part[0], wide)
+
+        if wide == narrow:
+            return combine(k, kind, carried, partial(rest[0], lambda i: i))
+        return _chunked(k, kind, rest[0], carried, partial)
+
+    return level((), identity(kind, wide))
+
+
+def _chunked(k: LoopBuilder, kind: str, size: Dim, carried: Operand,
+             partial: Callable[[Dim, Callable[[Operand], Operand]], Operand]) -> Operand:
+    """Whole chunks, each added up by itself, then what is left of the last one."""
+    chunks = dims.floor_div(size, CHUNK)
+    if chunks != 0:
+        (carried,) = k.accumulate(chunks, [carried], lambda c, total: [combine(
+            k, kind, total, partial(CHUNK, lambda i: k.index((c, CHUNK), (i, 1))))])
+    rest = size - chunks * CHUNK
+    if rest != 0:
+        part = partial(rest, lambda i: k.index((i, 1), offset=chunks * CHUNK))
+        carried = combine(k, kind, carried, part)
+    return carried
+
+
+def combine(k: LoopBuilder, kind: str, a: Operand, b: Operand) -> Operand:
+    """Two partial results as one."""
+    return k.emit(COMBINE[kind], a, b)  # type: ignore[no-any-return]
+
+
+def _finish(k: LoopBuilder, op: Operation, value: Operand, count: Dim) -> Operand:
+    dtype = op.results[0].type.dtype
+    if op.attr("mean"):
+        if isinstance(count, int):
+            divisor: Operand = Const(Type(value.type.dtype), float(count))
+        else:
+            divisor = k.emit("from_index", k.index(offset=count), dtype=value.type.dtype)
+        value = k.emit("div", value, divisor)
+    return k.cast(value, dtype)

@@ -1,0 +1,285 @@
+"""Sessions: where variables live and where fetches and feeds meet their compiled step.
+
+``Session.run`` and ``make_callable`` share one cache of programs. The instance's ``run`` is a native
+look-up that hands a known combination of fetches and feeds straight to its step; ``_run`` is the way in
+for everything else.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from stepforge.frontend import default
+from stepforge.frontend.graph import Graph, get_default_graph
+from stepforge.ir.errors import NotFoundError, OpError
+from stepforge.runtime import errors
+from stepforge.runtime.config import ConfigProto
+from stepforge.runtime.feeds import bind_feeds, expand_feed, feed_tensor
+from stepforge.runtime.fetches import FetchTree, bind_fetches
+from stepforge.runtime.native_run import make_runner
+from stepforge.runtime.pipeline import Variant
+from stepforge.runtime.program import Program
+from stepforge.runtime.registered import conversions
+from stepforge.runtime.variables import VariableStore
+
+_SESSIONS: weakref.WeakSet[BaseSession] = weakref.WeakSet()
+
+
+class BaseSession:
+    """What ``Session`` and ``InteractiveSession`` share."""
+
+    def __init__(self, target: str = "", graph: Graph | None = None,
+                 config: ConfigProto | None = None) -> None:
+        _check_arguments(target, graph, config)
+        self._graph = graph if graph is not None else get_default_graph()
+        self._config = config
+        self.closed = False
+        self.store = VariableStore()
+        self._programs: dict[Any, Program] = {}
+        self._compiles: list[dict[str, Any]] = []
+        self._hits = 0
+        self._mutex = threading.RLock()
+        self._runner: Any = None
+        if type(self).run in (BaseSession.run, Session.run):
+            self._runner = make_runner(_Weak(self))
+            self.run = self._runner  # type: ignore[method-assign]
+        _SESSIONS.add(self)
+
+    # ---- properties -----------------------------------------------------------------------------
+    @property
+    def graph(self) -> Graph:
+        """The graph that this session runs."""
+        return self._graph
+
+    @property
+    def graph_def(self) -> Any:
+        """The nodes of the graph as data."""
+        return [op.node_def for op in self._graph.get_operations()]
+
+    @property
+    def sess_str(self) -> bytes:
+        """The target: local sessions have none."""
+        return b""
+
+    # ---- running --------------------------------------------------------------------------------
+    def run(self, fetches: Any, feed_dict: Any = None, options: Any = None,
+            run_metadata: Any = None) -> Any:
+        """Compute ``fetches`` (tensors, operations, names, in any nesting) and return their values.
+
+        ``feed_dict`` maps tensors to values that replace them. Raises: RuntimeError for a closed session,
+        TypeError and ValueError for fetches and feeds that are none, OpError as operations do.
+        """
+        return self._run(fetches, feed_dict, options, run_metadata)
+
+    def _run(self, fetches: Any, feed_dict: Any = None, options: Any = None,
+             run_metadata: Any = None) -> Any:
+        self._check_open()
+        tree = bind_fetches(self._graph, fetches, conversions().fetches)
+        tensors, values = bind_feeds(self._graph, feed_dict, conversions().feeds)
+        if not tree.leaves:
+            return tree.pack([])
+        program = self._program(tree, tensors)
+        result = program.step(*values)
+        if tree.structure == "packed":
+            return tree.pack(result)
+        keys_are_tensors = feed_dict is None or all(k is t for k, t in zip(feed_dict, tensors, strict=False))
+        if self._runner is not None and keys_are_tensors and _are_elements(fetches, tree):
+            self._runner.remember(fetches, tuple(tensors), program.step)
+        return result
+
+    def _program(self, tree: FetchTree, tensors: list[Any]) -> Program:
+        structure = "list" if tree.structure == "packed" else tree.structure
+        key = structure, tree.leaves, tuple(tensors)
+        found = self._programs.get(key)
+        if found is None:
+            with self._mutex:
+                made = Program(self, tree.leaves, tensors, structure, None, _name(tree.leaves))
+                found = self._programs.setdefault(key, made)
+        return found
+
+    def make_callable(self, fetches: Any, feed_list: Any = None,
+                      accept_options: bool = False) -> Callable[..., Any]:
+        """A function of the values of ``feed_list``, in order, that returns the values of ``fetches``.
+
+        Without a packed structure it is the compiled step itself. Raises: TypeError where ``feed_list`` is
+        no list or tuple, and what ``run`` raises for fetches and feed keys, at once.
+        """
+        self._check_open()
+        if feed_list is not None and not isinstance(feed_list, (list, tuple)):
+            raise TypeError("Argument `feed_list` must be a list or tuple.")
+        tree = bind_fetches(self._graph, fetches, conversions().fetches)
+        keys = list(feed_list or ())
+        flat = [pair for key in keys for pair in expand_feed(key, None, conversions().feeds)]
+        tensors = [feed_tensor(self._graph, element) for element, _ in flat]
+        if tree.structure == "packed":
+            program = Program(self, tree.leaves, tensors, "packed", tree.pack, _name(tree.leaves))
+            self._programs[object()] = program
+        else:
+            program = self._program(tree, tensors)
+        if not program.variants:
+            try:
+                program.prepare()
+            except OpError:
+                pass  # what the step cannot do is told when it is called, as TensorFlow does
+        return _with_options(program.step) if accept_options else program.step
+
+    # ---- life -----------------------------------------------------------------------------------
+    def close(self) -> None:
+        """Release the session; further runs raise RuntimeError."""
+        self.closed = True
+        if self._runner is not None:
+            self._runner.forget_all()
+        for program in list(self._programs.values()):
+            program.close()
+
+    def as_default(self) -> AbstractContextManager[Any]:
+        """A context in which this session is the default one; leaving it does not close it."""
+        return default.sessions.entered(self)
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise errors.closed_session()
+        if not self._graph.version:
+            raise errors.empty_graph()
+
+    # ---- looking at it --------------------------------------------------------------------------
+    def compiled(self, program: Program, variant: Variant, reason: str) -> None:
+        """Record a compile."""
+        self._compiles.append({
+            "step": program.name, "reason": reason, "seconds": variant.seconds,
+            "feeds": [str(f.type) for f in variant.signature.feeds], "native": variant.native,
+        })
+
+    def cache_info(self) -> dict[str, Any]:
+        """How many steps and variants there are, and why each was compiled."""
+        return {
+            "steps": len(self._programs),
+            "compiles": len(self._compiles),
+            "seconds": sum(c["seconds"] for c in self._compiles),
+            "history": list(self._compiles),
+        }
+
+    def annotate(self, error: BaseException) -> None:
+        """Give an error of a step the graph node that it stems from."""
+        site = getattr(error, "site", None)
+        if isinstance(error, OpError) and site is not None and error.op is None:
+            error._op = self._graph._operations.get(site.node)
+
+    def list_devices(self) -> list[Any]:
+        """The devices of this session: one CPU."""
+        from stepforge.runtime.devices import local_devices
+
+        return local_devices()
+
+
+class _Weak:
+    """The slow way into a session that may be gone by then: the native runner must not keep it alive."""
+
+    def __init__(self, session: BaseSession) -> None:
+        self._session = weakref.ref(session)
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        session = self._session()
+        if session is None:
+            raise errors.closed_session()
+        return session._run(*args, **keywords)
+
+
+class Session(BaseSession):
+    """Runs a graph: ``Session(target='', graph=None, config=None)``."""
+
+    def __enter__(self) -> Session:
+        if getattr(self, "_contexts", None):
+            raise RuntimeError("Session context managers are not re-entrant. Use `Session.as_default()`"
+                               " if you want to enter a session multiple times.")
+        self._contexts = [self._graph.as_default(), default.sessions.entered(self)]
+        for context in self._contexts:
+            context.__enter__()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        contexts, self._contexts = self._contexts, []
+        for context in reversed(contexts):
+            context.__exit__(*exc)
+        self.close()
+
+    @staticmethod
+    def reset(target: str, containers: Any = None, config: Any = None) -> None:
+        """Clear the variables of a distributed server: there is none in a local session."""
+        raise NotFoundError(None, None, f"No session factory registered for target {target!r}")
+
+
+class InteractiveSession(BaseSession):
+    """A session that is the default one from its construction until it is closed."""
+
+    _open = 0
+
+    def __init__(self, target: str = "", graph: Graph | None = None,
+                 config: ConfigProto | None = None) -> None:
+        super().__init__(target, graph, config)
+        if InteractiveSession._open:
+            import warnings
+
+            warnings.warn("An interactive session is already active. This can cause out-of-memory errors"
+                          " in some cases. You must explicitly call `InteractiveSession.close()` to release"
+                          " resources held by the other session(s).", stacklevel=2)
+        InteractiveSession._open += 1
+        self._explicit_graph = graph.as_default() if graph is not None else None
+        if self._explicit_graph is not None:
+            self._explicit_graph.__enter__()
+        self._default = default.sessions.entered(self, enforce_nesting=False)
+        self._default.__enter__()
+
+    def close(self) -> None:
+        """Release the session and take it off the stack of default sessions."""
+        if not self.closed:
+            InteractiveSession._open -= 1
+            self._default.__exit__(None, None, None)
+            if self._explicit_graph is not None:
+                self._explicit_graph.__exit__(None, None, None)
+        super().close()
+
+
+def _check_arguments(target: Any, graph: Any, config: Any) -> None:
+    if isinstance(target, ConfigProto):
+        raise TypeError("target must be a string: did you mean Session(config=...)?")
+    if not isinstance(target, (str, bytes)):
+        raise TypeError("target must be a string")
+    if target:
+        raise NotFoundError(None, None, f"No session factory registered for the given session options:"
+                                        f" {{target: {target!r}}}")
+    if graph is not None and not isinstance(graph, Graph):
+        raise TypeError("graph must be a tf.Graph")
+    if config is not None and not isinstance(config, ConfigProto):
+        raise TypeError("config must be a tf.ConfigProto")
+
+
+def _are_elements(fetches: Any, tree: FetchTree) -> bool:
+    """True where the fetches are the graph elements themselves, not names or variables of them."""
+    given = fetches if isinstance(fetches, (list, tuple)) else (fetches,)
+    return all(g is leaf for g, leaf in zip(given, tree.leaves, strict=True))
+
+
+def _name(leaves: Any) -> str:
+    return str(leaves[0].name).split(":")[0].replace("/", ".") if len(leaves) == 1 else "step"
+
+
+def _with_options(step: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*feeds: Any, options: Any = None, run_metadata: Any = None) -> Any:
+        return step(*feeds)
+
+    return call
+
+
+def _unlock_after_fork() -> None:
+    for session in list(_SESSIONS):
+        session.store.unlock()
+
+
+os.register_at_fork(after_in_child=_unlock_after_fork)
+__all__ = ["InteractiveSession", "Session"]

@@ -1,0 +1,91 @@
+"""Runs IR functions through the native back end without a session, for tests of passes and code generation."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from stepforge.codegen import jit, kernel, target
+from stepforge.codegen import signature as abi
+from stepforge.codegen.llvm import ModuleWriter
+from stepforge.ir import dims
+from stepforge.ir.core import Function
+from stepforge.ir.types import numpy_dtype, unify_numpy_shape
+from stepforge.passes.fuse import fuse
+from stepforge.passes.lower import lower
+from stepforge.passes.plan import plan
+from stepforge.runtime import native
+
+Kernel = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 4)
+
+
+class NativeModule:
+    """Several functions compiled into one module; ``module.run(i, arrays)`` runs function ``i``."""
+
+    def __init__(self, functions: Sequence[Function], level: str = "O0") -> None:
+        writer = ModuleWriter(target.host().triple, target.host().attributes)
+        self.functions = list(functions)
+        self.sizes = [sorted(entry_names(f)) for f in functions]
+        self.checks: list[list[kernel.Check]] = []
+        for number, function in enumerate(functions):
+            lowered = lower(fuse(function))
+            assert not lowered.host_operations, "the function needs host calls"
+            planned = plan(lowered.function)
+            made = kernel.emit_kernel(writer, kernel.KernelPlan(
+                planned.function, len(function.params), lowered.outputs, [], self.sizes[number],
+                planned.arena, f"kernel_{number}"), target.host())
+            self.checks.append(list(made.checks))
+        self.text = writer.text()
+        names = [f"kernel_{i}" for i in range(len(functions))]
+        self._library = jit.load(jit.compile_text(self.text, level), {}, names)
+        self._table = (ctypes.c_void_p * 16)()
+        self._table[abi.TABLE_ALLOC], self._table[abi.TABLE_FREE] = native.memory()
+        for index, address in native.blas().items():
+            self._table[index] = address
+        self._arena = ctypes.c_void_p()
+        self._table[abi.TABLE_ARENA] = ctypes.addressof(self._arena)
+
+    def run(self, number: int, arrays: Sequence[Any]) -> list[np.ndarray[Any, Any]] | str:
+        """The results of a function, or the message of the check that failed."""
+        function = self.functions[number]
+        inputs = [
+            np.require(a, numpy_dtype(p.type.dtype), "C")
+            for a, p in zip(arrays, function.params, strict=True)
+        ]
+        sizes: dict[str, int] = {}
+        for array, param in zip(inputs, function.params, strict=True):
+            assert unify_numpy_shape(param.type, array.shape, sizes) is None
+        outs = [guarded(operand.type, sizes) for operand in function.results]
+        context = (ctypes.c_char * abi.CONTEXT_BYTES)()
+        ctypes.c_void_p.from_buffer(context).value = ctypes.addressof(self._table)
+        values = (ctypes.c_int64 * max(len(sizes), 1))(*[sizes[n] for n in self.sizes[number]])
+        status = Kernel(self._library[f"kernel_{number}"])(
+            context, pointers(inputs), pointers([o for o, _ in outs]), values)
+        for _, whole in outs:
+            assert bytes(whole[:64]) == bytes(whole[-64:]) == b"\xa5" * 64, "wrote outside of a result"
+        if status:
+            args = (ctypes.c_int64 * 16).from_buffer(context, abi.CONTEXT_ARGS)
+            return self.checks[number][status - 1].message.format(*args)
+        return [o for o, _ in outs]
+
+
+def entry_names(function: Function) -> set[str]:
+    """The size names of a function's parameters."""
+    return {n for p in function.params for d in p.type.dims for n in dims.names(d)}
+
+
+def guarded(type_: Any, sizes: dict[str, int]) -> tuple[np.ndarray[Any, Any], Any]:
+    """An array with guard bytes around it: (array, all bytes)."""
+    shape = [dims.evaluate(d, sizes) for d in type_.dims]
+    dtype = numpy_dtype(type_.dtype)
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    whole = np.full(size + 128, 0xA5, np.uint8)
+    return whole[64 : 64 + size].view(dtype).reshape(shape), whole
+
+
+def pointers(arrays: Sequence[np.ndarray[Any, Any]]) -> Any:
+    """A C array of the arrays' addresses."""
+    return (ctypes.c_void_p * max(len(arrays), 1))(*[a.ctypes.data for a in arrays])
