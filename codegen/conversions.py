@@ -1,5 +1,4 @@
-"""Conversion of feeds between dtypes: kernels that are compiled when a pair of dtypes is first
-needed.
+"""Conversion of feeds between dtypes: kernels that are compiled when they are first needed.
 
 Real programs feed float64 arrays to float32 placeholders in every step. An entry finds the kernel
 of a pair in one table of the process; where it is not there (yet), the call goes to Python, which
@@ -31,8 +30,7 @@ _WIDTH = 8  # elements converted at once
 
 
 def emit_conversion(module: ModuleWriter, source: str, target: str) -> str:
-    """Define ``i32 @convert_f64_f32(ptr source, ptr target, i64 count)``, which gives 1 for
-    success.
+    """Define ``i32 @convert_f64_f32(ptr source, ptr target, i64 count)``; it gives 1 for success.
 
     0 says that some value has no defined result in the target dtype; nothing may be used then.
     """
@@ -108,7 +106,7 @@ class Conversions:
         return ctypes.addressof(self._cells)
 
     def learn(self, value: Any, target: str) -> None:
-        """Note that ``value`` came as a feed of dtype ``target``; the second time, make the kernel."""
+        """Note that ``value`` was fed as dtype ``target``; the second time, make the kernel."""
         source = _source(value)
         if "bf16" in (source, target):
             self._learn_bfloat16()

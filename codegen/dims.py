@@ -1,4 +1,4 @@
-"""Dimension expressions as LLVM instructions: sizes of outputs, work estimates, checks of the entry."""
+"""Dimension expressions as LLVM instructions: sizes of outputs, estimates of work, checks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from stepforge.ir.dims import Apply, Atom, Dim, Expr
 def emit_dim(fn: FunctionWriter, dim: Dim, env: Mapping[str, str]) -> str:
     """Emit the i64 value of ``dim``; ``env`` gives the value of each size name.
 
-    A division by zero gives 0 and sizes that do not broadcast give the larger one's place to a
-    check elsewhere: computing a size never traps. Raises: KeyError for a name that ``env`` lacks.
+    Computing a size never traps: a division by zero gives 0, and that sizes broadcast is checked
+    elsewhere. Raises: KeyError for a name that ``env`` lacks.
     """
     if not isinstance(dim, Expr):
         return str(int(dim))

@@ -30,8 +30,7 @@ ENTRY_PARAMS = (("ptr", "self"), ("ptr", "args"), ("i64", "nargsf"), ("ptr", "kw
 
 
 def emit_entry(module: ModuleWriter, signature: Signature, kernel: str) -> str:
-    """Write ``ptr @entry(ptr self, ptr args, i64 nargsf, ptr kwnames)`` (vectorcall); return
-    ``@entry``.
+    """Write ``ptr @entry(ptr self, ptr args, i64 nargsf, ptr kwnames)``, a vectorcall; its name.
 
     ``kernel`` is the name of ``i32 kernel(ptr ctx, ptr feeds, ptr outs, ptr dims)`` in the module.
     """
@@ -178,7 +177,7 @@ class _Entry:
         self._each_feed("stepforge_drop")
 
     def _each_feed(self, change: str) -> None:
-        """While the GIL is away, the arguments are held: other threads may drop their references."""
+        """Hold the arguments while the GIL is away: others may drop their references."""
         if self.signature.feeds:
             args = [("ptr", "%args"), ("i64", str(len(self.signature.feeds)))]
             self.fn.call("void", declare(self.fn.module, change), *args)

@@ -1,5 +1,4 @@
-"""The part of an entry that takes arguments and variables: checks by field loads, then data and
-sizes.
+"""The part of an entry that takes arguments and variables, by field loads and compares.
 
 What is just right costs a few loads and compares. What is nearly right (an int for a float, float64
 for float32, a strided array) goes through the shared code, what is neither to the label ``miss``.
@@ -7,6 +6,7 @@ for float32, a strided array) goes through the shared code, what is neither to t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from stepforge.codegen import layout
@@ -19,7 +19,7 @@ from stepforge.codegen.feed_support import (
     SCRATCH_CURSOR,
     SCRATCH_LEFT,
 )
-from stepforge.codegen.llvm import LIKELY, FunctionWriter
+from stepforge.codegen.llvm import LIKELY, UNLIKELY, FunctionWriter
 from stepforge.codegen.signature import (
     FIRST_SLOT,
     SLOT_DATA,
@@ -91,11 +91,13 @@ class FeedWriter:
             count = self.fn.load("i64", self.scratch, SCRATCH_COUNT)
             release = declare(self.fn.module, "stepforge_release")
             args = [("ptr", self.scratch), ("ptr", self.table)]
-            any_block = self.fn.emit(f"icmp ne i64 {count}, 0")
-            self.fn.if_(any_block, lambda: self._do(self.fn.call("void", release, *args)))
-
-    def _do(self, _: str) -> None:
-        """A body for ``if_`` gives nothing back."""
+            some = self.fn.emit(f"icmp ne i64 {count}, 0")
+            after, free = self.fn.label("after"), self.fn.label("free")
+            self.fn.branch_if(some, free, after, UNLIKELY)
+            self.fn.start(free)
+            self.fn.call("void", release, *args)
+            self.fn.branch(after)
+            self.fn.start(after)
 
     def _make_scratch(self) -> None:
         fn = self.fn
@@ -225,9 +227,8 @@ class FeedWriter:
 
     # ---- sizes ----------------------------------------------------------------------------------
 
-    def _bind(self, type_: Type, load_dims: object) -> None:
+    def _bind(self, type_: Type, load_dims: Callable[[], str]) -> None:
         """Bind the new names of a shape to an object's sizes and check what is known already."""
-        assert callable(load_dims)
         if not type_.dims:
             return
         have, conditions = load_dims(), []

@@ -1,5 +1,4 @@
-"""The part of an entry that gives results: arrays made before the kernel runs, objects boxed after
-it.
+"""The part of an entry that gives results: arrays before the kernel runs, boxed numbers after it.
 
 Every object that the entry owns stands in one array of the stack until it is handed over, so that
 each failure drops all of them the same way.
@@ -61,7 +60,7 @@ class ResultWriter:
             self.fn.call("void", drop, ("ptr", self.objects), ("i64", count))
 
     def collect(self, failed: str) -> str:
-        """Box what is not boxed and return the result; branch to ``failed`` as ``allocate`` does."""
+        """Box what is not boxed and return the result; to ``failed`` as ``allocate`` does."""
         values = [
             self._box(index, fetch, failed) for index, fetch in enumerate(self.signature.fetches)
         ]

@@ -6,7 +6,7 @@ for what Python has to look at.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from stepforge.codegen import conversions, layout
 from stepforge.codegen.conversions import DTYPES
@@ -51,8 +51,8 @@ def emit(module: ModuleWriter) -> None:
         define(module)
 
 
-def _bytes(values: object) -> str:
-    data = bytes(values)  # type: ignore[call-overload]
+def _bytes(values: Iterable[int]) -> str:
+    data = bytes(values)
     return f"[{len(data)} x i8] [{', '.join(f'i8 {value}' for value in data)}]"
 
 
@@ -101,7 +101,7 @@ def _copy(fn: FunctionWriter, target: str, source: str, count: str) -> None:
 
 
 def _convert(module: ModuleWriter) -> None:
-    """``count`` numbers from dtype ``from`` to dtype ``to`` (indices); 0 where that must be left."""
+    """``count`` numbers from dtype ``from`` to dtype ``to`` (indices); 0 where it is not done."""
     params = [
         ("i64", "from"),
         ("i64", "to"),

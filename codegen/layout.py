@@ -56,7 +56,7 @@ PYTHON = ctypes.PyDLL(ctypes.pythonapi._name, handle=ctypes.pythonapi._handle)
 
 
 def native_entry() -> bool:
-    """True where native entries may be used: the layout is proven and the user did not turn them off."""
+    """True where native entries may be used: the layout is proven, the user did not object."""
     return os.environ.get("STEPFORGE_ENTRY") != "python" and not problems()
 
 
@@ -115,7 +115,7 @@ _OBJECTS: dict[str, object] = {
 
 
 def keep(value: Any) -> int:
-    """Keep an object for the life of the process and return its address: native code refers to it."""
+    """Keep an object for the life of the process, as native code needs it; its address."""
     PYTHON.Py_IncRef(ctypes.py_object(value))
     return id(value)
 
@@ -229,7 +229,7 @@ def _check_scalars() -> Iterator[str]:
 
 
 def check_scalar(name: str) -> Iterator[str]:
-    """Prove the layout of one dtype's scalar objects, both of a given one and of an allocated one."""
+    """Prove the layout of one dtype's scalar objects, of a given and of an allocated one."""
     dtype = numpy_dtype(name)
     value = dtype.type(1.5 - 2j if dtype.kind == "c" else 77)
     held = ctypes.string_at(id(value) + SCALAR_VALUE, dtype.itemsize)

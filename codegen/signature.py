@@ -39,7 +39,7 @@ SlotKind = Literal["variable", "random"]
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """An argument. A name in its shape is bound where it first stands alone; the rest is checked."""
+    """An argument. A name in its shape is bound where it first stands alone, else checked."""
 
     name: str
     type: Type

@@ -1,4 +1,4 @@
-"""API functions that make tensors: filled, counted, encoded, repeated, sorted ones."""
+"""API functions that make tensors of a shape: filled, counted and encoded ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ from stepforge.frontend.reduction_ops import reduce_max
 from stepforge.frontend.scopes import name_scope
 from stepforge.frontend.shape_ops import (
     expand_dims,
-    rank,
     reshape,
     shape_constant,
     shape_of,
@@ -271,9 +270,3 @@ def meshgrid(*args: Any, indexing: str = "xy", name: str = "meshgrid") -> list[T
             return []
         whole = ones(lengths, values[0].dtype.base_dtype)
         return [elementwise_ops.multiply(column, whole) for column in columns]
-
-
-def constant_rank(value: Any) -> Any:
-    """The rank of a tensor as a number where it is known, else as a tensor."""
-    found = convert_to_tensor(value).shape.ndims
-    return rank(value) if found is None else found

@@ -10,7 +10,7 @@ import numpy as np
 from stepforge.frontend.array_calls import INDEX, make, tensor_list
 from stepforge.frontend.convert import convert_to_tensor
 from stepforge.frontend.core_ops import identity
-from stepforge.frontend.dtypes import as_dtype, int32
+from stepforge.frontend.dtypes import int32
 from stepforge.frontend.graph import create_op
 from stepforge.frontend.node_calls import renamed
 from stepforge.frontend.operation import Tensor
@@ -203,9 +203,3 @@ def parallel_stack(values: Sequence[Any], name: str = "parallel_stack") -> Tenso
     with name_scope(name):
         inputs = tensor_list("Pack", "values", values)
         return create_op("Pack", inputs, {"axis": 0, "N": len(inputs)}, "stack").outputs[0]
-
-
-def cast_like(value: Any, dtype: Any) -> Tensor:
-    """``value`` as a tensor of ``dtype``; a node is made even where it has that dtype already."""
-    tensor = convert_to_tensor(value)
-    return create_op("Cast", (tensor,), {"DstT": as_dtype(dtype).ir}).outputs[0]

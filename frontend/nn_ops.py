@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import numbers
 from typing import Any, NamedTuple
 
@@ -349,3 +350,15 @@ def _joined_rows(parts: list[Tensor], ids: Tensor, strategy: str) -> tuple[Tenso
     part = call("FloorMod", (ids, len(parts)))
     within = call("FloorDiv", (ids, len(parts)))
     return joined, elementwise_ops.add(gather(starts, part), within)
+
+
+_THEMES = ("cross_entropy_ops", "normalization_ops")  # which use this module
+
+
+def __getattr__(name: str) -> Any:
+    for module in _THEMES:
+        if not name.startswith("_"):
+            found = getattr(importlib.import_module(f"stepforge.frontend.{module}"), name, None)
+            if found is not None:
+                return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

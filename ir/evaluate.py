@@ -68,9 +68,7 @@ def as_value(type_: AnyType, value: Any) -> Any:
     if isinstance(type_, ListType) or type_.dtype == "resource":
         return value
     dtype = numpy_dtype(type_.dtype)
-    array = np.asarray(
-        value, dtype if isinstance(value, bool | int | float | complex | bytes) else None
-    )
+    array = np.asarray(value, dtype if type(value) in (bool, int, bytes) else None)
     if array.dtype == dtype:
         return array
     return array.astype(dtype, casting="same_kind" if array.size else "unsafe")

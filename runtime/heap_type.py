@@ -1,5 +1,4 @@
-"""Python types whose instances are called natively: made without a C compiler, collected like any
-other.
+"""Python types with native calls, made without a C compiler, collected like any other.
 
 An instance has the layout below. ``traverse``, ``clear`` and ``dealloc`` are LLVM code, so
 instances may stand in reference cycles and nothing of them leaks; methods are plain functions set
@@ -58,8 +57,7 @@ def make_type(
 ) -> type[Any]:
     """A type called ``name`` (dotted) whose instances own the ``members`` (name -> offset).
 
-    ``methods`` become attributes of the type. Instances are made by ``allocate``, never by calling
-    it.
+    ``methods`` become attributes of the type. Only ``allocate`` makes instances.
     """
     code = _life_cycle(tuple(members.values()))
     table = (_Member * (len(members) + 3))()

@@ -58,12 +58,10 @@ def _leave(context: int, error: BaseException) -> None:
     ctypes.c_void_p.from_address(context + abi.CONTEXT_EXCEPTION).value = id(error)
 
 
-def taken_exception(context: int) -> BaseException:
-    """The exception that a host call left in the context."""
-    cell = ctypes.c_void_p.from_address(context + abi.CONTEXT_EXCEPTION)
-    error = ctypes.cast(cell.value or 0, ctypes.py_object).value
-    cell.value = None
-    ctypes.pythonapi.Py_DecRef(ctypes.py_object(error))
+def pending_exception(context: int) -> BaseException:
+    """The exception that a host call left in the context, which keeps its reference."""
+    address = ctypes.c_void_p.from_address(context + abi.CONTEXT_EXCEPTION).value
+    error = ctypes.cast(address or 0, ctypes.py_object).value
     assert isinstance(error, BaseException)
     return error
 

@@ -29,8 +29,7 @@ _PROMOTE_FROM = 4  # entries this far back move half the way forward when they r
 
 _SLOW, _ENTRIES = 24, 32  # offsets of the two members
 
-# An entry is a tuple. ``kind`` is list, tuple, or None for one fetch; ``fetches`` that fetch, or a
-# tuple.
+# An entry is a tuple. ``kind`` is list or tuple, or None for one fetch; ``fetches`` then is it.
 _KIND, _FETCHES, _KEYS, _STEP = (layout.TUPLE_ITEMS + 8 * k for k in range(4))
 
 
@@ -132,7 +131,7 @@ def _item(fn: FunctionWriter, items: str, index: str) -> str:
 
 
 def _emit_same_fetches(module: ModuleWriter) -> None:
-    """True where an entry's fetches are ``fetches``, whose kind and ``size`` items at ``items`` these are."""
+    """True where an entry's fetches are these, of that kind, with ``size`` items."""
     params = [
         ("ptr", "known"),
         ("ptr", "kind"),
@@ -160,8 +159,7 @@ def _emit_same_fetches(module: ModuleWriter) -> None:
 
 
 def _emit_take_feeds(module: ModuleWriter) -> None:
-    """Put the values of ``feeds`` into ``values`` in the order of ``keys``; false where keys
-    differ.
+    """Put the values of ``feeds`` into ``values`` in the order of ``keys``; false if keys differ.
 
     Both have ``count`` keys, all different; usually they come in the same order.
     """

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from stepforge.codegen import entry, jit, kernel, layout, target
+from stepforge.codegen import entry, entry_support, jit, kernel, layout, target
 from stepforge.codegen import signature as abi
 from stepforge.codegen.llvm import ModuleWriter
 from stepforge.codegen.signature import Feed, Fetch, Signature, Slot
@@ -76,10 +76,11 @@ class Variant:
         found = self.stages.get(stage, "")
         return found if isinstance(found, str) else print_function(found)
 
-    def failure(self, context: int, status: int) -> BaseException:
-        """The exception that a kernel's status means."""
+    def failure(self, context: int) -> BaseException:
+        """The exception that a failed kernel left in its context."""
+        status = ctypes.c_int32.from_address(context + abi.CONTEXT_CODE).value
         if status == -1:
-            return hostcalls.taken_exception(context)
+            return hostcalls.pending_exception(context)
         if status == -2:
             return BY_CODE[8](None, None, f"{self.signature.name}: memory ran out")
         check = self.checks[status - 1]
@@ -129,17 +130,12 @@ def _compile_native(extraction: Extraction, function: Function, store: VariableS
         entry.emit_entry(module, signature, made.name)
         exports.append("entry")
     stages["llvm"] = module.text()
-    library = jit.load(jit.compile_text(stages["llvm"], level), _symbols(module), exports)
+    library = jit.load(jit.compile_text(stages["llvm"], level), entry_support.symbols(module.externals()), exports)
     variant = Variant(extraction, signature, stages, level=level, checks=made.checks,
                       kernel_address=library["kernel"], keep=[library])
     variant.entry_address = library["entry"] if layout.native_entry() else 0
     _fill_table(variant, lowered, fused, store)
     return variant
-
-
-def _symbols(module: ModuleWriter) -> dict[str, int]:
-    names = set(module.externals())
-    return layout.addresses(n for n in names if layout.known(n))
 
 
 def _output_numbers(extraction: Extraction, lowered: Lowered) -> list[int]:

@@ -67,10 +67,10 @@ class Program:
             variant.signature, variant.kernel_address, variant.table_address, arrays, self
         )
 
-    def fail(self, context: int, status: int = 0) -> Any:
+    def fail(self, context: int) -> Any:
         """Raise the error that a kernel reported."""
         assert self.current is not None
-        error = self.current.failure(context, status)
+        error = self.current.failure(context)
         self.session.annotate(error)
         raise error
 
@@ -182,7 +182,7 @@ def _equal(a: Dim, b: Dim, sizes: dict[str, int]) -> bool:
 
 def _feed_key(tensor: Any) -> FeedKey:
     shape = tensor.shape.as_list() if tensor.shape.ndims is not None else None
-    return FeedKey(tensor, tensor.dtype.base_dtype.ir_name, tuple(shape) if shape is not None else None)
+    return FeedKey(tensor, tensor.dtype.base_dtype.ir, tuple(shape) if shape is not None else None)
 
 
 def _spec(tensor: Any, key: FeedKey) -> Feed:

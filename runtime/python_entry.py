@@ -28,7 +28,7 @@ _DTYPE_NUMBERS = {name: number for number, name in enumerate(NUMERIC)}
 
 
 class VariantMismatch(Exception):
-    """These arrays do not fit the sizes or assumptions of this signature; another variant may take them."""
+    """These arrays do not fit this signature's sizes or assumptions; another variant may."""
 
 
 # ---- feeds --------------------------------------------------------------------------------------
@@ -81,9 +81,9 @@ def _check_int(value: int, feed: Feed) -> None:
         low, high = 0, 2
     if kind == "o" or not low <= value < high:
         raise TypeError(
-            f"Type of feed value {value} with type {type(value)} is not compatible with Tensor type "
-            f"{numpy_dtype(feed.type.dtype).name} of {feed.tensor_name}. Try explicitly setting the "
-            f"type of the feed tensor to a larger type (e.g. int64).{quote(feed.site)}"
+            f"Type of feed value {value} with type {type(value)} is not compatible with Tensor "
+            f"type {numpy_dtype(feed.type.dtype).name} of {feed.tensor_name}. Try explicitly "
+            f"setting the type of the feed tensor to a larger type (e.g. int64).{quote(feed.site)}"
         )
 
 

@@ -33,10 +33,10 @@ class Program(Protocol):
 
 
 def make_step(program: Program, entry_address: int, table_address: int) -> Any:
-    """A callable for a program; with 0 for the entry's address, every call goes to
-    ``program.miss``.
+    """A callable for a program.
 
-    The program keeps the code and the table alive; the step keeps the program alive.
+    With 0 for the entry's address, every call goes to ``program.miss``. The program keeps the code
+    and the table alive; the step keeps the program alive.
     """
     if not layout.native_entry():
         return PythonStep(program)
@@ -46,8 +46,7 @@ def make_step(program: Program, entry_address: int, table_address: int) -> Any:
 
 
 def retarget(step: Any, entry_address: int, table_address: int | None = None) -> None:
-    """Let a step run another entry from its next call on (and use another table, where one is
-    given).
+    """Let a step run another entry, and use another table where one is given, from now on.
 
     Calls that run at the time finish in the old code: the program keeps that as long as itself.
     """

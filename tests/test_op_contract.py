@@ -378,3 +378,30 @@ def test_random_ops_draw_what_their_stream_gives() -> None:
 def test_special_inputs_name_ops_that_exist() -> None:
     assert {op for op, _ in SPECIAL} <= REGISTRY.keys()
     assert {op for op, _ in STATIC_SIZES} <= REGISTRY.keys()
+
+
+def test_cholesky_of_an_indefinite_matrix_is_nan_below_the_diagonal() -> None:
+    case = parse_case("cholesky(f64[2, 2, 2])")
+    good, bad = np.array([[4.0, 2], [2, 3]]), np.array([[1.0, 2], [2, 1]])
+    (factors,) = check_run(case, [np.stack([good, bad])])
+    np.testing.assert_allclose(factors[0], [[2, 0], [1, np.sqrt(2)]])
+    np.testing.assert_array_equal(factors[1], [[np.nan, 0], [np.nan, np.nan]])
+
+
+def test_labels_out_of_range_give_nan() -> None:
+    case = parse_case("sparse_softmax_cross_entropy(f32[2, 3], i32[2])")
+    loss, backprop = check_run(case, [np.zeros((2, 3), np.float32), np.int32([9, 1])])
+    np.testing.assert_array_equal(np.isnan(loss), [True, False])
+    np.testing.assert_array_equal(np.isnan(backprop), [[True] * 3, [False] * 3])
+
+
+def test_casts_saturate() -> None:
+    x = np.array([1e30, -1e30, np.nan, np.inf, -np.inf, 1.9, -1.9])
+    for dtype, low, high in (
+        ("i32", -(2**31), 2**31 - 1),
+        ("u8", 0, 255),
+        ("i64", -(2**63), 2**63 - 1),
+    ):
+        case = Case("cast", "cast", (Type("f64", (7,)),), (False,), {"dtype": dtype})
+        (result,) = check_run(case, [x])
+        assert result.tolist() == [high, low, 0, high, low, 1, max(-1, low)]

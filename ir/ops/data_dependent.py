@@ -138,7 +138,6 @@ class Setdiff1d(UniqueOp):
     ``%values, %index = setdiff1d(%x, %y, binds="m") : i32[m], i32[m]``
     """
 
-    name = "setdiff1d"
     cases = (
         'setdiff1d(i32[6], i32[3], binds="m")',
         'setdiff1d(f32[4], f32[0], binds="m", index_dtype="i64")',

@@ -326,7 +326,7 @@ def matrices(r: Recorder) -> None:
                 matrix=left, rhs=right, lower=lower, adjoint=adjoint
             )
             r.record("matrix_triangular_solve", [a, b], results, lower=lower, adjoint=adjoint)
-    s = r.input("spd", [[[4, 2], [2, 3]], [[1, 2], [2, 1]]], "f64")
+    s = r.input("spd", [[[4, 2], [2, 3]], [[1, 0.5], [0.5, 1]]], "f64")
     r.record("cholesky", [s], raw.Cholesky(input=r.operands([s])[0]))
     r.record(
         "self_adjoint_eig", [s], raw.SelfAdjointEigV2(input=r.operands([s])[0])[0], compute_v=False
