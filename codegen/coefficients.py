@@ -1,8 +1,9 @@
 """The polynomials of ``vector_math``: minimax coefficients, lowest power first.
 
-Each was fitted by Remez exchange at 50 digits so that the relative error of the function that it serves is
-smallest on its interval. The comments say which expression is approximated, in which variable, and where;
-what is taken out of the function first (the leading terms) is exact in the formulas that use it.
+Each was fitted by Remez exchange at 50 digits so that the relative error of the function that it
+serves is smallest on its interval. The comments say which expression is approximated, in which
+variable, and where; what is taken out of the function first (the leading terms) is exact in the
+formulas that use it.
 """
 
 from __future__ import annotations

@@ -43,6 +43,9 @@ class ResultWriter:
             if fetch.kind == "dense":
                 data = self._room(index, fetch.dense_type, failed)
                 self.fn.store("ptr", data, self.outs, 8 * index)
+            elif fetch.kind == "feed":  # now, while what it was converted to is there
+                value = self._made(self._fed(fetch), failed)
+                self.fn.store("ptr", value, self.objects, 8 * index)
 
     def take_objects(self) -> None:
         """Own what the kernel left in ``outs``, whether it succeeded or not."""
@@ -121,8 +124,6 @@ class ResultWriter:
         if fetch.kind == "none":
             value = self.fn.module.extern("Py_None")
             increase(self.fn, value)
-        elif fetch.kind == "feed":
-            value = self._made(self._fed(fetch), failed)
         elif fetch.kind == "dense" and not fetch.dense_type.dims:
             cell = self.fn.load("ptr", self.outs, 8 * index)
             value = self._number(fetch.dense_type.dtype, cell, failed)

@@ -1,8 +1,8 @@
 """The 16-bit floats, f16 and bf16, by integer arithmetic.
 
-They are storage: a lane of theirs is an f32 that they can hold exactly. LLVM's own conversions call
-routines of compiler-rt, which nobody links here, so rounding, packing and unpacking are written out. All
-of it rounds to nearest even and once: from f64 without a stop at f32.
+They are storage: a lane of theirs is an f32 that they can hold exactly. LLVM's own conversions
+call routines of compiler-rt, which nobody links here, so rounding, packing and unpacking are
+written out. All of it rounds to nearest even and once: from f64 without a stop at f32.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _HALF = 0x3F000000  # 0.5f: its last bit counts 2**-24, the smallest f16
 
 
 def round_lane(k: ArithmeticLanes, x: Lane, dtype: str) -> Lane:
-    """The nearest value of ``dtype`` (f16 or bf16) to an f32 or f64 lane, ties to even, as its lane."""
+    """The nearest value of ``dtype`` (f16 or bf16) to an f32 or f64 lane, ties to even."""
     wide = _WIDE[x.dtype]
     rounded = _round_fraction(k, x, wide, wide.fraction - HALF_FRACTION[dtype])
     minimum = HALF_MINIMUM_EXPONENT[dtype]
-    if (x.dtype, dtype) != ("f32", "bf16"):  # bf16 has the exponents of f32: nothing else can happen
+    if (x.dtype, dtype) != ("f32", "bf16"):  # bf16 has all exponents of f32
         magnitude = k.abs(x)
         limit = 2.0 ** HALF_MAXIMUM_EXPONENT[dtype] * 2
         infinite = k.copysign(k.constant(float("inf"), x), x)

@@ -1,8 +1,8 @@
 """Arithmetic, comparisons and bits on lanes: what one instruction or a few of them do.
 
-IEEE as NumPy does it: no flag that lets LLVM assume anything, NaN goes through minimum and maximum,
-integers wrap, shift counts are masked to the width. f16 and bf16 are computed in f32 and rounded after
-each primitive that can leave their range of values.
+IEEE as NumPy does it: no flag that lets LLVM assume anything, NaN goes through minimum and
+maximum, integers wrap, shift counts are masked to the width. f16 and bf16 are computed in f32 and
+rounded after each primitive that can leave their range of values.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _INTRINSIC = {
     "floor": {"f": "floor"},
     "ceil": {"f": "ceil"},
     "trunc": {"f": "trunc"},
-    "round_even": {"f": "nearbyint"},  # roundeven is a libm call of its own where there is no SSE 4.1
+    "round_even": {"f": "nearbyint"},  # roundeven is a C23 call where there is no SSE 4.1
 }
 # primitive -> predicate on floats, signed and unsigned integers
 _COMPARISON = {

@@ -1,7 +1,7 @@
 """Conversions between all real dtypes, each rounded once and defined for every value.
 
-Floats become integers by truncation; NaN gives 0 and what does not fit the nearest integer that does.
-Integers wrap into narrower ones. Anything but zero is true.
+Floats become integers by truncation; NaN gives 0 and what does not fit the nearest integer that
+does. Integers wrap into narrower ones. Anything but zero is true.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ class ConvertLanes(ArithmeticLanes):
     """``convert`` and its cases by kind of dtype."""
 
     def convert(self, x: Lane, dtype: str) -> Lane:
-        """x as ``dtype``: see the module's text. Raises: TypeError for complex and object dtypes."""
+        """x as ``dtype``: see the module's text.
+
+        Raises: TypeError for complex and object dtypes.
+        """
         if x.dtype == dtype:
             return x
         source, target = kind_of(x.dtype), kind_of(dtype)
@@ -43,7 +46,8 @@ class ConvertLanes(ArithmeticLanes):
         wide = self.register_type(x.dtype)
         into = self.register_type(dtype)
         name = "fptosi" if kind_of(dtype) == "i" else "fptoui"
-        callee = self.fn.module.declare(f"llvm.{name}.sat.{mangle(into)}.{mangle(wide)}", into, wide)
+        intrinsic = f"llvm.{name}.sat.{mangle(into)}.{mangle(wide)}"
+        callee = self.fn.module.declare(intrinsic, into, wide)
         return Lane(dtype, self.fn.call(into, callee, (wide, x.text)))
 
     def _integer_to_float(self, x: Lane, dtype: str) -> Lane:

@@ -1,7 +1,7 @@
-"""What every chapter of ``lanes`` is written with: the value, its types, its constants, one instruction.
+"""What each chapter of ``lanes`` is written with: the value, its types, constants, instructions.
 
-A kernel body is the same text for one element and for a vector of sixteen: only the type differs. So all
-rules speak of a ``Lane`` (a value of an IR dtype) and the builder knows how wide it is.
+A kernel body is the same text for one element and for a vector of sixteen: only the type differs.
+So all rules speak of a ``Lane`` (a value of an IR dtype) and the builder knows how wide it is.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def round_to_half(value: float, dtype: str) -> float:
 
 
 def literal(value: float, dtype: str) -> str:
-    """One element of ``dtype`` as an LLVM constant: integers wrap, floats are rounded to the dtype."""
+    """One element of ``dtype`` as an LLVM constant: integers wrap, floats are rounded."""
     kind = kind_of(dtype)
     if kind == "b":
         return "true" if value else "false"
@@ -99,7 +99,7 @@ def literal(value: float, dtype: str) -> str:
 
 
 class LaneCore:
-    """Types, constants and single instructions of a function that works on ``width`` elements at once."""
+    """Types, constants and instructions of a function that works on ``width`` elements at once."""
 
     def __init__(self, fn: FunctionWriter, width: int, *, has_fma: bool = True) -> None:
         """``width``: a power of two up to 64; ``has_fma``: the target has fused multiply-add.
@@ -150,7 +150,7 @@ class LaneCore:
 
     # ---- instructions ---------------------------------------------------------------------------
     def op(self, opcode: str, *lanes: Lane, dtype: str = "") -> Lane:
-        """``opcode`` (with its flags or predicate) on lanes of one type; the result is ``dtype``."""
+        """``opcode`` (with its predicate) on lanes of one type; the result is ``dtype``."""
         texts = ", ".join(lane.text for lane in lanes)
         type_ = self.register_type(lanes[0].dtype)
         return Lane(dtype or lanes[0].dtype, self.fn.emit(f"{opcode} {type_} {texts}"))
@@ -158,7 +158,8 @@ class LaneCore:
     def cast(self, opcode: str, x: Lane, dtype: str) -> Lane:
         """The conversion instruction ``opcode`` to the register type of ``dtype``."""
         into = self.register_type(dtype)
-        return Lane(dtype, self.fn.emit(f"{opcode} {self.register_type(x.dtype)} {x.text} to {into}"))
+        source = self.register_type(x.dtype)
+        return Lane(dtype, self.fn.emit(f"{opcode} {source} {x.text} to {into}"))
 
     def bitcast(self, x: Lane, dtype: str) -> Lane:
         """The same bits as another dtype of the same size; free where the LLVM type is the same."""

@@ -1,8 +1,8 @@
-"""Division that cannot fail, of integers and floats: quotients and remainders by two rules of rounding.
+"""Division that cannot fail: quotients and remainders by two rules of rounding.
 
-Integers: x / 0 is 0 and so is its remainder, the smallest integer over -1 wraps to itself. The divisor is
-replaced before the instruction that would trap. Floats: as NumPy's ``floor_divide``, ``remainder`` and
-``fmod``, whose remainder is exact.
+Integers: x / 0 is 0 and so is its remainder, the smallest integer over -1 wraps to itself. The
+divisor is replaced before the instruction that would trap. Floats: as NumPy's ``floor_divide``,
+``remainder`` and ``fmod``, whose remainder is exact.
 """
 
 from __future__ import annotations

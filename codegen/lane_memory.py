@@ -1,7 +1,7 @@
 """Lanes to and from memory: contiguous, masked at the tail, strided; and from many elements to one.
 
-A mask is a bool lane. Memory whose mask is false is never touched. Reductions halve the vector until one
-element is left, so their order depends on the width alone, never on the target.
+A mask is a bool lane. Memory whose mask is false is never touched. Reductions halve the vector
+until one element is left, so their order depends on the width alone, never on the target.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ from stepforge.codegen.llvm import mangle
 _REDUCTIONS = {"add": "add", "mul": "mul", "min": "min", "max": "max", "and": "and_", "or": "or_"}
 
 
+def _alignment(dtype: str) -> tuple[str, str]:
+    return "i32", str(storage_bytes(dtype))
+
+
 class MemoryLanes(ConvertLanes):
     """Loads, stores, masks, and what crosses the elements of a vector."""
 
@@ -30,7 +34,8 @@ class MemoryLanes(ConvertLanes):
         """``width`` elements of ``dtype`` at ``pointer``, which is aligned as one element."""
         storage = self.vector(storage_element(dtype))
         align = storage_bytes(dtype)
-        return self._from_storage(self.fn.emit(f"load {storage}, ptr {pointer}, align {align}"), dtype)
+        text = self.fn.emit(f"load {storage}, ptr {pointer}, align {align}")
+        return self._from_storage(text, dtype)
 
     def store(self, x: Lane, pointer: str) -> None:
         """Store ``width`` elements at ``pointer``, which is aligned as one element."""
@@ -51,8 +56,8 @@ class MemoryLanes(ConvertLanes):
         other = self._many_of(self._fill(fill, dtype), storage_element(dtype))
         callee = self.fn.module.declare(f"llvm.masked.load.{mangle(vector)}.p0", vector,
                                         f"ptr, i32, {self._many('i1')}, {vector}")
-        text = self.fn.call(vector, callee, ("ptr", pointer), ("i32", str(storage_bytes(dtype))),
-                            self._mask(mask), (vector, other))
+        text = self.fn.call(vector, callee, ("ptr", pointer), _alignment(dtype), self._mask(mask),
+                            (vector, other))
         return self._from_storage(self._one_of(text, vector), dtype)
 
     def store_masked(self, x: Lane, pointer: str, mask: Lane) -> None:
@@ -62,12 +67,12 @@ class MemoryLanes(ConvertLanes):
         callee = self.fn.module.declare(f"llvm.masked.store.{mangle(vector)}.p0", "void",
                                         f"{vector}, ptr, i32, {self._many('i1')}")
         self.fn.call("void", callee, (vector, self._many_of(self._to_storage(x), element)),
-                     ("ptr", pointer), ("i32", str(storage_bytes(x.dtype))), self._mask(mask))
+                     ("ptr", pointer), _alignment(x.dtype), self._mask(mask))
 
     # ---- strided and indexed --------------------------------------------------------------------
     def gather(self, base: str, stride_bytes: str, dtype: str, mask: Lane | None = None,
                fill: Operand = 0) -> Lane:
-        """Element i from ``base + i * stride_bytes`` (i64 text); ``fill`` where ``mask`` is false."""
+        """Element i from ``base + i * stride_bytes`` (i64 text); ``fill`` where masked off."""
         return self.gather_at(base, self._steps(stride_bytes), dtype, mask, fill)
 
     def scatter(self, x: Lane, base: str, stride_bytes: str, mask: Lane | None = None) -> None:
@@ -76,7 +81,7 @@ class MemoryLanes(ConvertLanes):
 
     def gather_at(self, base: str, offsets: Lane, dtype: str, mask: Lane | None = None,
                   fill: Operand = 0) -> Lane:
-        """Elements from ``base`` plus ``offsets`` (i64 lane of bytes); ``fill`` where ``mask`` is false."""
+        """Elements from ``base`` plus ``offsets`` (i64 lane of bytes); ``fill`` where masked off."""
         pointers = self._pointers(base, offsets)
         if self.width == 1:
             if mask is None:
@@ -84,13 +89,14 @@ class MemoryLanes(ConvertLanes):
             return self.load_masked(pointers, dtype, mask, fill)
         vector, addresses = self.vector(storage_element(dtype)), self.vector("ptr")
         name = f"llvm.masked.gather.{mangle(vector)}.v{self.width}p0"
-        callee = self.fn.module.declare(name, vector, f"{addresses}, i32, {self.vector('i1')}, {vector}")
-        text = self.fn.call(vector, callee, (addresses, pointers), ("i32", str(storage_bytes(dtype))),
+        params = f"{addresses}, i32, {self.vector('i1')}, {vector}"
+        callee = self.fn.module.declare(name, vector, params)
+        text = self.fn.call(vector, callee, (addresses, pointers), _alignment(dtype),
                             self._mask(mask), (vector, self._fill(fill, dtype)))
         return self._from_storage(text, dtype)
 
     def scatter_at(self, x: Lane, base: str, offsets: Lane, mask: Lane | None = None) -> None:
-        """Elements to ``base`` plus ``offsets`` (i64 lane of bytes), in order, where ``mask`` holds."""
+        """Elements to ``base`` plus ``offsets`` (i64 lane of bytes), in order, as ``mask`` says."""
         pointers = self._pointers(base, offsets)
         if self.width == 1:
             if mask is None:
@@ -100,15 +106,17 @@ class MemoryLanes(ConvertLanes):
             return
         vector, addresses = self.vector(storage_element(x.dtype)), self.vector("ptr")
         name = f"llvm.masked.scatter.{mangle(vector)}.v{self.width}p0"
-        callee = self.fn.module.declare(name, "void", f"{vector}, {addresses}, i32, {self.vector('i1')}")
+        params = f"{vector}, {addresses}, i32, {self.vector('i1')}"
+        callee = self.fn.module.declare(name, "void", params)
         self.fn.call("void", callee, (vector, self._to_storage(x)), (addresses, pointers),
-                     ("i32", str(storage_bytes(x.dtype))), self._mask(mask))
+                     _alignment(x.dtype), self._mask(mask))
 
     def _steps(self, stride_bytes: str) -> Lane:
         return self.mul(self.iota("i64"), self.splat(Lane("i64", stride_bytes)))
 
     def _pointers(self, base: str, offsets: Lane) -> str:
-        return self.fn.emit(f"getelementptr i8, ptr {base}, {self.vector('i64')} {offsets.text}", "p")
+        type_ = self.vector("i64")
+        return self.fn.emit(f"getelementptr i8, ptr {base}, {type_} {offsets.text}", "p")
 
     # ---- across the elements --------------------------------------------------------------------
     def splat(self, x: Lane) -> Lane:
@@ -125,13 +133,15 @@ class MemoryLanes(ConvertLanes):
         if self.width == 1:
             return self.constant(0, dtype)
         element = register_element(dtype)
-        return Lane(dtype, "<" + ", ".join(f"{element} {literal(i, dtype)}" for i in range(self.width)) + ">")
+        numbers = ", ".join(f"{element} {literal(i, dtype)}" for i in range(self.width))
+        return Lane(dtype, f"<{numbers}>")
 
     def element(self, x: Lane, index: str | int) -> Lane:
         """Element ``index`` (a number or i64 text) as a lane of width 1."""
         if self.width == 1:
             return x
-        return Lane(x.dtype, self.fn.emit(f"extractelement {self.register_type(x.dtype)} {x.text}, i64 {index}"))
+        type_ = self.register_type(x.dtype)
+        return Lane(x.dtype, self.fn.emit(f"extractelement {type_} {x.text}, i64 {index}"))
 
     def reduce(self, kind: str, x: Lane) -> Lane:
         """All elements by ``add mul min max and or``, halves with halves, as a lane of width 1."""

@@ -1,8 +1,8 @@
-"""The LLVM implementation of scalar rules: primitives over lanes of one element or a vector of them.
+"""The LLVM implementation of scalar rules: primitives over one element or a vector of them.
 
 ``LaneBuilder(fn, width)`` writes into ``fn``. Its chapters: ``lane_core`` (types, constants),
-``lane_arithmetic``, ``lane_convert``, ``lane_memory``, and here what is a function of its own in the module
-(``vector_math``).
+``lane_arithmetic``, ``lane_convert``, ``lane_memory``, and here what is a function of its own in
+the module (``vector_math``).
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ class LaneBuilder(MemoryLanes):
     atanh = _function("atanh")
 
 
-PRIMITIVES: frozenset[str] = frozenset(
-    "constant convert select fma add sub mul div neg abs min max sqrt floor ceil trunc round_even "
-    "copysign and_ or_ xor not_ shl shr eq ne lt le gt ge is_nan is_inf is_finite".split()
-) | frozenset(vector_math.FLOAT_RULES)
+_INSTRUCTIONS = (
+    "constant", "convert", "select", "fma", "add", "sub", "mul", "div", "neg", "abs", "min", "max",
+    "sqrt", "floor", "ceil", "trunc", "round_even", "copysign", "and_", "or_", "xor", "not_", "shl",
+    "shr", "eq", "ne", "lt", "le", "gt", "ge", "is_nan", "is_inf", "is_finite",
+)
+PRIMITIVES: frozenset[str] = frozenset((*_INSTRUCTIONS, *vector_math.FLOAT_RULES))

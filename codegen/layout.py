@@ -157,15 +157,20 @@ def _numpy_functions() -> Any:
 
 def problems() -> list[str]:
     """What differs from the layout that native entries assume; empty where they may be used."""
-    return list(_problems())
+    return list(_found())
 
 
 @cache
-def _problems() -> tuple[str, ...]:
+def _found() -> list[str]:
+    return prove()
+
+
+def prove() -> list[str]:
+    """Look for problems now; ``problems`` remembers what this finds."""
     build = list(_check_build())
     if build:
-        return tuple(build)  # reading objects by offset might not even be safe
-    return tuple(text for check in _CHECKS for text in check())
+        return build  # reading objects by offset might not even be safe
+    return [text for check in _CHECKS for text in check()]
 
 
 def _check_build() -> Iterator[str]:

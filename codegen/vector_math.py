@@ -1,7 +1,7 @@
-"""Elementary functions and division on lanes: one helper function per name, dtype and width in a module.
+"""Elementary functions and division on lanes: a helper function per name, dtype and width.
 
-The table says which rule computes a function and whether LLVM shall expand it where it is called (small
-functions, whose constants then stay in registers through a loop) or call it (large ones).
+The table says which rule computes a function and whether LLVM shall expand it where it is called
+(small functions, whose constants then stay in registers through a loop) or call it (large ones).
 """
 
 from __future__ import annotations

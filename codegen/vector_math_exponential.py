@@ -63,7 +63,7 @@ def log1p(k: MemoryLanes, x: Lane) -> Lane:
 
 
 def _log_edges(k: MemoryLanes, x: Lane, y: Lane, zero: float) -> Lane:
-    """``y``, but what a logarithm with its pole at ``zero`` is of infinity, NaN and below the pole."""
+    """``y``, but right for infinity, for NaN, and at and below the pole at ``zero``."""
     y = k.select(k.lt(x, INFINITY), y, x)
     y = k.select(k.eq(x, zero), -INFINITY, y)
     return k.select(k.lt(x, zero), NAN, y)

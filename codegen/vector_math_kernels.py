@@ -1,7 +1,7 @@
 """What the functions of ``vector_math`` share: reductions of the argument, scaling, exact products.
 
-Everything is branch-free, and the same for one element and for sixteen, so a value never depends on the
-width of the vector that it was computed in.
+Everything is branch-free, and the same for one element and for sixteen, so a value never depends
+on the width of the vector that it was computed in.
 """
 
 from __future__ import annotations
@@ -186,7 +186,8 @@ def logarithm(k: MemoryLanes, f: Lane, e: Lane) -> Lane:
     return k.fma(e, high, k.sub(f, k.sub(half_square, tail)))
 
 
-def logarithm_of_sum(k: MemoryLanes, u: Lane, correction: Lane, doubled: Lane | None = None) -> Lane:
+def logarithm_of_sum(k: MemoryLanes, u: Lane, correction: Lane,
+                     doubled: Lane | None = None) -> Lane:
     """log(u + correction) for normal u and a correction below its last bit.
 
     Where ``doubled`` (bool) holds, the logarithm of twice that.
@@ -206,13 +207,13 @@ def logarithm_of_sum(k: MemoryLanes, u: Lane, correction: Lane, doubled: Lane | 
 def repaired(k: MemoryLanes, name: str, rare: Lane, usual: Lane, *operands: Lane) -> Lane:
     """``usual``, but the C library's ``name`` of the operands where ``rare`` holds.
 
-    One test per vector; the elements are computed one by one in a function of its own, off the hot path.
+    One test per vector; the elements go one by one in a function of their own, off the hot path.
     """
     fn, dtype = k.fn, usual.dtype
     function = name + ("f" if dtype == "f32" else "")
     symbol = f"libm.{function}.{dtype}x{k.width}"
     type_ = k.register_type(dtype)
-    arguments = [(k.vector("i1"), rare.text), (type_, usual.text), *((type_, x.text) for x in operands)]
+    arguments = [(k.vector("i1"), rare.text), *((type_, x.text) for x in (usual, *operands))]
     types = [t for t, _ in arguments]
     callee = fn.module.helper(symbol, lambda: _one_by_one(k, symbol, function, dtype, types))
     before, call, after = fn.block, fn.label("rare"), fn.label("usual")

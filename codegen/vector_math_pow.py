@@ -1,7 +1,7 @@
 """Powers: f32 in f64, f64 in pairs of f64, integers by squaring.
 
-A power multiplies the relative error of the logarithm by up to 745, so the logarithm of an f64 is kept
-to some 68 bits as the sum of two numbers; an f32 takes the same from plain f64.
+A power multiplies the relative error of the logarithm by up to 745, so the logarithm of an f64 is
+kept to some 68 bits as the sum of two numbers; an f32 takes the same from plain f64.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _log_pair(k: MemoryLanes, x: Lane) -> tuple[Lane, Lane]:
 
 
 def _log_mantissa(k: MemoryLanes, m: Lane) -> tuple[Lane, Lane]:
-    """log(m) = 2s + 2/3 s**3 + s**5 P(s**2), s = (m - 1)/(m + 1), as a number and its correction."""
+    """log(m) = 2s + 2/3 s**3 + s**5 P(s**2), s = (m - 1)/(m + 1), as ``_log_pair``."""
     f, g = k.sub(m, 1.0), k.add(m, 1.0)
     g_low = k.sub(m, k.sub(g, 1.0))
     s = k.div(f, g)

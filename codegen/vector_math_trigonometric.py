@@ -1,7 +1,8 @@
 """Circular functions and their inverses.
 
-The argument is reduced by multiples of pi/2 in three or four parts (Cody and Waite); beyond the range where
-that is exact enough, which real programs hardly see, the elements go to the C library one by one.
+The argument is reduced by multiples of pi/2 in three or four parts (Cody and Waite); beyond the
+range where that is exact enough, which real programs hardly see, the elements go to the C library
+one by one.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from stepforge.codegen.vector_math_kernels import (
     two_sum,
 )
 
-# pi/2 in parts. With fused multiply-add whole numbers times full parts are exact enough; without, the
-# products have to be exact: 33 bits times a whole number below 2**20.
+# pi/2 in parts. With fused multiply-add the parts are full numbers; without, their products with a
+# whole number below 2**20 have to be exact, so they have 33 bits.
 _FUSED = {
     "f32": (1.5707963705062866, -4.371138828673793e-08, -1.7151245100059e-15),
     "f64": (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591833e-33),
@@ -28,7 +29,7 @@ _FUSED = {
 _EXACT = (1.5707963267341256, 6.077100506303966e-11, 2.0222662487111665e-21, 8.4784276603689e-32)
 _LARGEST = {(True, "f32"): 1e6, (True, "f64"): 1e12, (False, "f32"): 1e6, (False, "f64"): 1e6}
 # pi/2 as two numbers
-_HALF_PI = {"f32": (1.5707963705062866, -4.371139e-08), "f64": (1.5707963267948966, 6.123233995736766e-17)}
+_HALF_PI = {dtype: parts[:2] for dtype, parts in _FUSED.items()}
 _TAN_PI_8 = math.sqrt(2) - 1
 
 
@@ -39,10 +40,10 @@ def _reduction(k: MemoryLanes, x: Lane) -> tuple[Lane, Lane, Lane]:
 
 
 def _quarters(k: MemoryLanes, x: Lane) -> tuple[Lane, Lane]:
-    """The whole number nearest to x / (pi/2), negated, and as integers (of which few bits matter)."""
+    """The whole number nearest to x / (pi/2), negated, and its last bits as integers."""
     p = PRECISION[x.dtype]
-    shifted = k.fma(x, 2 / math.pi, p.magic)
-    return k.sub(p.magic, shifted), k.bitcast(shifted, p.integer)
+    rounded = k.fma(x, 2 / math.pi, p.magic)
+    return k.sub(p.magic, rounded), k.bitcast(rounded, p.integer)
 
 
 def _fused_reduction(k: MemoryLanes, x: Lane) -> tuple[Lane, Lane, Lane]:
@@ -147,7 +148,8 @@ def atan2(k: MemoryLanes, y: Lane, x: Lane) -> Lane:
     large, small = k.mul(large, factor), k.mul(small, factor)
     infinite = k.eq(small, INFINITY)
     middle = k.or_(k.gt(small, k.mul(large, _TAN_PI_8)), infinite)
-    t = k.div(k.select(middle, k.sub(small, large), small), k.select(middle, k.add(small, large), large))
+    numerator = k.select(middle, k.sub(small, large), small)
+    t = k.div(numerator, k.select(middle, k.add(small, large), large))
     # 0/0 is an angle of 0, infinity/infinity one of 45 degrees
     t = k.select(k.or_(k.eq(large, 0.0), infinite), 0.0, t)
     high, low = _HALF_PI[x.dtype]

@@ -269,4 +269,4 @@ def meshgrid(*args: Any, indexing: str = "xy", name: str = "meshgrid") -> list[T
         if not values:
             return []
         whole = ones(lengths, values[0].dtype.base_dtype)
-        return [elementwise_ops.multiply(column, whole) for column in columns]
+        return [column * whole for column in columns]

@@ -34,8 +34,8 @@ def _both(function: str, labels: Any, logits: Any) -> None:
 
 def _as_matrix(value: Tensor) -> Tensor:
     """All axes but the last one flattened into one."""
-    last = elementwise_ops.subtract(rank(value), 1)
-    width = slice(shape(value), [last], [1])
+    count, sizes = rank(value), shape(value)
+    width = slice(sizes, [elementwise_ops.subtract(count, 1)], [1])
     return reshape(value, concat([[-1], width], 0))
 
 
@@ -108,19 +108,23 @@ def sparse_softmax_cross_entropy_with_logits(
         integer_argument("SparseSoftmaxCrossEntropyWithLogits", "labels", classes)
         half = given.dtype.base_dtype is float16
         precise = elementwise_ops.cast(given, float32) if half else given
-        known = _check_sparse_shapes(classes, given)
+        _check_sparse_shapes(classes, given)
+        outer = shape(classes)
         if given.shape.ndims == 2:
             loss = _sparse_loss(precise, classes, name)
         else:
-            loss = _sparse_loss_of_any_rank(precise, classes, known, name)
+            width = shape(given)[-1]  # type: ignore[index]
+            matrix = reshape(precise, stack([-1, width]))
+            loss = reshape(_sparse_loss(matrix, reshape(classes, [-1]), name), outer)
+            loss.set_shape(classes.shape)
         return elementwise_ops.cast(loss, float16) if half else loss
 
 
-def _check_sparse_shapes(labels: Tensor, logits: Tensor) -> bool:
-    """True where the shapes are known to fit. Raises: ValueError where they do not."""
+def _check_sparse_shapes(labels: Tensor, logits: Tensor) -> None:
+    """Raises: ValueError where the shapes are known not to fit."""
     outer = logits.shape.sizes
     if outer is None:
-        return False
+        return
     if not outer:
         raise ValueError(f"`logits` cannot be a scalar. Received logits={logits}`")
     if labels.shape.ndims not in (None, len(outer) - 1):
@@ -135,24 +139,11 @@ def _check_sparse_shapes(labels: Tensor, logits: Tensor) -> bool:
             "`labels.shape` must equal `logits.shape` except for the last dimension. Received: "
             f"labels.shape={labels.shape} and logits.shape={logits.shape}"
         )
-    return known
 
 
 def _sparse_loss(logits: Tensor, labels: Tensor, name: str | None) -> Tensor:
     op = create_op("SparseSoftmaxCrossEntropyWithLogits", (logits, labels), None, name)
     return op.outputs[0]
-
-
-def _sparse_loss_of_any_rank(
-    logits: Tensor, labels: Tensor, known: bool, name: str | None
-) -> Tensor:
-    outer = shape(labels)
-    width = shape(logits)[-1]  # type: ignore[index]
-    matrix = reshape(logits, stack([-1, width]))
-    loss = _sparse_loss(matrix, reshape(labels, [-1]), name)
-    loss = reshape(loss, outer)
-    loss.set_shape(labels.shape)
-    return loss
 
 
 def _logistic_inputs(labels: Any, logits: Any) -> tuple[Tensor, Tensor]:
@@ -198,8 +189,8 @@ def weighted_cross_entropy_with_logits(
     with name_scope(name, "logistic_loss") as scope:
         x, z = _logistic_inputs(labels, logits)
         weight: Any = 1 + (pos_weight - 1) * z
+        linear: Any = (1 - z) * x  # type: ignore[operator]
         size = elementwise_ops.neg(elementwise_ops.abs(x))
         tail: Any = elementwise_ops.log1p(elementwise_ops.exp(size))
         tail = tail + relu(elementwise_ops.neg(x))
-        linear: Any = (1 - z) * x  # type: ignore[operator]
         return elementwise_ops.add(linear, weight * tail, scope)

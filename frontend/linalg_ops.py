@@ -119,15 +119,20 @@ def matrix_triangular_solve(
     name: str | None = None,
 ) -> Tensor:
     """x of ``matrix @ x = rhs`` for triangular matrices."""
+    with name_scope(name, "triangular_solve"):
+        return _triangular_solve(matrix, rhs, lower, adjoint)
+
+
+def _triangular_solve(matrix: Any, rhs: Any, lower: bool, adjoint: bool) -> Tensor:
     attrs = {"lower": lower, "adjoint": adjoint}
-    return call("MatrixTriangularSolve", (matrix, rhs), attrs, name)
+    return call("MatrixTriangularSolve", (matrix, rhs), attrs)
 
 
 def cholesky_solve(chol: Any, rhs: Any, name: str | None = None) -> Tensor:
     """x of ``a @ x = rhs`` where ``chol`` is the Cholesky factor of a."""
     with name_scope(name, "cholesky_solve"):
-        half = matrix_triangular_solve(chol, rhs)
-        return matrix_triangular_solve(chol, half, adjoint=True)
+        half = _triangular_solve(chol, rhs, True, False)
+        return _triangular_solve(chol, half, True, True)
 
 
 def logdet(matrix: Any, name: str | None = None) -> Tensor:

@@ -6,6 +6,8 @@ import importlib
 import numbers
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from stepforge.frontend import elementwise_ops, linalg_ops, reduction_ops
 from stepforge.frontend.convert import constant, convert_to_tensor
 from stepforge.frontend.core_ops import identity
@@ -69,7 +71,8 @@ def leaky_relu(features: Any, alpha: float = 0.2, name: str | None = None) -> Te
         value = convert_to_tensor(features, name="features")
         if value.dtype.is_integer:
             value = elementwise_ops.cast(value, float32)
-        return create_op("LeakyRelu", (value,), {"alpha": float(alpha)}, scope).outputs[0]
+        attrs = {"alpha": float(np.float32(alpha))}  # which is how the attribute is stored
+        return create_op("LeakyRelu", (value,), attrs, scope).outputs[0]
 
 
 def leaky_relu_grad(gradients: Tensor, features: Tensor, alpha: float) -> Tensor:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from stepforge.frontend.convert import convert_to_tensor
-from stepforge.frontend.dtypes import DType
+from stepforge.frontend.dtypes import DType, int32
 from stepforge.frontend.graph import create_op
 from stepforge.frontend.nodedefs.base import lookup_node
 from stepforge.frontend.operation import Operation, Tensor
@@ -85,7 +85,11 @@ def argument(
 
 def integer_argument(type_: str, label: str, value: Any) -> Tensor:
     """An argument that counts or chooses axes: int32 or int64. Raises: TypeError for another dtype."""
-    tensor = value if isinstance(value, Tensor) else convert_to_tensor(value, None, label)
+    if isinstance(value, Tensor):
+        tensor = value
+    else:
+        empty = isinstance(value, (list, tuple)) and not value
+        tensor = convert_to_tensor(value, int32 if empty else None, label)
     if tensor.dtype.base_dtype.name not in ("int32", "int64"):
         raise TypeError(
             f"Value passed to parameter '{label}' has DataType {tensor.dtype.name} not in list of "

@@ -245,11 +245,7 @@ class Tensor:
         device = f", device={self.device}" if self.device else ""
         return f'Tensor("{self.name}"{shape}, dtype={self._dtype.name}{device})'
 
-    def __hash__(self) -> int:
-        return id(self)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
+    # Equality and hash are object's own: a method in Python would double the cost of a feed_dict.
 
     def __bool__(self) -> NoReturn:
         raise OperatorNotAllowedInGraphError(

@@ -29,6 +29,14 @@ class ShapeError(ValueError):
     """Shapes do not fit together; raised while a graph is built and by inference rules."""
 
 
+class UnprovenSizes(ShapeError):  # noqa: N818 - it says what is missing rather than what is wrong
+    """Two sizes must be equal but are not provably so: a check must say it before (``lhs`` and ``rhs``)."""
+
+    def __init__(self, message: str, lhs: Any, rhs: Any) -> None:
+        super().__init__(message)
+        self.lhs, self.rhs = lhs, rhs
+
+
 class DTypeError(TypeError):
     """A dtype is not one that the op takes; raised while a graph is built and by inference rules."""
 

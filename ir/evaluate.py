@@ -239,4 +239,6 @@ def same_value(a: Any, b: Any, *, rtol: float = 0.0, atol: float = 0.0) -> bool:
 
 def is_static(type_: AnyType) -> bool:
     """True where every size of a tensor type is known."""
-    return isinstance(type_, Type) and all(isinstance(d, int) for d in type_.shape or (None,))
+    if not isinstance(type_, Type) or type_.shape is None:
+        return False
+    return all(isinstance(size, int) for size in type_.shape)

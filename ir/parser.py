@@ -299,7 +299,9 @@ class _Parser(_Literals):
         results = self.series(self.type) if self.see("->") else []
         body = self._block(params)
         function = Function(name, body, self.globals)
-        ends = bool(body.ops) and body.terminator.defn.terminator  # if not, the verifier will say so
+        ends = (
+            bool(body.ops) and body.terminator.defn.terminator
+        )  # if not, the verifier will say so
         given = list(function.result_types) if ends else results
         if given != results:
             raise self.error(

@@ -58,10 +58,11 @@ class _Driver:
             results = visit(new, build)
             if results is None:
                 append(new)
+                if new is op:
+                    continue
                 results = new.results
-            if new is not op or results is not op.results:
-                changed = True
-                _map(op, results, mapping)
+            changed = True
+            _map(op, results, mapping)
         if not changed and len(build.ops) == len(block.ops):
             return block
         return Block(block.params, tuple(build.ops))

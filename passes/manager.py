@@ -216,6 +216,8 @@ class _Run:
                 detail = f"result {i} is {_shown(new)} instead of {_shown(old)}"
                 return self._maker(self.function.results[i]), detail
         for name, old in before.state.items():
+            if isinstance(old, Stream):
+                continue  # a random op that nothing uses may go
             if not same_value(self.state.get(name), old, rtol=rtol, atol=atol):
                 writers = [op for op in self.steps if name in written(op)]
                 detail = f"@{name} is {_shown(self.state.get(name))} instead of {_shown(old)}"

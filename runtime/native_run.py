@@ -75,8 +75,8 @@ def _remember(self: Any, fetches: Any, feed_keys: tuple[Any, ...], step: Any) ->
         raise TypeError(f"a native runner needs a Step, not {type(step).__name__}")
     entry = (kind, flat if kind else fetches, tuple(feed_keys), step)
     key = _identity(entry)
-    others = [known for known in self.entries if _identity(known) != key]
-    self.entries[:] = [entry, *others][:MAX_ENTRIES]
+    others = [known for known in self._entries if _identity(known) != key]
+    self._entries[:] = [entry, *others][:MAX_ENTRIES]
 
 
 def _identity(entry: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -87,17 +87,17 @@ def _identity(entry: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _forget_all(self: Any) -> None:
     """Send every further call to the session."""
-    self.entries.clear()
+    self._entries.clear()
 
 
 def _repr(self: Any) -> str:
-    return f"<run of {len(self.entries)} known steps>"
+    return f"<run of {len(self._entries)} known steps>"
 
 
 @cache
 def _runner_type() -> type[Any]:
     doc = "run(fetches, feed_dict=None): the values of fetches, computed from the values of feeds."
-    members = {"__wrapped__": _SLOW, "entries": _ENTRIES}
+    members = {"__wrapped__": _SLOW, "_entries": _ENTRIES}
     methods = {"remember": _remember, "forget_all": _forget_all, "__repr__": _repr}
     return heap_type.make_type("stepforge.runtime.native_run.Runner", doc, members, methods)
 

@@ -56,6 +56,8 @@ class Variant:
     kernel_address: int = 0
     table: Any = None
     checks: Sequence[kernel.Check] = ()
+    externals: tuple[str, ...] = ()
+    exports: tuple[str, ...] = ()
     keep: list[Any] = field(default_factory=list)  # what native code refers to
 
     @property
@@ -130,12 +132,22 @@ def _compile_native(extraction: Extraction, function: Function, store: VariableS
         entry.emit_entry(module, signature, made.name)
         exports.append("entry")
     stages["llvm"] = module.text()
-    library = jit.load(jit.compile_text(stages["llvm"], level), entry_support.symbols(module.externals()), exports)
-    variant = Variant(extraction, signature, stages, level=level, checks=made.checks,
-                      kernel_address=library["kernel"], keep=[library])
-    variant.entry_address = library["entry"] if layout.native_entry() else 0
+    variant = Variant(extraction, signature, stages, checks=made.checks,
+                      externals=module.externals(), exports=tuple(exports))
+    link(variant, level)
     _fill_table(variant, lowered, fused, store)
     return variant
+
+
+def link(variant: Variant, level: str) -> None:
+    """Compile the variant's LLVM text at ``level`` and let it run that code from now on."""
+    compiled = jit.compile_text(variant.stages["llvm"], level)
+    library = jit.load(compiled, entry_support.symbols(variant.externals), variant.exports)
+    variant.level = level
+    variant.kernel_address = library["kernel"]
+    if "entry" in variant.exports:
+        variant.entry_address = library["entry"]
+    variant.keep.append(library)  # calls may still run in older code
 
 
 def _output_numbers(extraction: Extraction, lowered: Lowered) -> list[int]:
@@ -218,7 +230,7 @@ def state_of(extraction: Extraction, store: VariableStore) -> Callable[[Symbol],
     def state(symbol: Symbol) -> Any:
         if symbol.name in extraction.streams:
             return store.stream(extraction.streams[symbol.name])
-        return store.cell(extraction.variables[symbol.name], symbol.type.dtype).value
+        return store.cell(extraction.variables[symbol.name], symbol.type.dtype)
 
     return state
 

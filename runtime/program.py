@@ -21,10 +21,12 @@ from stepforge.ir.dims import Dim
 from stepforge.ir.errors import FailedPreconditionError, InvalidArgumentError
 from stepforge.ir.types import Type, unify_numpy_shape
 from stepforge.runtime import errors, python_entry
-from stepforge.runtime.pipeline import STAGES, Variant, compile_variant, interpret
+from stepforge.runtime.pipeline import STAGES, Variant, compile_variant, interpret, link
 from stepforge.runtime.step import make_step, retarget
 
 MAX_VARIANTS = 8
+# A first run may be the only one, so it gets code that compiles fast.
+FIRST_LEVEL, FINAL_LEVEL = "O0", "O2"
 
 
 class Program:
@@ -62,6 +64,8 @@ class Program:
         self._check_variables(variant)
         if not variant.native:
             return self._packed(interpret(variant, arrays, self.session.store))
+        if variant.level == FIRST_LEVEL and variant is self.current:
+            link(variant, FINAL_LEVEL)  # the second call: this step is worth its code
         self._install(variant)
         return python_entry.call_kernel(
             variant.signature, variant.kernel_address, variant.table_address, arrays, self
@@ -131,7 +135,7 @@ class Program:
         return all(_equal(a, b, sizes) for a, b in variant.signature.assumptions)
 
     def compile(self, shapes: Sequence[tuple[int, ...] | None] | None, reason: str,
-                level: str = "O2") -> Variant:
+                level: str = FIRST_LEVEL) -> Variant:
         """Compile the variant for feeds of ``shapes`` (None: not known yet)."""
         given = shapes if shapes is not None else [None] * len(self._keys)
         keys = [
@@ -154,13 +158,13 @@ class Program:
 
     def _install(self, variant: Variant) -> None:
         self.current = variant
-        if variant.entry_address:
+        if variant.entry_address and variant.level == FINAL_LEVEL:
             retarget(self.step, variant.entry_address, variant.table_address)
 
     def prepare(self) -> None:
         """Compile before the first call, where all ranks are known."""
         if all(key.shape is not None for key in self._keys):
-            variant = self.compile(None, "make_callable")
+            variant = self.compile(None, "make_callable", FINAL_LEVEL)
             if variant.native:
                 self._install(variant)
 

@@ -24,7 +24,8 @@ _CODES = {name: code for code, name in enumerate(NUMERIC)}
 class Cell:
     """One variable of one session; ``address`` is that of its slot."""
 
-    def __init__(self, dtype: str) -> None:
+    def __init__(self, name: str, dtype: str) -> None:
+        self.name = name
         self.dtype = dtype
         self._memory = ctypes.create_string_buffer(slots.SLOT_ALL_BYTES + 64)
         base = ctypes.addressof(self._memory)
@@ -42,6 +43,7 @@ class Cell:
 
     @property
     def initialized(self) -> bool:
+        """Whether there is a value."""
         return bool(self._get(ctypes.c_int32, abi.SLOT_FLAGS) & 1)
 
     @property
@@ -69,7 +71,8 @@ class Cell:
             self._object = array
         else:
             self._reserve(array.nbytes)
-            ctypes.memmove(self._get(ctypes.c_void_p, abi.SLOT_DATA), array.ctypes.data, array.nbytes)
+            data = self._get(ctypes.c_void_p, abi.SLOT_DATA)
+            ctypes.memmove(data, array.ctypes.data, array.nbytes)
         for axis, size in enumerate(array.shape):
             self._dims[axis] = size
         self._put(ctypes.c_int32, abi.SLOT_RANK, array.ndim)
@@ -113,13 +116,14 @@ class VariableStore:
 
     @property
     def lock_address(self) -> int:
+        """Where the lock word is."""
         return ctypes.addressof(self._lock)
 
     def cell(self, node: Any, dtype: str) -> Cell:
         """The cell of a variable node, empty at first."""
         found = self._cells.get(node)
         if found is None:
-            found = self._cells.setdefault(node, Cell(dtype))
+            found = self._cells.setdefault(node, Cell(node.name, dtype))
         return found
 
     def shape(self, node: Any) -> tuple[int, ...] | None:

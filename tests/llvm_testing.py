@@ -1,4 +1,4 @@
-"""Kernels for tests of ``codegen.lanes``: a rule over lanes becomes a native function over arrays."""
+"""Kernels for tests of ``codegen.lanes``: a rule over lanes becomes a function over arrays."""
 
 from __future__ import annotations
 
@@ -37,13 +37,14 @@ class Target:
 
     def machine(self) -> llvm.TargetMachine:
         target = llvm.Target.from_triple(self.triple)
-        return target.create_target_machine(cpu=self.cpu, features=self.features, opt=1, reloc="pic",
-                                            codemodel="default")
+        return target.create_target_machine(cpu=self.cpu, features=self.features, opt=1,
+                                            reloc="pic", codemodel="default")
 
 
 def host() -> Target:
     features = llvm.get_host_cpu_features()
-    return Target(llvm.get_host_cpu_name(), features.flatten(), not IS_X86 or features.get("fma", False))
+    has_fma = not IS_X86 or features.get("fma", False)
+    return Target(llvm.get_host_cpu_name(), features.flatten(), has_fma)
 
 
 def optimise(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
@@ -72,7 +73,7 @@ class Program:
         return LaneBuilder(fn, width, has_fma=self.target.has_fma)
 
     def add(self, name: str, rule: Rule, dtypes: Sequence[str], width: int) -> None:
-        """``rule(k, *lanes)`` over contiguous arrays of ``dtypes``: whole vectors, then a masked tail."""
+        """``rule(k, *lanes)`` over arrays of ``dtypes``: whole vectors, then a masked tail."""
         params = [("ptr", f"a{i}") for i in range(len(dtypes))]
         fn = FunctionWriter(self.module, _symbol(name), "void",
                             [*params, ("ptr", "out"), ("i64", "n")])

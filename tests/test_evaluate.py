@@ -57,7 +57,9 @@ def test_sizes_in_attributes_have_their_present_values() -> None:
     flat, sizes = run(text, x, np.zeros(2, np.float32))
     assert flat.shape == (20,)
     assert sizes.tolist() == [6, 2]
-    with pytest.raises(ShapeError, match=r"'x' is no f32\[n, 2\*m\]: dimension 1 is 4, not 2\*m = 6"):
+    with pytest.raises(
+        ShapeError, match=r"'x' is no f32\[n, 2\*m\]: dimension 1 is 4, not 2\*m = 6"
+    ):
         run(text, x, np.zeros(3, np.float32))
 
 
@@ -282,6 +284,7 @@ def test_values_are_compared_with_their_types() -> None:
     assert same_value([np.zeros(2)], [np.zeros(2)])
     assert not same_value([np.zeros(2)], [])
     assert is_static(parse_type("f32[2, 3]"))
+    assert is_static(parse_type("f32"))
     assert not is_static(parse_type("f32[2, n]"))
     assert not is_static(parse_type("f32[*]"))
     assert not is_static(parse_type("list<f32>"))

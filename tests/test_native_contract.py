@@ -20,8 +20,8 @@ from stepforge.ir.verify import verify
 from stepforge.passes.expand import expand
 from stepforge.passes.fuse import fuse, is_map, is_reduction
 from stepforge.passes.lower import lower, lowerable
-from tests.contract import Case, inputs, parse_case
-from tests.native import NativeModule
+from contract import Case, inputs, parse_case
+from native import NativeModule
 
 lookup("add")  # fills the registry
 EXACT_KINDS = "biu"

@@ -6,6 +6,7 @@ One test per op and promise: adding an op adds its tests. Values are compared wi
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from dataclasses import replace
 from typing import Any
@@ -34,6 +35,7 @@ from stepforge.ir.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
     ShapeError,
+    UnprovenSizes,
 )
 from stepforge.ir.opdef import REGISTRY, lookup
 from stepforge.ir.ops.reductions import ArgExtreme, Reduction, Scan
@@ -72,7 +74,6 @@ DIM_ATTRIBUTES = frozenset(
     ["shape", "size", "begin", "low", "high", "multiples", "values", "depth", "num", "k", "limit"]
 )
 DIM_ATTRIBUTES |= {"samples", "lower", "upper", "lhs", "rhs"}
-WITHOUT_EXAMPLE = frozenset(["assume"])
 SIXTEEN_BIT_ULPS, ULPS = 4, 4
 
 
@@ -94,7 +95,7 @@ def check_run(case: Case, operands: list[Any]) -> tuple[Any, ...]:
 def test_declaration_is_complete(op: str) -> None:
     defn = lookup(op)
     assert defn.__doc__
-    assert f"{op}(" in defn.__doc__ or op in WITHOUT_EXAMPLE, "the docstring shows the IR text"
+    assert f"{op}(" in defn.__doc__, "the docstring shows the IR text"
     assert defn.cases
     assert all(case.op == op for case in cases_of(op))
     assert defn.numpy is not None
@@ -111,7 +112,13 @@ def test_symbolic_inference_agrees_with_static_inference(op: str) -> None:
     for case in cases_of(op):
         expected = case.results()
         for variant, values in symbolic_variants(case):
-            inferred = [substituted(t, values) for t in variant.results()]
+            try:
+                results = variant.results()
+            except UnprovenSizes as unproven:  # names for the attributes alone or the operands alone
+                equal = (dims.substitute(d, values) for d in (unproven.lhs, unproven.rhs))
+                assert next(equal) == next(equal), case.text
+                continue
+            inferred = [substituted(t, values) for t in results]
             for have, want in zip(inferred, expected, strict=True):
                 assert have == want, f"{case.text}: {have} of {variant.types}, {variant.attrs}"
 
@@ -231,10 +238,13 @@ def test_expansion_infers_symbolic_types(op: str) -> None:
 
     for case in cases_of(op):
         for variant, values in symbolic_variants(case):
-            made = lookup(op).expand(  # type: ignore[misc]
-                Builder(), *[Value(t) for t in variant.types], **variant.all_attrs
-            )
-            assert substituted(made.type, values) == case.results()[0], case.text
+            operands = [Value(t) for t in variant.types]
+            with contextlib.suppress(UnprovenSizes):
+                variant.results()
+                made = lookup(op).expand(  # type: ignore[misc]
+                    Builder(), *operands, **variant.all_attrs
+                )
+                assert substituted(made.type, values) == case.results()[0], case.text
 
 
 def test_equal_types_take_the_fast_path() -> None:
@@ -299,7 +309,7 @@ WRONG: list[tuple[str, type[Exception], str]] = [
     ("gather(f32[4], i32[2], axis=1)", ShapeError, "there is no axis 1 in params, which is f32[4]"),
     ("reduce_sum(f32[2], axes=[1])", ShapeError, "there is no axis 1 in x, which is f32[2]"),
     ("argmax(c64[2], axis=0)", DTypeError, "argmax: x must be a real number, but is c64[2]"),
-    ("cholesky(f32[2, 3])", ShapeError, "cholesky: x must be square, but is f32[2, 3]"),
+    ("cholesky(f32[2, 3])", ShapeError, "cholesky: x must be square (2 and 3): x is f32[2, 3]"),
     ("top_k(f32[2], k=3)", ShapeError, "at least k = 3 columns, but is f32[2]"),
     ('scatter_update(f32[2], i32[1], f32[1], kind="or")', ShapeError, "kind 'or' is none of"),
     ("write(@f32[2], f32[3])", ShapeError, "variable is f32[2], x is f32[3]"),

@@ -149,7 +149,7 @@ def test_elements_read_back_as_the_same_bits(data: st.DataObject) -> None:
         float("-inf"),
         1 - 2j,
         "",
-        "a \"quote\", a \\ and a\nnewline\t\x00é\U0001f600",
+        'a "quote", a \\ and a\nnewline\t\x00é\U0001f600',
         None,
         (),
         (1,),

@@ -260,7 +260,9 @@ def test_the_report_shows_every_problem_where_it_is() -> None:
     x, y = Value(Type("f32", (2,)), "x"), Value(Type("f64", (2,)), "y")
     with pytest.raises(IRError) as error:
         verify(function(op("neg", x, results=(y,)), op("tanh", x, y), params=(x,)))
-    assert str(error.value) == """\
+    assert (
+        str(error.value)
+        == """\
 @f is not valid: 2 problems
   1. neg: gives (f32[2]), but its results say (f64[2])
      'node' created at mlp.py:3
@@ -273,6 +275,7 @@ def test_the_report_shows_every_problem_where_it_is() -> None:
       ^ 2
       return()
     }"""
+    )
 
 
 def test_long_functions_are_shown_around_their_problems() -> None:

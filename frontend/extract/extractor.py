@@ -19,7 +19,7 @@ from stepforge.ir import dims
 from stepforge.ir.builder import Builder
 from stepforge.ir.core import Const, Global, Operand, Site, Symbol, Value
 from stepforge.ir.dims import Dim
-from stepforge.ir.errors import ShapeError
+from stepforge.ir.errors import ShapeError, UnprovenSizes
 from stepforge.ir.opdef import lookup
 from stepforge.ir.types import NUMERIC, Type, from_numpy_dtype, numpy_dtype
 
@@ -58,7 +58,29 @@ class Extractor:
 
     def _emit(self, op: str, operands: Sequence[Operand], types: Sequence[Type] | None,
               attrs: dict[str, Any]) -> Any:
-        return self.builder.emit(op, *operands, types=types, **attrs)
+        """Emit; where sizes must be equal and nothing proves it, state it and try again."""
+        while True:
+            try:
+                return self.builder.emit(op, *operands, types=types, names=self._names(), **attrs)
+            except UnprovenSizes as unproven:
+                a, b = unproven.lhs, unproven.rhs
+                kept = self.unify(a, b, str(unproven).partition(":")[0])
+                gone = b if kept == a else a
+                operands = [self._with_size(operand, gone, kept) for operand in operands]
+
+    def _names(self) -> Sequence[str]:
+        """Names for the results of what is emitted."""
+        return ()
+
+    def _with_size(self, operand: Operand, gone: Dim, kept: Dim) -> Operand:
+        """``operand`` with the size ``gone``, which is equal to ``kept``, written as ``kept``."""
+        shape = operand.type.shape
+        if shape is None or gone not in shape:
+            return operand
+        return self._refined(operand, tuple(kept if n == gone else n for n in shape))
+
+    def _refined(self, operand: Operand, shape: tuple[Dim, ...]) -> Operand:
+        return self.builder.emit("refine", operand, shape=shape)  # type: ignore[no-any-return]
 
     def _evaluate(self, op: str, operands: Sequence[Operand],
                   attrs: dict[str, Any]) -> symbolic.ShapeValue | None:

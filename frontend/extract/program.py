@@ -291,10 +291,8 @@ class ProgramExtractor(Extractor):
         return symbol
 
     # ---- sizes ----------------------------------------------------------------------------------
-    def _emit(self, op: str, operands: Sequence[Operand], types: Sequence[Type] | None,
-              attrs: dict[str, Any]) -> Any:
-        names = (identifier(self._node.name),) if len(self._node.outputs) == 1 else ()
-        return self.builder.emit(op, *operands, types=types, names=names, **attrs)
+    def _names(self) -> Sequence[str]:
+        return (identifier(self._node.name),) if len(self._node.outputs) == 1 else ()
 
     def _at_entry(self, *sizes: Dim) -> bool:
         """True where all names are sizes of feeds and variables, so that the entry can check them."""

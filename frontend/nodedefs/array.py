@@ -29,6 +29,8 @@ class Shape(NodeDef):
 
     def extract(self, x: Any, node: Any, value: Any) -> Any:
         """The dimension expressions themselves."""
+        if value.type.shape is None:
+            return sizes.undetermined(x, node.attrs["out_type"], 1)
         return x.dimensions(x.shape(value), node.attrs["out_type"])
 
 
@@ -55,6 +57,8 @@ class Size(NodeDef):
 
     def extract(self, x: Any, node: Any, value: Any) -> Any:
         """The product of the sizes."""
+        if value.type.shape is None:
+            return sizes.undetermined(x, node.attrs["out_type"], 0)
         return x.dimensions(dims.product(x.shape(value)), node.attrs["out_type"])
 
 
@@ -67,6 +71,8 @@ class Rank(NodeDef):
 
     def extract(self, x: Any, node: Any, value: Any) -> Any:
         """A constant."""
+        if value.type.shape is None:
+            return sizes.undetermined(x, "i32", 0)
         return x.const(len(x.shape(value)), "i32")
 
 
@@ -91,7 +97,8 @@ class Reshape(NodeDef):
 
     def extract(self, x: Any, node: Any, value: Any, shape: Any) -> Any:
         """The element counts must agree."""
-        return x.emit("reshape", value, shape=reshaped(x, x.shape(value), x.sizes(shape)))
+        wanted = sizes.vector(x, node, 1, shape)
+        return x.emit("reshape", value, shape=reshaped(x, x.shape(value), wanted))
 
     def gradient(self, tf: Any, op: Any, grad: Any) -> list[Any]:
         """The gradient in the old shape."""
@@ -285,21 +292,30 @@ class BroadcastTo(NodeDef):
 
     def extract(self, x: Any, node: Any, value: Any, shape: Any) -> Any:
         """The sizes must broadcast."""
-        have, wanted = x.shape(value), x.sizes(shape)
+        have, wanted = x.shape(value), sizes.vector(x, node, 1, shape)
         if len(have) > len(wanted):
             raise ShapeError(
                 f"Rank of input ({len(have)}) must be no greater than rank of output shape "
                 f"({len(wanted)})."
             )
-        if x.broadcast(have, wanted) != tuple(wanted):
-            raise ShapeError(
-                f"Incompatible shapes: {sizes.bracketed(have)} vs. {sizes.bracketed(wanted)}"
-            )
-        return x.emit("broadcast_to", value, shape=tuple(wanted))
+        message = f"Incompatible shapes: {sizes.bracketed(have)} vs. {sizes.bracketed(wanted)}"
+        for a, b in zip(have[::-1], wanted[::-1], strict=False):
+            _check_repeated(x, a, b, message)
+        return x.emit("broadcast_to", value, shape=wanted)
 
     def gradient(self, tf: Any, op: Any, grad: Any) -> list[Any]:
         """What was repeated is summed up."""
         return [tf.sum_to(grad, op.inputs[0]), None]
+
+
+def _check_repeated(x: Any, have: Dim, wanted: Dim, message: str) -> None:
+    """A size must be 1 or the one that it is repeated to."""
+    if isinstance(have, int) and isinstance(wanted, int) and have not in (1, wanted):
+        raise ShapeError(message)
+    if wanted == 1:
+        x.unify(have, 1, message)
+    else:
+        x.broadcast_sizes(have, wanted)
 
 
 @define_node
@@ -313,11 +329,11 @@ class Fill(NodeDef):
         """The value must be a scalar."""
         if x.shape(value):
             raise ShapeError(f"Shape must be rank 0 but is rank {len(x.shape(value))}")
-        wanted = x.sizes(shape)
-        for axis, size in enumerate(wanted):
+        wanted = sizes.vector(x, node, 0, shape)
+        for size in wanted:
             if isinstance(size, int) and size < 0:
-                raise ShapeError(f"Fill dimensions must be >= 0, but dims[{axis}] is {size}")
-        return x.emit("fill", value, shape=tuple(wanted))
+                raise ShapeError(f"Dimension {size} must be >= 0")
+        return x.emit("fill", value, shape=wanted)
 
     def gradient(self, tf: Any, op: Any, grad: Any) -> list[Any]:
         """The sum."""

@@ -119,6 +119,12 @@ def _igammac(tf: Any, a: Any, x: Any, z: Any, dz: Any) -> tuple[Any, Any]:
     return None, -dx
 
 
+# What the inputs are called where that is not x and y; constants are named after them.
+INPUTS = {
+    "Atan2": ("y", "x"), "Igamma": ("a", "x"), "Igammac": ("a", "x"), "Polygamma": ("a", "x"),
+    "Zeta": ("x", "q"),
+}
+
 # node type, IR op, (dx, dy) from (tf, x, y, z, dz)
 BINARY: tuple[tuple[str, str, Any], ...] = (
     ("Add", "add", lambda tf, x, y, z, dz: (dz, dz)),
@@ -315,7 +321,8 @@ for _type, _op, _rule in UNARY:
 for _type, _op, _rule in UNARY_BY_OP:
     define_elementwise(_type, _op, ("x",), _rule)
 for _type, _op, _rule in BINARY:
-    define_elementwise(_type, _op, ("x", "y"), None if _rule is None else of_pair(_rule))
+    _names = INPUTS.get(_type, ("x", "y"))
+    define_elementwise(_type, _op, _names, None if _rule is None else of_pair(_rule))
 for _type, _inputs, _formula, _rule, _doc in FORMULAS:
     define_formula(_type, _inputs, _formula, _rule, _doc)
 for _type, _integers, _others, _rule in DIVISIONS:

@@ -223,7 +223,7 @@ class ScatterNd(NodeDef):
 
     def extract(self, x: Any, node: Any, indices: Any, updates: Any, shape: Any) -> Any:
         """Checks of the indices, and a scatter."""
-        whole, depth = tuple(x.sizes(shape)), index_depth(x, indices)
+        whole, depth = sizes.vector(x, node, 2, shape), index_depth(x, indices)
         if depth is None:
             return sizes.undetermined(x, updates.type.dtype, len(whole))
         indices = checked_vectors(x, indices, whole, depth)

@@ -26,17 +26,16 @@ def cut(x: Any, value: Any, axis: int, begin: Dim, size: Dim) -> Any:
     return x.emit("slice", value, begin=begins, size=counts)
 
 
-def vector(x: Any, operand: Any, length: int, message: str) -> tuple[Dim, ...]:
-    """An integer vector that must have ``length`` elements, as sizes.
+def vector(x: Any, node: Any, position: int, operand: Any, length: int, message: str) -> Any:
+    """Input ``position`` of ``node``, an integer vector that must have ``length`` elements, as sizes.
 
     Raises: ShapeError with ``message``, which may mention ``{length}``, the one it has.
     """
-    (have,) = x.shape(operand) if len(x.shape(operand)) == 1 else (None,)
+    shape = x.shape(operand)
+    have = shape[0] if len(shape) == 1 else None
     if isinstance(have, int) and have != length:
         raise ShapeError(message.format(length=have))
-    if not isinstance(have, int):
-        operand = x.emit("reshape", operand, shape=(length,))
-    return tuple(x.sizes(operand))
+    return sizes.vector(x, node, position, operand, length)
 
 
 @define_node
@@ -203,7 +202,7 @@ class SplitV(NodeDef):
             return tuple(sizes.undetermined(x, value.type.dtype, len(shape)) for _ in range(num))
         axis = _split_axis(axis, len(shape))
         wrong = f"size_splits must have {num} elements, not {{length}}"
-        lengths = _resolved_rest(x, vector(x, size_splits, num, wrong), shape[axis])
+        lengths = _resolved_rest(x, vector(x, node, 1, size_splits, num, wrong), shape[axis])
         starts = [dims.product(()) * 0]
         for length in lengths[:-1]:
             starts.append(starts[-1] + length)
@@ -244,7 +243,7 @@ class Tile(NodeDef):
         """One number for each axis."""
         rank = len(x.shape(value))
         wrong = f"Expected multiples argument to be a vector of length {rank} but got length {{length}}"
-        counts = vector(x, multiples, rank, wrong)
+        counts = vector(x, node, 1, multiples, rank, wrong)
         for axis, count in enumerate(counts):
             if isinstance(count, int) and count < 0:
                 raise ShapeError(f"Expected multiples[{axis}] >= 0, but got {count}")

@@ -183,6 +183,17 @@ def _placed(x: Any, diagonal: Any, k: int, rows: Dim, columns: Dim) -> Any:
     return x.emit("pad", square_, zero, low=(*batch, *low), high=(*batch, *high))
 
 
+def _matrix_sizes(x: Any, length: Dim, k: int, rows: Any, columns: Any) -> list[Dim]:
+    """The size of matrices with a diagonal of ``length``; -1 for rows and columns means square ones,
+    for one of them the least that there is room in.
+    """
+    given = [None if static_scalar(x, n) == -1 else x.sizes(n)[0] for n in (rows, columns)]
+    least = [length + max(-k, 0), length + max(k, 0)]
+    if given == [None, None]:
+        return [length + abs(k)] * 2
+    return [low if size is None else size for low, size in zip(least, given, strict=True)]
+
+
 @define_node
 class MatrixDiag(NodeDef):
     """Matrices with the given main diagonals, 0 elsewhere."""
@@ -208,14 +219,10 @@ class MatrixDiagV3(NodeDef):
     def extract(self, x: Any, node: Any, diagonal: Any, k: Any, rows: Any, columns: Any,
                 padding: Any) -> Any:
         """``matrix_diag``, padded to the size."""
-        size = x.shape(diagonal)[-1]
         offset = _offset(x, k)
         if offset is None:
             return undetermined(x, diagonal.type.dtype, len(x.shape(diagonal)) + 1)
-        sizes = [
-            size + least if static_scalar(x, given) == -1 else x.sizes(given)[0]
-            for given, least in ((rows, max(-offset, 0)), (columns, max(offset, 0)))
-        ]
+        sizes = _matrix_sizes(x, x.shape(diagonal)[-1], offset, rows, columns)
         placed = _placed(x, diagonal, offset, *sizes)
         fill = x.static(padding)
         if fill is not None and not fill.any():

@@ -169,10 +169,20 @@ def _by_row(tf: Any, scale: Any, matrix: Any) -> Any:
     return tf.expand_dims(scale, -1) * matrix
 
 
+def _is_zeros(tf: Any, tensor: Any) -> bool:
+    """True for what ``tf.gradients`` puts where no gradient arrived."""
+    if tensor is None or tensor.op.type == "ZerosLike":
+        return True
+    if tensor.op.type == "Fill":
+        tensor = tensor.op.inputs[1]
+    known = tf.constant_value(tensor)
+    return known is not None and not known.any()
+
+
 def _logits_gradient(tf: Any, op: Any, dloss: Any, dbackprop: Any) -> Any:
     """From the losses the kept gradient; from that gradient the softmax's second derivative."""
     slope = None if dloss is None else _by_row(tf, dloss, op.outputs[1])
-    if dbackprop is None:
+    if _is_zeros(tf, dbackprop):
         return slope
     softmax = tf.softmax(op.inputs[0])
     inner = tf.matmul(tf.expand_dims(dbackprop, 1), tf.expand_dims(softmax, 2))
@@ -194,11 +204,9 @@ class SoftmaxCrossEntropyWithLogits(NodeDef):
             if len(shape) != 2:
                 raise ShapeError(f"Shape must be rank 2 but is rank {len(shape)}")
         shape = tuple(_matched(x, left, right, axis) for axis in (0, 1))
-        if left != shape and 1 in left:
-            logits = x.emit("broadcast_to", logits, shape=shape)
-        if right != shape and 1 in right:
-            labels = x.emit("broadcast_to", labels, shape=shape)
-        return x.emit("softmax_cross_entropy", logits, labels)
+        return x.emit(
+            "softmax_cross_entropy", _shaped(x, logits, shape), _shaped(x, labels, shape)
+        )
 
     def gradient(self, tf: Any, op: Any, dloss: Any, dbackprop: Any) -> list[Any]:
         """Of second order too: the second output is differentiable."""
@@ -209,6 +217,14 @@ class SoftmaxCrossEntropyWithLogits(NodeDef):
             None if d is None else tf.sum_to(d, source)
             for d, source in ((slope, logits), (of_labels, labels))
         ]
+
+
+def _shaped(x: Any, value: Any, shape: tuple[Dim, ...]) -> Any:
+    """A matrix in a shape that is its own, known by other names, or that it broadcasts to."""
+    own = x.shape(value)
+    if own == shape:
+        return value
+    return x.emit("broadcast_to" if 1 in own else "reshape", value, shape=shape)
 
 
 def _matched(x: Any, left: tuple[Dim, ...], right: tuple[Dim, ...], axis: int) -> Dim:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from stepforge.frontend.nodedefs import sizes
 from stepforge.frontend.nodedefs.base import NodeDef, define_node
 from stepforge.ir.errors import ShapeError
 from stepforge.ir.types import Type
@@ -33,15 +34,15 @@ class Distribution(RandomNode):
 
     def extract(self, x: Any, node: Any, shape: Any) -> Any:
         """The shape may be computed."""
-        wanted = drawn_shape(x, shape)
+        wanted = drawn_shape(x, node, shape)
         return x.emit(self.op, self.stream(x, node), shape=wanted, dtype=node.attrs["dtype"])
 
 
-def drawn_shape(x: Any, shape: Any) -> tuple[Any, ...]:
+def drawn_shape(x: Any, node: Any, shape: Any) -> tuple[Any, ...]:
     """The shape input of a random node. Raises: ShapeError for a negative size or no vector."""
     if len(x.shape(shape)) != 1:
         raise ShapeError(f"Shape must be rank 1 but is rank {len(x.shape(shape))}")
-    wanted = tuple(x.sizes(shape))
+    wanted = sizes.vector(x, node, 0, shape)
     for size in wanted:
         if isinstance(size, int) and size < 0:
             raise ShapeError(f"Dimension {size} must be >= 0")
@@ -82,7 +83,7 @@ class RandomUniformInt(RandomNode):
             known = "" if first is None or last is None else f", got {first} >= {last}"
             ordered = x.emit("less", low, high)
             x.emit("require", ordered, message=f"Need minval < maxval{known}")
-        wanted = drawn_shape(x, shape)
+        wanted = drawn_shape(x, node, shape)
         return x.emit("random_uniform_int", self.stream(x, node), low, high, shape=wanted)
 
 

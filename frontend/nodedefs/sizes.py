@@ -109,3 +109,50 @@ def same_shape(x: Any, first: Sequence[Dim], second: Sequence[Dim], context: str
 
 def _text(size: Dim) -> str:
     return str(size) if isinstance(size, int) else "?"
+
+
+# ---- vectors of sizes ----------------------------------------------------------------------------
+def vector(x: Any, node: Any, position: int, operand: Any, count: int | None = None) -> tuple[Dim, ...]:
+    """Input ``position`` of ``node``, an integer vector (of ``count`` elements), as sizes.
+
+    Of a vector put together from sizes and values (``[batch, 128]``) what is known stays known; only the
+    rest is named by the step.
+    """
+    if x.known(operand) is None:
+        if count is None and len(x.shape(operand)) == 1 and isinstance(x.shape(operand)[0], int):
+            count = x.shape(operand)[0]
+        if count is not None:
+            parts = elements(x, node.inputs[position], operand, count)
+            return tuple(p if isinstance(p, (int, dims.Expr)) else x.sizes(p)[0] for p in parts)
+    return tuple(x.sizes(operand))
+
+
+def elements(x: Any, tensor: Any, operand: Any, count: int) -> list[Any]:
+    """Each element of an integer vector: a size where it is known as one, else a scalar operand.
+
+    ``tensor`` is the graph's tensor of which ``operand`` is the value.
+    """
+    known = x.known(operand)
+    if known is not None:
+        return list(known.reshape(-1))
+    parts = _parts(x, tensor, operand)
+    if parts is None:
+        flat = x.emit("reshape", operand, shape=(count,))
+        parts = [
+            x.emit("reshape", x.emit("slice", flat, begin=(i,), size=(1,)), shape=())
+            for i in range(count)
+        ]
+    return [part if x.known(part) is None else x.known(part).item() for part in parts]
+
+
+def _parts(x: Any, tensor: Any, operand: Any) -> list[Any] | None:
+    """The scalars that a vector was packed from, None where it was not."""
+    if building(x):
+        source = tensor.op
+        if source.type != "Pack" or len(x.shape(operand)) != 1:
+            return None
+        return [value.abstract for value in source.inputs]
+    made_by = next((op for op in reversed(x.builder.ops) if operand in op.results), None)
+    if made_by is None or made_by.name != "stack" or len(x.shape(operand)) != 1:
+        return None
+    return list(made_by.operands)

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from stepforge.frontend.nodedefs import sizes
 from stepforge.frontend.nodedefs.base import NodeDef, define_node
 from stepforge.frontend.nodedefs.joining import cut
+from stepforge.frontend.nodedefs.sizes import elements
 from stepforge.ir import dims
 from stepforge.ir.dims import Dim
 from stepforge.ir.errors import ShapeError
@@ -32,7 +33,8 @@ class Slice(NodeDef):
     def extract(self, x: Any, node: Any, value: Any, begin: Any, size: Any) -> Any:
         """Both vectors have one element for each axis."""
         shape = x.shape(value)
-        starts, counts = (_bounds(x, operand, len(shape)) for operand in (begin, size))
+        starts = _bounds(x, node, 1, begin, len(shape))
+        counts = _bounds(x, node, 2, size, len(shape))
         wanted = []
         for axis, (extent, start, count) in enumerate(zip(shape, starts, counts, strict=True)):
             if isinstance(start, int) and start < 0:
@@ -46,14 +48,14 @@ class Slice(NodeDef):
             sizes.require_at_most(x, start + wanted[-1], extent, message)
         if tuple(wanted) == tuple(shape):
             return value
-        return x.emit("slice", value, begin=tuple(starts), size=tuple(wanted))
+        return x.emit("slice", value, begin=starts, size=tuple(wanted))
 
     def gradient(self, tf: Any, op: Any, grad: Any) -> list[Any]:
         """Zeros around the gradient."""
         return [tf.slice_grad(grad, op.inputs[1], op.inputs[0]), None, None]
 
 
-def _bounds(x: Any, operand: Any, rank: int) -> list[Dim]:
+def _bounds(x: Any, node: Any, position: int, operand: Any, rank: int) -> tuple[Dim, ...]:
     """An integer vector with one element for each axis, as sizes. Raises: ShapeError."""
     shape = x.shape(operand)
     if len(shape) != 1 or (isinstance(shape[0], int) and shape[0] != rank):
@@ -61,10 +63,7 @@ def _bounds(x: Any, operand: Any, rank: int) -> list[Dim]:
             f"Expected begin and size arguments to be 1-D tensors of size {rank}, but got shape "
             f"{sizes.bracketed(shape)} instead."
         )
-    return [
-        element if isinstance(element, (int, dims.Expr)) else x.sizes(element)[0]
-        for element in elements(x, operand, rank)
-    ]
+    return sizes.vector(x, node, position, operand, rank)
 
 
 @define_node
@@ -76,27 +75,13 @@ class SliceGrad(NodeDef):
     def extract(self, x: Any, node: Any, dy: Any, begin: Any, value: Any) -> Any:
         """A pad."""
         shape, inner = x.shape(value), x.shape(dy)
-        low = _bounds(x, begin, len(shape))
+        low = _bounds(x, node, 1, begin, len(shape))
         high = [n - a - m for n, a, m in zip(shape, low, inner, strict=True)]
-        return x.emit("pad", dy, x.const(0, dy.type.dtype), low=tuple(low), high=tuple(high))
+        return x.emit("pad", dy, x.const(0, dy.type.dtype), low=low, high=tuple(high))
 
     def gradient(self, tf: Any, op: Any, grad: Any) -> list[Any]:
         """The slice."""
         return [tf.slice(grad, op.inputs[1], tf.shape(op.inputs[0])), None, None]
-
-
-def elements(x: Any, operand: Any, count: int) -> list[Any]:
-    """Each element of an integer vector: a size where it is known as one, else a scalar operand."""
-    known = x.known(operand)
-    if known is not None:
-        return list(known.reshape(-1))
-    made_by = next((op for op in reversed(x.builder.ops) if operand in op.results), None)
-    if made_by is not None and made_by.name == "stack":
-        parts = list(made_by.operands)
-    else:
-        vector = x.emit("reshape", operand, shape=(count,))
-        parts = [x.emit("reshape", cut(x, vector, 0, i, 1), shape=()) for i in range(count)]
-    return [part if x.known(part) is None else x.known(part).item() for part in parts]
 
 
 # ---- StridedSlice --------------------------------------------------------------------------------
@@ -222,9 +207,8 @@ def planned(
     steps = sizes.static_list(x, strides)
     if steps is None:
         return None
-    first, last = elements(x, begin, len(steps)), elements(x, end, len(steps))
-    if not shape and steps:
-        raise ShapeError("Attempting to slice scalar input.")
+    first = elements(x, node.inputs[1], begin, len(steps))
+    last = elements(x, node.inputs[2], end, len(steps))
     cuts: list[Cut] = []
     result: list[Dim] = []
     for spec in _specs(node.attrs, first, last, steps, len(shape)):
@@ -246,6 +230,8 @@ def _specs(
     if sum("ellipsis_mask" in flag for flag in flags) > 1:
         raise ShapeError("Multiple ellipses in slice spec not allowed")
     named = sum(not flag & {"ellipsis_mask", "new_axis_mask"} for flag in flags)
+    if named > rank == 0:
+        raise ShapeError("Attempting to slice scalar input.")
     if named > rank:
         raise ShapeError(f"Index out of range using input dim {rank}; input has only {rank} dims")
     for i, flag in enumerate(flags):

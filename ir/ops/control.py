@@ -110,7 +110,10 @@ class While(OpDef):
 
 @define_op
 class Assume(OpDef):
-    """States that two sizes are equal wherever this variant of a step runs; the entry checks it."""
+    """States that two sizes are equal wherever this variant of a step runs; the entry checks it.
+
+    ``assume(lhs=n, rhs=m)``
+    """
 
     level = "both"
     effect = "check"

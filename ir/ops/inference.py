@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from stepforge.ir import dims
 from stepforge.ir.dims import Dim
-from stepforge.ir.errors import DTypeError, ShapeError
+from stepforge.ir.errors import DTypeError, ShapeError, UnprovenSizes
 from stepforge.ir.types import COMPLEX, INTEGERS, OBJECTS, Type
 
 
@@ -119,9 +119,17 @@ def certainly_differ(a: Dim, b: Dim) -> bool:
     return isinstance(difference, int) and difference != 0
 
 
-def merge_dim(a: Dim, b: Dim) -> Dim:
-    """The better known of two sizes that are equal: a number rather than a name."""
-    return b if isinstance(b, int) else a
+def check_equal(op: str, a: Dim, b: Dim, what: str, operands: Mapping[str, Type]) -> None:
+    """Two sizes are the same.
+
+    Raises: ShapeError where they certainly differ, UnprovenSizes where they may.
+    """
+    if a == b:
+        return
+    message = f"{op}: {what} ({a} and {b}): {describe(operands)}"
+    if certainly_differ(a, b):
+        raise ShapeError(message)
+    raise UnprovenSizes(message, a, b)
 
 
 def merge_dims(
@@ -137,11 +145,7 @@ def merge_dims(
         if len(shape) != len(merged):
             raise ShapeError(f"{op}: {what} differ in rank: {describe(operands)}")
         for axis, (a, b) in enumerate(zip(merged, shape, strict=True)):
-            if certainly_differ(a, b):
-                raise ShapeError(
-                    f"{op}: {what} differ in dimension {axis} ({a} and {b}): {describe(operands)}"
-                )
-        merged = tuple(map(merge_dim, merged, shape))
+            check_equal(op, a, b, f"{what} differ in dimension {axis}", operands)
     return merged
 
 

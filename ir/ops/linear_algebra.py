@@ -21,7 +21,7 @@ from stepforge.ir.ops.inference import (
     DECOMPOSABLE,
     NUMBER,
     broadcast_dims,
-    certainly_differ,
+    check_equal,
     check_dtype,
     check_min_rank,
     check_same_dtype,
@@ -45,8 +45,7 @@ def check_square(op: str, **operand: Type) -> None:
     ((name, x),) = operand.items()
     check_dtype(op, DECOMPOSABLE, **operand)
     check_min_rank(op, 2, **operand)
-    if certainly_differ(x.dims[-2], x.dims[-1]):
-        raise ShapeError(f"{op}: {name} must be square, but is {x}")
+    check_equal(op, x.dims[-2], x.dims[-1], f"{name} must be square", operand)
 
 
 def product(k: LoopBuilder, out: Operand, a: Operand, b: Operand, transpose_a: bool,
@@ -102,11 +101,7 @@ class Matmul(OpDef):
         check_min_rank("matmul", 2, a=a, b=b)
         rows, inner_a = a.dims[-2:] if not transpose_a else a.dims[:-3:-1]
         inner_b, columns = b.dims[-2:] if not transpose_b else b.dims[:-3:-1]
-        if certainly_differ(inner_a, inner_b):
-            raise ShapeError(
-                f"matmul: inner dimensions differ ({inner_a} and {inner_b}): "
-                f"{describe({'a': a, 'b': b})}"
-            )
+        check_equal("matmul", inner_a, inner_b, "inner dimensions differ", {"a": a, "b": b})
         batch = a.dims[:-2]
         if batch != b.dims[:-2]:
             batch = broadcast_dims("matmul", (batch, b.dims[:-2]), {"a": a, "b": b})

@@ -13,13 +13,13 @@ import numpy as np
 
 from stepforge.ir import dims
 from stepforge.ir.builder import Builder
+from stepforge.ir.combining import COMBINE, highest, identity, lowest
 from stepforge.ir.core import Const, Operand
 from stepforge.ir.loop_builder import LoopBuilder
 from stepforge.ir.opdef import OpDef, define_op
 from stepforge.ir.ops import arrays
 from stepforge.ir.ops.arrays import Array, accumulator, is_integer, narrow, widen
 from stepforge.ir.ops.expansion import size_value
-from stepforge.ir.combining import COMBINE, highest, identity, lowest
 from stepforge.ir.ops.inference import (
     BOOL,
     INDICES,

@@ -1,0 +1,407 @@
+"""The simple passes: golden text for each, values unchanged, nothing rebuilt where nothing changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stepforge.ir.builder import Builder
+from stepforge.ir.core import Const, Function, Operand, Operation, Site, Value
+from stepforge.ir.errors import IRError
+from stepforge.ir.evaluate import evaluate, same_results
+from stepforge.ir.opdef import OpDef
+from stepforge.ir.parser import parse_function, parse_module
+from stepforge.ir.philox import Stream
+from stepforge.ir.rewrite import rebuild, with_operands
+from stepforge.ir.text import print_function, print_module
+from stepforge.ir.types import NUMERIC, Type
+from stepforge.ir.verify import verify, verify_module
+from stepforge.passes.cse import cse
+from stepforge.passes.expand import expand
+from stepforge.passes.fold import constant_of, fold, fold_scalar
+from stepforge.passes.manager import Report, bisect, name_of, run_passes
+from stepforge.passes.prune import prune
+from stepforge.passes.rules import INEXACT_RULES, RULES, Rule, counterexample, rule, x, y
+from stepforge.passes.simplify import simplify
+from stepforge.passes.structure import lossless
+
+GOLDEN = Path(__file__).parent / "golden"
+PASSES: dict[str, Callable[[Function], Function]] = {
+    "prune": prune,
+    "fold": fold,
+    "cse": cse,
+    "simplify": simplify,
+    "simplify_inexact": partial(simplify, inexact=True),
+    "expand": expand,
+}
+SIZES = {"n": 3, "m": 4, "k": 2}
+
+
+def example(type_: Any, rng: np.random.Generator) -> Any:
+    """An argument of ``type_``, with the sizes in ``SIZES``."""
+    shape = tuple(n if isinstance(n, int) else SIZES[str(n)] for n in type_.dims)
+    if type_.dtype == "bool":
+        return rng.random(shape) < 0.5
+    if type_.kind in "iu":
+        return rng.integers(1, 5, shape).astype(NUMERIC[type_.dtype][0])
+    return rng.uniform(0.5, 2.0, shape).astype(NUMERIC[type_.dtype][0])
+
+
+def assert_same_values(before: Function, after: Function, rtol: float) -> None:
+    rng = np.random.default_rng(0)
+    arguments = [example(p.type, rng) for p in before.params]
+    outcomes = []
+    for function in (before, after):
+        rng = np.random.default_rng(1)
+        state: dict[str, Any] = {
+            name: Stream(1, 2) if entry.kind == "random" else example(entry.type, rng)
+            for name, entry in before.globals.items()
+            if entry.kind != "constant"
+        }
+        results = evaluate(function, arguments, state)
+        state = {name: value for name, value in state.items() if not isinstance(value, Stream)}
+        outcomes.append([*results, *[state[name] for name in sorted(state)]])
+    assert same_results(*outcomes, rtol=rtol)
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_golden(name: str, golden: Callable[[str, str], None]) -> None:
+    before = parse_module((GOLDEN / f"{name}.sf").read_text(encoding="utf-8"))
+    verify_module(before)
+    after = []
+    for function in before.functions:
+        result = PASSES[name](function)
+        verify(result)
+        assert_same_values(function, result, 1e-5 if "inexact" in name else 0.0)
+        assert PASSES[name](result) is result, f"{name} has not finished with @{function.name}"
+        after.append(print_function(result))
+    golden(f"{name}.out.sf", "\n".join(after))
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_passes_return_the_same_object_where_nothing_changes(name: str) -> None:
+    function = parse_function("""
+    variable @w: f32[3, 2]
+    constant @c: f32[2] = [1.0, 2.0]
+    func @f(%x: f32[n, 3]) -> f32[n, 2] {
+      %0 = read(@w) : f32[3, 2]
+      %1 = matmul(%x, %0) : f32[n, 2]
+      %2 = add(%1, @c) : f32[n, 2]
+      %3 = tanh(%2) : f32[n, 2]
+      return(%3)
+    }""")
+    assert PASSES[name](function) is function
+
+
+KINDS = {"b": ["bool"], "i": ["i8", "i64"], "u": ["u8", "u32"], "c": ["c64"]}
+EXACT = [
+    (each, dtype)
+    for each in RULES
+    for kind in each.kinds
+    for dtype in {**KINDS, "f": ["f16", "bf16", "f32", "f64"]}[kind]
+]
+
+
+@pytest.mark.parametrize(("each", "dtype"), EXACT, ids=str)
+def test_rules_keep_every_bit(each: Rule, dtype: str) -> None:
+    assert counterexample(each, dtype) is None
+
+
+@pytest.mark.parametrize("each", INEXACT_RULES, ids=str)
+def test_inexact_rules_hold_for_real_numbers(each: Rule) -> None:
+    assert counterexample(each, "f32", exact=False) is None
+    assert counterexample(each, "f64", exact=False) is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "dtype"),
+    [
+        (rule(x + 0, x, "f"), "f32"),
+        (rule(x - y, y - x, "i"), "i32"),
+        (rule(x * 0, 0, "f"), "f64"),
+        (rule(x / y, y / x, "c"), "c64"),
+    ],
+    ids=str,
+)
+def test_wrong_rules_are_found_out(wrong: Rule, dtype: str) -> None:
+    found = counterexample(wrong, dtype)
+    assert found is not None
+    assert str(wrong) in found
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "exact"),
+    [
+        ("bool", "f16", True),
+        ("i8", "i16", True),
+        ("u8", "i16", True),
+        ("i8", "u16", False),
+        ("i32", "i32", True),
+        ("i16", "f32", True),
+        ("i32", "f32", False),
+        ("i32", "f64", True),
+        ("i8", "f16", False),
+        ("bf16", "f32", True),
+        ("bf16", "f16", False),
+        ("f64", "f32", False),
+        ("i8", "bool", False),
+        ("f32", "string", False),
+    ],
+)
+def test_lossless_conversions(source: str, target: str, exact: bool) -> None:
+    assert lossless(source, target) is exact
+
+
+def test_simplify_keeps_the_users_names() -> None:
+    function = parse_function("""
+    func @f(%x: f32[n]) -> f32[n], i32[n] {
+      %0 = neg(%x) : f32[n]
+      %difference = add(%x, %0) : f32[n]
+      %i = cast(%difference, dtype="i32") : i32[n]
+      %zero = sub(%i, %i) : i32[n]
+      return(%difference, %zero)
+    }""")
+    text = print_function(simplify(function))
+    assert "%difference = sub(%x, %x) : f32[n]" in text
+    assert "%zero = fill(0: i32, shape=[n]) : i32[n]" in text
+
+
+def test_folding_is_bounded() -> None:
+    function = parse_function("""
+    func @f() -> i32[8] {
+      %0 = dims(values=[1, 2, 3, 4, 5, 6, 7, 8]) : i32[8]
+      %1 = add(%0, 1: i32) : i32[8]
+      return(%1)
+    }""")
+    assert fold(function, small=4) is function
+    assert fold(function, largest=16) is function
+    folded = fold(function)
+    assert [op.name for op in folded.walk()] == ["return"]
+    (data,) = [entry.data for entry in folded.globals.values() if entry.type.shape == (8,)][-1:]
+    assert evaluate(folded, [])[0].tolist() == list(range(2, 10))
+    assert data is not None
+
+
+def test_constants_hold_python_numbers() -> None:
+    assert constant_of(np.float32(0.1), "f32") == Const(Type("f32"), float(np.float32(0.1)))
+    assert constant_of(np.int8(3), "i8") == Const(Type("i8"), 3)
+    assert constant_of(np.array(1 + 2j), "c64") == Const(Type("c64"), 1 + 2j)
+    assert constant_of(np.bool_(1), "bool") == Const(Type("bool"), True)
+    two = Const(Type("f32"), 2.0)
+    assert fold_scalar(Builder().operation("add", [two, two], {})) == Const(Type("f32"), 4.0)
+    x = Value(Type("f32"))
+    assert fold_scalar(Builder().operation("add", [x, two], {})) is None
+
+
+def test_cse_tells_attributes_apart() -> None:
+    """Attributes that Python calls equal, such as 0.0 and -0.0, make different operations."""
+
+    class Scaled(OpDef):
+        """An operation with an attribute of any type."""
+
+        name = "test_scaled"
+        defaults: dict[str, Any] = {"by": None}  # noqa: RUF012
+
+        def infer(self, x: Any, *, by: Any = None) -> Any:
+            return x
+
+    build, defn = Builder(), Scaled()
+    x = Value(Type("f32"), "x")
+    values = [0.0, -0.0, 0, False, 0j, (0,), (False,), (0.0,), (-0.0,)]
+    made = [build.emit(defn, x, by=value) for value in (*values, *values)]
+    build.emit("return", *made)
+    assert len(cse(build.function("f", [x])).body.ops) == len(values) + 1
+
+
+def test_expand_can_be_told_to_keep_operations() -> None:
+    function = parse_function("""
+    func @f(%x: f32[3]) -> f32[2, 3] {
+      %pair = stack(%x, %x, axis=0) : f32[2, 3]
+      return(%pair)
+    }""")
+    assert expand(function, lambda op: op.name == "stack") is function
+    assert (
+        print_function(expand(function))
+        == """\
+func @f(%x: f32[3]) -> f32[2, 3] {
+  %0 = reshape(%x, shape=[1, 3]) : f32[1, 3]
+  %1 = reshape(%x, shape=[1, 3]) : f32[1, 3]
+  %pair = concat(%0, %1, axis=0) : f32[2, 3]
+  return(%pair)
+}
+"""
+    )
+
+
+def test_an_expansion_must_give_the_declared_types() -> None:
+    class Wrong(OpDef):
+        """Expands to another shape than it infers."""
+
+        name = "test_wrong_expansion"
+        defaults: dict[str, Any] = {}  # noqa: RUF012
+
+        def infer(self, x: Type) -> Type:
+            return x
+
+        def expand(self, b: Builder, x: Operand) -> Operand:
+            return b.emit("reshape", x, shape=(1, 3))
+
+    build = Builder()
+    x = Value(Type("f32", (3,)), "x")
+    build.emit("return", build.emit(Wrong(), x))
+    message = r"test_wrong_expansion expands to \(f32\[1, 3\]\), not \(f32\[3\]\)"
+    with pytest.raises(IRError, match=message):
+        expand(build.function("f", [x]))
+
+
+CHAIN = """\
+variable @v: f32[3]
+func @f(%x: f32[3]) -> f32[3] {
+  %double = add(%x, %x) : f32[3]
+  %more = add(%double, 1.0: f32) : f32[3]
+  %root = sqrt(%more) : f32[3]
+  write(@v, %double)
+  return(%root)
+}
+"""
+
+
+def sited(text: str) -> Function:
+    """A function whose operations have sites."""
+    function = parse_function(text)
+
+    def visit(op: Operation, build: Builder) -> Any:
+        if not op.results:
+            return None
+        build.site = Site(op.name, "user.py", 10 + len(build.ops))
+        return (build.emit(op.defn, *op.operands, names=[op.result.name]),)
+
+    return rebuild(function, visit)
+
+
+def add_becomes_mul(function: Function) -> Function:
+    """A pass that is wrong for what comes after ``%double``."""
+
+    def visit(op: Operation, build: Builder) -> Any:
+        if op.name != "add" or op.result.name != "more":
+            return None
+        return (build.emit("mul", *op.operands, names=["more"]),)
+
+    return rebuild(function, visit)
+
+
+def stores_something_else(function: Function) -> Function:
+    """A pass that writes the wrong value."""
+
+    def visit(op: Operation, build: Builder) -> Any:
+        if op.name == "write":
+            build.ops.append(with_operands(op, (op.operands[0], function.params[0])))
+            return ()
+        return None
+
+    return rebuild(function, visit)
+
+
+def reads_nothing(function: Function) -> Function:
+    """A pass that inserts a failure."""
+
+    def visit(op: Operation, build: Builder) -> None:
+        if op.name == "sqrt":
+            build.emit("require", Const(Type("bool"), False), message="no")
+
+    return rebuild(function, visit)
+
+
+def not_valid(function: Function) -> Function:
+    """A pass that loses what is used later."""
+    return Function(
+        function.name, type(function.body)(function.params, function.body.ops[1:]), function.globals
+    )
+
+
+def test_bisect_names_pass_operation_and_site() -> None:
+    found = bisect(sited(CHAIN), (prune, simplify, add_becomes_mul, cse), [[1.0, 2.0, 3.0]])
+    assert found is not None
+    assert found.name == "add_becomes_mul"
+    assert found.op is not None
+    assert found.op.name == "mul"
+    assert found.site == Site("add", "user.py", 11)
+    assert (
+        str(found)
+        == """\
+the pass 'add_becomes_mul' changes what is computed: result 0 is [1.4142135 2.        2.4494898] \
+instead of [1.7320508 2.236068  2.6457512]; first seen: [2. 4. 6.] instead of [3. 5. 7.]
+    %more = mul(%double, 1.0: f32) : f32[3]
+  'add' created at user.py:11"""
+    )
+
+
+def test_bisect_sees_variables_and_errors() -> None:
+    arguments = [np.ones(3, np.float32)]
+    state = {"v": np.zeros(3, np.float32)}
+    found = bisect(parse_function(CHAIN), (prune, stores_something_else), arguments, state)
+    assert found is not None
+    assert found.op is not None
+    assert (found.name, found.op.name) == ("stores_something_else", "write")
+    assert "@v is [1. 1. 1.] instead of [2. 2. 2.]" in found.detail
+    assert state["v"].tolist() == [0, 0, 0]
+    found = bisect(parse_function(CHAIN), (prune, reads_nothing), arguments, state)
+    assert found is not None
+    assert found.op is not None
+    assert (found.name, found.op.name) == ("reads_nothing", "require")
+    assert "it raises InvalidArgumentError: no, before it it raises nothing" in found.detail
+
+
+def test_bisect_finds_nothing_where_nothing_is_wrong() -> None:
+    text = """
+    random @s
+    func @f(%x: f32[3]) -> f32[3] {
+      %0 = random_uniform(@s, shape=[3]) : f32[3]
+      %1 = mul(%0, 1.0: f32) : f32[3]
+      %2 = add(%x, %1) : f32[3]
+      return(%2)
+    }"""
+    stream = Stream(1, 2)
+    before = stream.state.copy()
+    passes = (simplify, cse, prune)
+    assert bisect(parse_function(text), passes, [[1.0, 2.0, 3.0]], {"s": stream}) is None
+    assert stream.state.tolist() == before.tolist()
+
+
+def test_the_manager_verifies_times_and_dumps(tmp_path: Path) -> None:
+    function, report = parse_function(CHAIN), Report()
+    seen: list[tuple[str, str]] = []
+    passes = (prune, partial(fold, small=4), simplify)
+    after = run_passes(
+        function,
+        passes,
+        check=True,
+        report=report,
+        dump=lambda name, when, function: seen.append((name, when)),
+    )
+    assert evaluate(after, [[1.0, 2.0, 3.0]])[0].shape == (3,)
+    names = [name_of(each) for each in passes]
+    assert names == ["prune", "fold", "simplify"] == [t.name for t in report.timings]
+    assert seen == [(name, when) for name in names for when in ("before", "after")]
+    assert "prune" in str(report)
+    run_passes(function, passes, dump=tmp_path / "dump")
+    files = sorted(path.name for path in (tmp_path / "dump").iterdir())
+    assert files == ["00_input.sf", "01_prune.sf", "02_fold.sf", "03_simplify.sf"]
+    text = (tmp_path / "dump" / "00_input.sf").read_text(encoding="utf-8")
+    assert print_function(parse_function(text)) == CHAIN
+    with pytest.raises(IRError, match="the pass 'not_valid' made a function that is not valid"):
+        run_passes(function, (prune, not_valid), check=True)
+
+
+def test_all_passes_together_on_a_training_step() -> None:
+    module = parse_module((GOLDEN / "training.sf").read_text(encoding="utf-8"))
+    for function in module.functions:
+        after = run_passes(function, (prune, fold, simplify, cse, prune), check=True)
+        assert_same_values(function, after, 1e-6)
+        assert len(after.body.ops) < len(function.body.ops)
+    assert print_module(module)
