@@ -26,6 +26,8 @@ ROW = 16  # pointers in a row of the table: targets of one source, and one to sp
 SCALAR_TYPES = ROW * len(DTYPES)  # index of the types of NumPy's scalars, in the order of DTYPES
 BFLOAT16_DESCR = SCALAR_TYPES + len(DTYPES)  # index of ml_dtypes' dtype object, once it is known
 _CELLS = BFLOAT16_DESCR + 1
+# What is converted from; complex numbers would lose a part, with a warning from NumPy.
+_CONVERTED = tuple(name for name in NUMERIC if name not in COMPLEX)
 _WIDTH = 8  # elements converted at once
 
 
@@ -110,7 +112,7 @@ class Conversions:
         source = _source(value)
         if "bf16" in (source, target):
             self._learn_bfloat16()
-        if source is None or source == target or source in COMPLEX or target not in NUMERIC:
+        if source not in _CONVERTED or source == target or target not in NUMERIC:
             return
         self._missed[source, target] += 1
         if self._missed[source, target] == 2:

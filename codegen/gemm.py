@@ -1,7 +1,7 @@
 """Matrix products: a call of the BLAS that NumPy brought, found through the step's table.
 
-Row-major CBLAS with 64-bit sizes. A product with a vector is a ``gemv``. Where the process has no such
-BLAS the table holds null, and plain loops do it.
+Row-major CBLAS with 64-bit sizes. A product with a vector is a ``gemv``. Where the process has no
+such BLAS the table holds null, and plain loops do it.
 """
 
 from __future__ import annotations
@@ -36,8 +36,17 @@ def emit_product(fn: FunctionWriter, table: str, product: Product, a: str, b: st
     """Write ``c = a @ b`` for matrices of at least one row each."""
     name = f"gemm_{product.key}"
     callee = fn.module.helper(name, lambda: _helper(fn.module, name, product))
-    fn.call("void", callee, ("ptr", table), ("ptr", a), ("ptr", b), ("ptr", c),
-            ("i64", product.m), ("i64", product.n), ("i64", product.k))
+    fn.call(
+        "void",
+        callee,
+        ("ptr", table),
+        ("ptr", a),
+        ("ptr", b),
+        ("ptr", c),
+        ("i64", product.m),
+        ("i64", product.n),
+        ("i64", product.k),
+    )
 
 
 def _helper(module: ModuleWriter, name: str, product: Product) -> str:
@@ -71,11 +80,22 @@ def _call_gemm(fn: FunctionWriter, routine: str, product: Product) -> None:
     lda = _leading(fn, "%m" if product.transpose_a else "%k")
     ldb = _leading(fn, "%k" if product.transpose_b else "%n")
     fn.call(
-        "void", routine, ("i32", ROW_MAJOR),
+        "void",
+        routine,
+        ("i32", ROW_MAJOR),
         ("i32", TRANSPOSED if product.transpose_a else PLAIN),
         ("i32", TRANSPOSED if product.transpose_b else PLAIN),
-        ("i64", "%m"), ("i64", "%n"), ("i64", "%k"), (type_, one), ("ptr", "%a"), ("i64", lda),
-        ("ptr", "%b"), ("i64", ldb), (type_, zero), ("ptr", "%c"), ("i64", _leading(fn, "%n")),
+        ("i64", "%m"),
+        ("i64", "%n"),
+        ("i64", "%k"),
+        (type_, one),
+        ("ptr", "%a"),
+        ("i64", lda),
+        ("ptr", "%b"),
+        ("i64", ldb),
+        (type_, zero),
+        ("ptr", "%c"),
+        ("i64", _leading(fn, "%n")),
     )
 
 
@@ -85,10 +105,20 @@ def _call_gemv(fn: FunctionWriter, routine: str, product: Product) -> None:
     one, zero = float_literal(1.0, type_), float_literal(0.0, type_)
     rows, columns = ("%k", "%m") if product.transpose_a else ("%m", "%k")
     fn.call(
-        "void", routine, ("i32", ROW_MAJOR),
-        ("i32", TRANSPOSED if product.transpose_a else PLAIN), ("i64", rows), ("i64", columns),
-        (type_, one), ("ptr", "%a"), ("i64", _leading(fn, columns)), ("ptr", "%b"), ("i64", "1"),
-        (type_, zero), ("ptr", "%c"), ("i64", "1"),
+        "void",
+        routine,
+        ("i32", ROW_MAJOR),
+        ("i32", TRANSPOSED if product.transpose_a else PLAIN),
+        ("i64", rows),
+        ("i64", columns),
+        (type_, one),
+        ("ptr", "%a"),
+        ("i64", _leading(fn, columns)),
+        ("ptr", "%b"),
+        ("i64", "1"),
+        (type_, zero),
+        ("ptr", "%c"),
+        ("i64", "1"),
     )
 
 

@@ -1,8 +1,11 @@
-"""A lowered step as LLVM: one driver with the kernel ABI, and a function of its own for each larger nest.
+"""A lowered step as LLVM: one driver with the kernel ABI, and a function of its own for each larger
+nest.
 
-``i32 kernel(ctx, feeds, outs, dims)`` returns 0, the number of a failed check, -1 for a Python exception,
--2 where memory ran out. The driver loads pointers and sizes and runs the operations in order; small nests
-are written in place, so that steps on scalars and short vectors stay in registers from entry to result.
+``i32 kernel(ctx, feeds, outs, dims)`` returns 0, the number of a failed check, -1 for a Python
+exception,
+-2 where memory ran out. The driver loads pointers and sizes and runs the operations in order; small
+nests are written in place, so that steps on scalars and short vectors stay in registers from entry
+to result.
 """
 
 from __future__ import annotations
@@ -25,13 +28,18 @@ from stepforge.ir.dims import Dim
 from stepforge.ir.types import item_bytes
 
 STACK_ARENA = 4096  # bytes of temporaries that a step may have on the caller's stack
-INLINE_TURNS = 64  # nests of up to so many turns of their innermost body are written into the driver
+INLINE_TURNS = (
+    64  # nests of up to so many turns of their innermost body are written into the driver
+)
 KERNEL_PARAMS = (("ptr", "ctx"), ("ptr", "feeds"), ("ptr", "outs"), ("ptr", "dims"))
 
 
 @dataclass(frozen=True)
 class Check:
-    """What a positive status of a kernel means; ``message`` has a ``{}`` for each value in the context."""
+    """What a positive status of a kernel means;
+
+    ``message`` has a ``{}`` for each value in the context.
+    """
 
     message: str
     error: str
@@ -106,7 +114,7 @@ class KernelWriter(LoopWriter):
         for index, param in enumerate(params[: self.plan.feeds]):
             pointer = self.fn.load("ptr", "%feeds", 8 * index)
             self.values[param] = self.buffer(pointer, param.type)
-        for result, param in zip(self.plan.outputs, params[self.plan.feeds:], strict=True):
+        for result, param in zip(self.plan.outputs, params[self.plan.feeds :], strict=True):
             pointer = self.fn.load("ptr", "%outs", 8 * result)
             self.values[param] = self.buffer(pointer, param.type)
 
@@ -184,8 +192,11 @@ class KernelWriter(LoopWriter):
     def _fail_unless(self, op: Operation) -> None:
         left, right = self.dim(op.attr("lhs")), self.dim(op.attr("rhs"))
         number = self._check_number(op)
-        self.fn.if_(self.fn.emit(f"icmp ne i64 {left}, {right}"),
-                    lambda: self._leave_with(number, [left, right]), UNLIKELY)
+        self.fn.if_(
+            self.fn.emit(f"icmp ne i64 {left}, {right}"),
+            lambda: self._leave_with(number, [left, right]),
+            UNLIKELY,
+        )
 
     def _leave_with(self, number: int, values: Sequence[str]) -> None:
         write_arguments(self.fn, values)
@@ -197,8 +208,9 @@ class KernelWriter(LoopWriter):
         number = self._check_number(op)
         condition, *values = op.operands
         texts = [as_i64(self, value) for value in values]
-        self.fn.if_(self.lane(condition, False).text,
-                    lambda: self._leave_with(number, texts), UNLIKELY)
+        self.fn.if_(
+            self.lane(condition, False).text, lambda: self._leave_with(number, texts), UNLIKELY
+        )
 
     def _bind_size(self, op: Operation) -> None:
         value = op.operands[0]
@@ -206,14 +218,22 @@ class KernelWriter(LoopWriter):
 
     # ---- calls ----------------------------------------------------------------------------------
     def _host_call(self, op: Operation) -> None:
-        pointers = self._pointer_array([self.values[o] for o in op.operands if o in self.values],
-                                       len(op.results))
+        pointers = self._pointer_array(
+            [self.values[o] for o in op.operands if o in self.values], len(op.results)
+        )
         sizes = self._size_array([self.dim(n) for n in op.attr("sizes")])
         bound = self.fn.alloca("i64", max(len(op.attr("binds")), 1))
         table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
         callee = self.fn.load("ptr", table, 8 * abi.TABLE_HOST_CALL)
-        status = self.fn.call("i32", callee, ("ptr", "%ctx"), ("i64", str(op.attr("operation"))),
-                              ("ptr", pointers), ("ptr", sizes), ("ptr", bound))
+        status = self.fn.call(
+            "i32",
+            callee,
+            ("ptr", "%ctx"),
+            ("i64", str(op.attr("operation"))),
+            ("ptr", pointers),
+            ("ptr", sizes),
+            ("ptr", bound),
+        )
         self._leave_if(self.fn.emit(f"icmp ne i32 {status}, 0"), -1)
         for index, name in enumerate(op.attr("binds")):
             self.sizes[name] = self.fn.load("i64", bound, 8 * index)
@@ -235,15 +255,25 @@ class KernelWriter(LoopWriter):
         return array
 
     def _new_result(self, op: Operation) -> None:
-        """An output array whose sizes are known only now: the host makes it, as call -1 - number."""
+        """An output array whose sizes are known only now:
+
+        the host makes it, as call -1 - number.
+        """
         type_ = op.result.type
         pointers = self.fn.alloca("ptr", 1)
         shape = self._size_array([self.dim(n) for n in type_.dims])
         table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
         callee = self.fn.load("ptr", table, 8 * abi.TABLE_HOST_CALL)
         slot = self.fn.offset("%outs", 8 * op.attr("result"))
-        status = self.fn.call("i32", callee, ("ptr", "%ctx"), ("i64", str(-1 - op.attr("result"))),
-                              ("ptr", pointers), ("ptr", shape), ("ptr", slot))
+        status = self.fn.call(
+            "i32",
+            callee,
+            ("ptr", "%ctx"),
+            ("i64", str(-1 - op.attr("result"))),
+            ("ptr", pointers),
+            ("ptr", shape),
+            ("ptr", slot),
+        )
         self._leave_if(self.fn.emit(f"icmp ne i32 {status}, 0"), -1)
         self.values[op.result] = self.buffer(self.fn.load("ptr", pointers), type_)
 
@@ -264,8 +294,14 @@ class KernelWriter(LoopWriter):
             return
         free = free_values(op)
         names = sorted(names_in(op))
-        fn = FunctionWriter(self.module, "@", "void", _nest_params(self, free, names),
-                            linkage="internal", attributes="noinline")
+        fn = FunctionWriter(
+            self.module,
+            "@",
+            "void",
+            _nest_params(self, free, names),
+            linkage="internal",
+            attributes="noinline",
+        )
         inner = LoopWriter(fn, self.target, {n: f"%n_{i}" for i, n in enumerate(names)})
         for index, value in enumerate(free):
             inner.values[value] = _inside(inner, self.values[value], f"%v_{index}")
@@ -277,7 +313,9 @@ class KernelWriter(LoopWriter):
         """Define the nest's function, or use the one that is the same, and call it."""
         if text not in self._nests:
             name = f"{self.plan.name}_nest_{len(self._nests)}"
-            self._nests[text] = self.module.helper(name, lambda: text.replace("@@(", f"@{name}(", 1))
+            self._nests[text] = self.module.helper(
+                name, lambda: text.replace("@@(", f"@{name}(", 1)
+            )
         args = [_argument(self.values[value]) for value in free]
         args += [("i64", self.sizes[name]) for name in names]
         self.fn.call("void", self._nests[text], *args)
@@ -313,8 +351,9 @@ def as_i64(writer: LoopWriter, value: Operand) -> str:
     return writer.position(value).base
 
 
-def _nest_params(writer: LoopWriter, free: Sequence[Value],
-                 names: Sequence[str]) -> list[tuple[str, str]]:
+def _nest_params(
+    writer: LoopWriter, free: Sequence[Value], names: Sequence[str]
+) -> list[tuple[str, str]]:
     params = []
     for index, value in enumerate(free):
         params.append((_argument(writer.values[value])[0], f"v_{index}"))
@@ -329,8 +368,9 @@ def _argument(value: Buffer | Element | Position) -> tuple[str, str]:
     return register_element(value.lane.dtype), value.lane.text
 
 
-def _inside(writer: LoopWriter, value: Buffer | Element | Position,
-            text: str) -> Buffer | Element | Position:
+def _inside(
+    writer: LoopWriter, value: Buffer | Element | Position, text: str
+) -> Buffer | Element | Position:
     if isinstance(value, Buffer):
         return writer.buffer(text, value.type)
     return Position(text) if isinstance(value, Position) else Element(Lane(value.lane.dtype, text))

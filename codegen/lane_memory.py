@@ -81,7 +81,7 @@ class MemoryLanes(ConvertLanes):
 
     def gather_at(self, base: str, offsets: Lane, dtype: str, mask: Lane | None = None,
                   fill: Operand = 0) -> Lane:
-        """Elements from ``base`` plus ``offsets`` (i64 lane of bytes); ``fill`` where masked off."""
+        """Elements from ``base`` plus ``offsets`` (i64 lane, bytes); ``fill`` where masked off."""
         pointers = self._pointers(base, offsets)
         if self.width == 1:
             if mask is None:

@@ -1,8 +1,8 @@
 """LLVM IR as text: the writer that entries, kernels and helper functions are emitted with.
 
-Text is the fastest way into LLVM from Python (llvmlite's builder objects cost ten times as much), and it
-reads as what it becomes. A ``FunctionWriter`` appends instructions to the current block; structured
-helpers (``if_``, ``loop``) keep the block names and phi nodes in order.
+Text is the fastest way into LLVM from Python (llvmlite's builder objects cost ten times as much),
+and it reads as what it becomes. A ``FunctionWriter`` appends instructions to the current block;
+structured helpers (``if_``, ``loop``) keep the block names and phi nodes in order.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ _FOOTER = """\
 def float_literal(value: float, type_: str) -> str:
     """A ``float`` or ``double`` constant, exact (LLVM writes both as the bits of a double)."""
     if type_ == "float":
-        value = struct.unpack("<f", struct.pack("<f", value))[0] if abs(value) <= 3.4028235677973366e38 else value
+        value = (
+            struct.unpack("<f", struct.pack("<f", value))[0]
+            if abs(value) <= 3.4028235677973366e38
+            else value
+        )
     return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
 
 
@@ -38,7 +42,10 @@ class ModuleWriter:
         self._functions: dict[str, str] = {}
 
     def declare(self, name: str, returns: str, params: str) -> str:
-        """Declare an external function (or intrinsic) and return ``@name``; ``params`` may end in ``...``."""
+        """Declare an external function (or intrinsic) and return ``@name``;
+
+        ``params`` may end in ``...``.
+        """
         self._declarations.setdefault(name, f"declare {returns} @{name}({params})")
         return f"@{name}"
 
@@ -56,7 +63,10 @@ class ModuleWriter:
         return name in self._functions
 
     def helper(self, name: str, text: Callable[[], str]) -> str:
-        """Define the function ``name`` by ``text()`` unless it is there already; return ``@name``."""
+        """Define the function ``name`` by ``text()`` unless it is there already;
+
+        return ``@name``.
+        """
         if name not in self._functions:
             self._functions[name] = ""  # a helper that needs itself finds it defined
             self._functions[name] = text()
@@ -76,15 +86,28 @@ class ModuleWriter:
 
 
 class FunctionWriter:
-    """Writes one function. Values are strings as LLVM writes them: ``%v3``, ``7``, ``0x3FF0000000000000``."""
+    """Writes one function.
 
-    def __init__(self, module: ModuleWriter, name: str, returns: str,
-                 params: Sequence[tuple[str, str]], *, linkage: str = "", attributes: str = "") -> None:
+    Values are strings as LLVM writes them: ``%v3``, ``7``, ``0x3FF0000000000000``.
+    """
+
+    def __init__(
+        self,
+        module: ModuleWriter,
+        name: str,
+        returns: str,
+        params: Sequence[tuple[str, str]],
+        *,
+        linkage: str = "",
+        attributes: str = "",
+    ) -> None:
         self.module = module
         self.name = name
-        self._head = (f"define {linkage} {returns} @{name}("
-                      + ", ".join(f"{type_} %{param}" for type_, param in params)
-                      + f") {attributes} #0 {{").replace("  ", " ")
+        self._head = (
+            f"define {linkage} {returns} @{name}("
+            + ", ".join(f"{type_} %{param}" for type_, param in params)
+            + f") {attributes} #0 {{"
+        ).replace("  ", " ")
         self._allocas: list[str] = []
         self._lines: list[str] = []
         self._count = 0
@@ -133,7 +156,9 @@ class FunctionWriter:
         """Load from ``offset`` bytes behind ``pointer``."""
         return self.emit(f"load {type_}, ptr {self.offset(pointer, offset)}{extra}")
 
-    def store(self, type_: str, value: str, pointer: str, offset: int = 0, *, extra: str = "") -> None:
+    def store(
+        self, type_: str, value: str, pointer: str, offset: int = 0, *, extra: str = ""
+    ) -> None:
         self.do(f"store {type_} {value}, ptr {self.offset(pointer, offset)}{extra}")
 
     # ---- control --------------------------------------------------------------------------------
@@ -165,13 +190,26 @@ class FunctionWriter:
         self.branch(after)
         self.start(after)
 
-    def loop(self, low: str | int, high: str | int, body: Callable[..., Sequence[str] | None], *,
-             step: int = 1, carried: Sequence[tuple[str, str]] = (), metadata: str = "") -> tuple[str, ...]:
+    def loop(
+        self,
+        low: str | int,
+        high: str | int,
+        body: Callable[..., Sequence[str] | None],
+        *,
+        step: int = 1,
+        carried: Sequence[tuple[str, str]] = (),
+        metadata: str = "",
+    ) -> tuple[str, ...]:
         """Count from ``low`` while below ``high``; ``body(i, *values)`` returns the next values.
 
         ``carried`` are (type, initial value) pairs; the last values are returned.
         """
-        before, head, inside, after = self.block, self.label("head"), self.label("body"), self.label("done")
+        before, head, inside, after = (
+            self.block,
+            self.label("head"),
+            self.label("body"),
+            self.label("done"),
+        )
         self.branch(head)
         self.start(head)
         counter = f"%{self.fresh('i')}"
@@ -185,8 +223,12 @@ class FunctionWriter:
         last = self.block
         self.do(f"br label %{head}{metadata}")
         self._lines[slot] = f"  {counter} = phi i64 [{low}, %{before}], [{advanced}, %{last}]"
-        for k, (phi, (type_, initial), value) in enumerate(zip(phis, carried, following, strict=True)):
-            self._lines[slot + 1 + k] = f"  {phi} = phi {type_} [{initial}, %{before}], [{value}, %{last}]"
+        for k, (phi, (type_, initial), value) in enumerate(
+            zip(phis, carried, following, strict=True)
+        ):
+            self._lines[slot + 1 + k] = (
+                f"  {phi} = phi {type_} [{initial}, %{before}], [{value}, %{last}]"
+            )
         self.start(after)
         return tuple(phis)
 
@@ -198,7 +240,11 @@ class FunctionWriter:
 
     def call(self, returns: str, callee: str, *args: tuple[str, str], variadic: str = "") -> str:
         """Call ``callee``; ``args`` are (type, value) pairs; returns "" for a void function."""
-        text = f"call {returns} {variadic}{' ' if variadic else ''}{callee}(" + ", ".join(f"{t} {v}" for t, v in args) + ")"
+        text = (
+            f"call {returns} {variadic}{' ' if variadic else ''}{callee}("
+            + ", ".join(f"{t} {v}" for t, v in args)
+            + ")"
+        )
         if returns == "void":
             self.do(text)
             return ""

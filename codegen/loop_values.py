@@ -19,7 +19,10 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """An index: ``base`` plus ``stride`` for each lane (both i64 texts), or one index per lane in ``each``."""
+    """An index:
+
+    ``base`` plus ``stride`` for each lane (both i64 texts), or one index per lane in ``each``.
+    """
 
     base: str
     stride: str = "0"
@@ -32,7 +35,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """A scalar of the loop level: one lane for all (``wide`` False), or one for each lane of the loop."""
+    """A scalar of the loop level:
+
+    one lane for all (``wide`` False), or one for each lane of the loop.
+    """
 
     lane: Lane
     wide: bool = False

@@ -1,8 +1,9 @@
 """The loop level as LLVM: loops, memory and elements.
 
-A loop that runs by lanes becomes a body on vectors, then one masked turn for what is left. In such a body
-a value is either the same for all lanes (a scalar) or wide (a vector); an index is affine in the lane where
-it can be, so that loads are contiguous or strided, and a gather only where indices are data.
+A loop that runs by lanes becomes a body on vectors, then one masked turn for what is left. In such
+a body a value is either the same for all lanes (a scalar) or wide (a vector); an index is affine in
+the lane where it can be, so that loads are contiguous or strided, and a gather only where indices
+are data.
 """
 
 from __future__ import annotations
@@ -32,8 +33,13 @@ class LoopWriter:
     ``sizes`` gives the i64 text of each size name, ``values`` what is known of values from outside.
     """
 
-    def __init__(self, fn: FunctionWriter, target: Target, sizes: Mapping[str, str],
-                 values: Mapping[Operand, Any] | None = None) -> None:
+    def __init__(
+        self,
+        fn: FunctionWriter,
+        target: Target,
+        sizes: Mapping[str, str],
+        values: Mapping[Operand, Any] | None = None,
+    ) -> None:
         self.fn = fn
         self.target = target
         self.sizes = dict(sizes)
@@ -91,7 +97,10 @@ class LoopWriter:
         return self.values[operand]  # type: ignore[no-any-return]
 
     def dim(self, size: Dim) -> str:
-        """The i64 text of a size; computed once, at the start of the function where its names are known."""
+        """The i64 text of a size;
+
+        computed once, at the start of the function where its names are known.
+        """
         if isinstance(size, int):
             return str(size)
         if size not in self._dims:
@@ -105,7 +114,7 @@ class LoopWriter:
     def buffer(self, pointer: str, type_: Type) -> Buffer:
         """A buffer, with its strides computed here."""
         strides = tuple(
-            self.dim(dims.product(type_.dims[axis + 1:])) for axis in range(type_.rank)
+            self.dim(dims.product(type_.dims[axis + 1 :])) for axis in range(type_.rank)
         )
         return Buffer(pointer, type_, strides)
 
@@ -124,8 +133,13 @@ class LoopWriter:
                 self.values[param] = Element(Lane(param.type.dtype, text), wide)
             return [self.lane(v, wide).text for v in self.block(region)]
 
-        last = self.fn.loop(self.dim(op.attr("low")), self.dim(op.attr("high")), body,
-                            step=op.attr("step"), carried=carried)
+        last = self.fn.loop(
+            self.dim(op.attr("low")),
+            self.dim(op.attr("high")),
+            body,
+            step=op.attr("step"),
+            carried=carried,
+        )
         for result, text in zip(op.results, last, strict=True):
             self.values[result] = Element(Lane(result.type.dtype, text), wide)
 
@@ -143,8 +157,15 @@ class LoopWriter:
 
     def _width(self, region: Block, turns: Dim) -> int:
         """Lanes that fill a register with the widest element, and no more than there are turns."""
-        bits = max((_bits(v.type) for op in region.walk() for v in (*op.results, *op.operands)
-                    if isinstance(v.type, Type)), default=32)
+        bits = max(
+            (
+                _bits(v.type)
+                for op in region.walk()
+                for v in (*op.results, *op.operands)
+                if isinstance(v.type, Type)
+            ),
+            default=32,
+        )
         width = max(self.target.vector_bits // bits, 1)
         while isinstance(turns, int) and width > 1 and width // 2 >= turns:
             width //= 2
@@ -208,8 +229,7 @@ class LoopWriter:
         for position, scale in terms:
             if position.each:
                 scaled = self.many.mul(Lane("i64", position.each), self._spread(scale))
-                each = scaled.text if not each else self.many.add(
-                    Lane("i64", each), scaled).text
+                each = scaled.text if not each else self.many.add(Lane("i64", each), scaled).text
                 continue
             base = self._sum(base, self._product(position.base, scale))
             stride = self._sum(stride, self._product(position.stride, scale))
@@ -243,7 +263,7 @@ class LoopWriter:
         buffer, at = self._address(op.operands[0], op.operands[1:])
         pointer = self._element_pointer(buffer, at.base, storage_bytes(buffer.type.dtype))
         rank = op.result.type.rank
-        kept = buffer.strides[len(buffer.strides) - rank:]
+        kept = buffer.strides[len(buffer.strides) - rank :]
         self.values[op.result] = Buffer(pointer, op.result.type, kept)
 
     # ---- indices --------------------------------------------------------------------------------
@@ -264,6 +284,7 @@ class LoopWriter:
             type_ = self.many.register_type("i64")
             text = self.fn.emit(f"{opcode} {type_} {each}, {self._spread(by).text}")
             self.values[op.result] = Position("0", "0", text)
+
         return write
 
     def _each(self, position: Position) -> str:
@@ -303,7 +324,10 @@ class LoopWriter:
 
 
 class _Lanes:
-    """One loop that runs by lanes: its full turns, its masked tail, and how carried lanes combine."""
+    """One loop that runs by lanes:
+
+    its full turns, its masked tail, and how carried lanes combine.
+    """
 
     def __init__(self, writer: LoopWriter, op: Operation, turns: Dim) -> None:
         self.writer, self.op, self.turns = writer, op, turns
@@ -361,8 +385,13 @@ class _Lanes:
         start = low
         if lanes and sum(1 for _ in self.region.walk()) <= MAX_UNROLLED_OPS:
             lanes, start = self._unrolled(low, turns, lanes)
-        last = self.fn.loop(start, end, lambda i, *c: self._turn(i, c), step=self.width,
-                            carried=list(zip(self.types, lanes, strict=True)))
+        last = self.fn.loop(
+            start,
+            end,
+            lambda i, *c: self._turn(i, c),
+            step=self.width,
+            carried=list(zip(self.types, lanes, strict=True)),
+        )
         return list(last), end
 
     def _unrolled(self, low: str, turns: str, lanes: list[str]) -> tuple[list[str], str]:
@@ -374,14 +403,17 @@ class _Lanes:
             following: list[str] = []
             for copy in range(UNROLL):
                 at = self.fn.emit(f"add i64 {counter}, {copy * self.width}")
-                following += self._turn(at, carried[copy * count:(copy + 1) * count])
+                following += self._turn(at, carried[copy * count : (copy + 1) * count])
             return following
 
         initial = list(zip(self.types, lanes, strict=True)) * UNROLL
         last = list(self.fn.loop(low, end, body, step=step, carried=initial))
-        parts = [last[i * count:(i + 1) * count] for i in range(UNROLL)]
+        parts = [last[i * count : (i + 1) * count] for i in range(UNROLL)]
         while len(parts) > 1:
-            parts = [self._combined(self.many, a, b) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+            parts = [
+                self._combined(self.many, a, b)
+                for a, b in zip(parts[::2], parts[1::2], strict=True)
+            ]
         return parts[0], end
 
     def _combined(self, k: LaneBuilder, a: Sequence[str], b: Sequence[str]) -> list[str]:
@@ -403,10 +435,12 @@ class _Lanes:
         last = fn.block
         fn.branch(after)
         fn.start(after)
-        self._finish([
-            fn.phi(t, (old, before), (new, last))
-            for t, old, new in zip(self.types, lanes, masked, strict=True)
-        ])
+        self._finish(
+            [
+                fn.phi(t, (old, before), (new, last))
+                for t, old, new in zip(self.types, lanes, masked, strict=True)
+            ]
+        )
 
     def _finish(self, lanes: Sequence[str]) -> None:
         for kind, text, operand, result in zip(
@@ -415,7 +449,9 @@ class _Lanes:
             dtype = operand.type.dtype
             total = self.many.reduce(kind, Lane(dtype, text))
             initial = self.writer.lane(operand, False)
-            (both,) = [getattr(self.one, {"and": "and_", "or": "or_"}.get(kind, kind))(initial, total)]
+            (both,) = [
+                getattr(self.one, {"and": "and_", "or": "or_"}.get(kind, kind))(initial, total)
+            ]
             self.writer.values[result] = Element(both)
 
 
@@ -425,7 +461,10 @@ def _real(operand: Const) -> Any:
 
 
 def _bits(type_: Type) -> int:
-    """Bits that decide a vector's width: those of elements in registers; bools and indices do not count."""
+    """Bits that decide a vector's width:
+
+    those of elements in registers; bools and indices do not count.
+    """
     if type_.buffer or type_.dtype in ("bool", "index") or type_.dtype not in NUMERIC:
         return 8
     return bits_of(type_.dtype)

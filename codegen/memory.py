@@ -1,9 +1,9 @@
 """Memory that outlives a kernel's stack: the arena of a step and the buffers of variables, as LLVM.
 
-The arena is one block that the step keeps between calls: a call takes it by an atomic exchange, so that a
-second call at the same time finds nothing and allocates its own. A variable's next value goes into its
-spare buffer, which ``commit_slot`` swaps in; the old buffer is the next spare, never freed while somebody
-may still read it.
+The arena is one block that the step keeps between calls: a call takes it by an atomic exchange, so
+that a second call at the same time finds nothing and allocates its own. A variable's next value
+goes into its spare buffer, which ``commit_slot`` swaps in; the old buffer is the next spare, never
+freed while somebody may still read it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from stepforge.codegen.llvm import FunctionWriter, ModuleWriter
 
 # A block of the arena starts with its size; what the kernel gets begins one cache line later.
 HEADER = 64
-# Behind what the entry knows of a slot: the spare buffer, its size, and buffers that are too small now.
+# Behind what the entry knows of a slot: the spare buffer, its size, and buffers that are too small
+# now.
 SLOT_SPARE, SLOT_SPARE_BYTES, SLOT_RETIRED, SLOT_ALL_BYTES = 48, 56, 64, 128
 
 
@@ -62,8 +63,14 @@ def _allocate(fn: FunctionWriter, table: str, size: str) -> str:
 
 
 def _take_arena(module: ModuleWriter) -> str:
-    fn = FunctionWriter(module, "take_arena", "ptr", [("ptr", "table"), ("i64", "size")],
-                        linkage="internal", attributes="noinline")
+    fn = FunctionWriter(
+        module,
+        "take_arena",
+        "ptr",
+        [("ptr", "table"), ("i64", "size")],
+        linkage="internal",
+        attributes="noinline",
+    )
     cell = fn.load("ptr", "%table", 8 * abi.TABLE_ARENA)
     kept = fn.emit(f"atomicrmw xchg ptr {cell}, ptr null acquire")
     some, none = fn.label("some"), fn.label("none")
@@ -89,8 +96,14 @@ def _take_arena(module: ModuleWriter) -> str:
 
 
 def _release_arena(module: ModuleWriter) -> str:
-    fn = FunctionWriter(module, "release_arena", "void", [("ptr", "table"), ("ptr", "arena")],
-                        linkage="internal", attributes="noinline")
+    fn = FunctionWriter(
+        module,
+        "release_arena",
+        "void",
+        [("ptr", "table"), ("ptr", "arena")],
+        linkage="internal",
+        attributes="noinline",
+    )
     nothing, some, out = fn.label("nothing"), fn.label("some"), fn.label("displaced")
     fn.branch_if(fn.emit("icmp eq ptr %arena, null"), nothing, some)
     fn.start(some)
@@ -108,9 +121,14 @@ def _release_arena(module: ModuleWriter) -> str:
 
 def _new_slot(module: ModuleWriter) -> str:
     """Grow the spare by at least its own size, so that what was retired stays below what is in use."""
-    fn = FunctionWriter(module, "new_slot", "ptr",
-                        [("ptr", "slot"), ("ptr", "table"), ("i64", "size")],
-                        linkage="internal", attributes="noinline")
+    fn = FunctionWriter(
+        module,
+        "new_slot",
+        "ptr",
+        [("ptr", "slot"), ("ptr", "table"), ("i64", "size")],
+        linkage="internal",
+        attributes="noinline",
+    )
     spare = fn.load("ptr", "%slot", SLOT_SPARE)
     have = fn.load("i64", "%slot", SLOT_SPARE_BYTES)
     small = fn.emit(f"icmp slt i64 {have}, %size")

@@ -31,8 +31,8 @@ class Builder:
     ) -> Any:
         """Append one operation and return its result (a tuple where it has not exactly one).
 
-        ``types`` overrides inference, for region ops and loads whose types are not a function of the
-        operands. Raises: ShapeError or DTypeError from the op's ``infer``.
+        ``types`` overrides inference, for region ops and loads whose types are not a function of
+        the operands. Raises: ShapeError or DTypeError from the op's ``infer``.
         """
         made = self.operation(op, operands, attrs, types=types, regions=regions, names=names)
         self.ops.append(made)
@@ -54,9 +54,7 @@ class Builder:
         given = {k: v for k, v in attrs.items() if k not in defaults or not same(v, defaults[k])}
         if types is None:
             types = defn.infer_results(tuple([o.type for o in operands]), given)
-        results = tuple(
-            Value(t, names[i] if i < len(names) else "") for i, t in enumerate(types)
-        )
+        results = tuple(Value(t, names[i] if i < len(names) else "") for i, t in enumerate(types))
         return Operation(defn, tuple(operands), given, results, tuple(regions), self.site)
 
     def block(self, params: Iterable[Value] = ()) -> Block:

@@ -1,4 +1,7 @@
-"""How the partial results of a reduction combine: the kinds, the op of each, and what nothing at all gives."""
+"""How the partial results of a reduction combine:
+
+the kinds, the op of each, and what nothing at all gives.
+"""
 
 from __future__ import annotations
 

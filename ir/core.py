@@ -1,6 +1,7 @@
 """The SSA structure that both levels of the IR share.
 
-Everything is immutable; a pass builds a new function. ``Value`` and ``Operation`` compare by identity,
+Everything is immutable; a pass builds a new function. ``Value`` and ``Operation`` compare by
+identity,
 ``Const`` and ``Symbol`` by content, so that they can stand in place as operands.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -28,7 +29,9 @@ class Site:
     line: int = 0
 
     def __str__(self) -> str:
-        return f"'{self.node}' created at {self.file}:{self.line}" if self.file else f"'{self.node}'"
+        return (
+            f"'{self.node}' created at {self.file}:{self.line}" if self.file else f"'{self.node}'"
+        )
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -41,7 +44,10 @@ class Value:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Const:
-    """A scalar constant in an operand's place. Equality is of bits: NaN equals NaN, 0.0 is not -0.0."""
+    """A scalar constant in an operand's place.
+
+    Equality is of bits: NaN equals NaN, 0.0 is not -0.0.
+    """
 
     type: Type
     value: bool | int | float | complex
@@ -62,18 +68,24 @@ class Const:
 
 @dataclass(frozen=True, slots=True)
 class Symbol:
-    """``@name``: a variable, random stream or large constant that the function's globals declare."""
+    """``@name``:
+
+    a variable, random stream or large constant that the function's globals declare.
+    """
 
     name: str
     type: Type
 
 
-Operand: TypeAlias = Union[Value, Const, Symbol]
+Operand: TypeAlias = Value | Const | Symbol
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Global:
-    """What a symbol stands for: ``kind`` is "variable", "random" or "constant" (then with its ``data``)."""
+    """What a symbol stands for:
+
+    ``kind`` is "variable", "random" or "constant" (then with its ``data``).
+    """
 
     kind: str
     type: Type
@@ -82,7 +94,10 @@ class Global:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Operation:
-    """One operation. ``attrs`` holds the attributes that differ from their defaults, and is never changed."""
+    """One operation.
+
+    ``attrs`` holds the attributes that differ from their defaults, and is never changed.
+    """
 
     defn: OpDef
     operands: tuple[Operand, ...]

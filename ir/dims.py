@@ -1,9 +1,11 @@
 """Dimension expressions: the sizes that a type may mention.
 
-A dimension is an ``int`` or an ``Expr``, a polynomial with integer coefficients over *atoms*: names of
-sizes (non-negative, bound by a parameter type or by an op) and applications of ``floordiv``, ``min``,
-``max`` and ``broadcast``.  Expressions are kept in one canonical form, so that two sizes that are the
-same polynomial compare equal; that is all that shape inference needs, and it is decided in microseconds.
+A dimension is an ``int`` or an ``Expr``, a polynomial with integer coefficients over *atoms*: names
+of sizes (non-negative, bound by a parameter type or by an op) and applications of ``floordiv``,
+``min``,
+``max`` and ``broadcast``.  Expressions are kept in one canonical form, so that two sizes that are
+the same polynomial compare equal; that is all that shape inference needs, and it is decided in
+microseconds.
 """
 
 from __future__ import annotations
@@ -44,9 +46,7 @@ class Expr:
     __radd__ = __add__
 
     def __mul__(self, other: Dim) -> Dim:
-        return _collect(
-            (_sorted((*a, *b)), x * y) for a, x in self.terms for b, y in _terms(other)
-        )
+        return _collect((_sorted((*a, *b)), x * y) for a, x in self.terms for b, y in _terms(other))
 
     __rmul__ = __mul__
 
@@ -132,8 +132,8 @@ def _atom(fn: str, *args: Dim) -> Expr:
 def floor_div(a: Dim, b: Dim) -> Dim:
     """``a // b`` rounded down.
 
-    An exact quotient by a monomial is taken (``28*n*m // (4*m)`` is ``7*n``); that a symbolic divisor is
-    not zero is for the op that divides to check at run time.
+    An exact quotient by a monomial is taken (``28*n*m // (4*m)`` is ``7*n``); that a symbolic
+    divisor is not zero is for the op that divides to check at run time.
     Raises: ZeroDivisionError for a literal 0.
     """
     if b == 0:
@@ -193,7 +193,8 @@ def maximum(a: Dim, b: Dim) -> Dim:
 def broadcast(a: Dim, b: Dim) -> Dim:
     """The size that two broadcast dimensions give: equal sizes, or the other one where one is 1.
 
-    A known size other than 1 decides; two unknown ones stay as an atom whose value is checked at run time.
+    A known size other than 1 decides; two unknown ones stay as an atom whose value is checked at
+    run time.
     """
     if a == b or b == 1:
         return a

@@ -1,8 +1,9 @@
-"""Errors that stepforge raises, all of them of the class that TensorFlow 1 raises for the same mistake.
+"""Errors that stepforge raises, all of them of the class that TensorFlow 1 raises for the same
+mistake.
 
-``OpError`` and its subclasses are what a running step raises (``tf.errors``). What is wrong already when a
-graph is built is a ``ValueError`` or ``TypeError`` (``ShapeError``, ``DTypeError``). ``IRError`` is for text
-and structure of the IR.
+``OpError`` and its subclasses are what a running step raises (``tf.errors``). What is wrong already
+when a graph is built is a ``ValueError`` or ``TypeError`` (``ShapeError``, ``DTypeError``).
+``IRError`` is for text and structure of the IR.
 """
 
 from __future__ import annotations
@@ -22,15 +23,21 @@ def quote(site: Site | None) -> str:
 
 
 class IRError(Exception):
-    """The text or structure of the IR is wrong. The message shows line, column and a caret where there is text."""
+    """The text or structure of the IR is wrong.
+
+    The message shows line, column and a caret where there is text.
+    """
 
 
 class ShapeError(ValueError):
     """Shapes do not fit together; raised while a graph is built and by inference rules."""
 
 
-class UnprovenSizes(ShapeError):  # noqa: N818 - it says what is missing rather than what is wrong
-    """Two sizes must be equal but are not provably so: a check must say it before (``lhs`` and ``rhs``)."""
+class UnprovenSizes(ShapeError):
+    """Two sizes must be equal but are not provably so:
+
+    a check must say it before (``lhs`` and ``rhs``).
+    """
 
     def __init__(self, message: str, lhs: Any, rhs: Any) -> None:
         super().__init__(message)
@@ -38,16 +45,29 @@ class UnprovenSizes(ShapeError):  # noqa: N818 - it says what is missing rather 
 
 
 class DTypeError(TypeError):
-    """A dtype is not one that the op takes; raised while a graph is built and by inference rules."""
+    """A dtype is not one that the op takes;
+
+    raised while a graph is built and by inference rules.
+    """
 
 
 class OpError(Exception):
-    """What a running step raises: ``message``, the graph node ``op`` and the site that it was created at."""
+    """What a running step raises:
+
+    ``message``, the graph node ``op`` and the site that it was created at.
+    """
 
     error_code = 2
 
-    def __init__(self, node_def: Any, op: Any, message: str, error_code: int | None = None, *,
-                 site: Site | None = None) -> None:
+    def __init__(
+        self,
+        node_def: Any,
+        op: Any,
+        message: str,
+        error_code: int | None = None,
+        *,
+        site: Site | None = None,
+    ) -> None:
         super().__init__(message)
         self._node_def, self._op, self._message, self.site = node_def, op, message, site
         if error_code is not None:
@@ -92,7 +112,10 @@ class UnknownError(OpError):
 
 
 class InvalidArgumentError(OpError):
-    """A value is not one that the op takes: a missing feed, sizes that do not fit, an index out of range."""
+    """A value is not one that the op takes:
+
+    a missing feed, sizes that do not fit, an index out of range.
+    """
 
     error_code = 3
 

@@ -1,6 +1,7 @@
 """Builds the loop level: what ``lower`` rules are written with.
 
-``with k.loop(n) as i`` opens a loop, ``k.load`` and ``k.store`` touch buffers, ``k.emit`` computes elements;
+``with k.loop(n) as i`` opens a loop, ``k.load`` and ``k.store`` touch buffers, ``k.emit`` computes
+elements;
 ``k.accumulate`` is a loop that carries values.
 """
 
@@ -30,8 +31,9 @@ class LoopBuilder(Builder):
             self.ops = outer
 
     @contextmanager
-    def loop(self, high: Dim, *, low: Dim = 0, step: int = 1, simd: bool = False,
-             name: str = "i") -> Iterator[Operand]:
+    def loop(
+        self, high: Dim, *, low: Dim = 0, step: int = 1, simd: bool = False, name: str = "i"
+    ) -> Iterator[Operand]:
         """A loop without carried values; a single turn is no loop at all."""
         if high == 1 and low == 0:
             yield Const(index, 0)
@@ -40,8 +42,9 @@ class LoopBuilder(Builder):
         with self.nested() as ops:
             yield counter
             super().emit("yield")
-        self.emit("for", low=low, high=high, step=step, simd=simd,
-                  regions=[Block((counter,), tuple(ops))])
+        self.emit(
+            "for", low=low, high=high, step=step, simd=simd, regions=[Block((counter,), tuple(ops))]
+        )
 
     @contextmanager
     def nest(self, shape: Sequence[Dim], *, simd: bool = True) -> Iterator[tuple[Operand, ...]]:
@@ -56,17 +59,36 @@ class LoopBuilder(Builder):
                 with self.nest(shape[1:], simd=simd) as inner:
                     yield (i, *inner)
 
-    def accumulate(self, high: Dim, initial: Sequence[Operand], body: Callable[..., Sequence[Operand]],
-                   *, combine: Sequence[str] = (), simd: bool = False, low: Dim = 0,
-                   step: int = 1) -> tuple[Operand, ...]:
-        """A loop that carries values: ``body(i, *carried)`` returns the next ones; the last are returned."""
+    def accumulate(
+        self,
+        high: Dim,
+        initial: Sequence[Operand],
+        body: Callable[..., Sequence[Operand]],
+        *,
+        combine: Sequence[str] = (),
+        simd: bool = False,
+        low: Dim = 0,
+        step: int = 1,
+    ) -> tuple[Operand, ...]:
+        """A loop that carries values:
+
+        ``body(i, *carried)`` returns the next ones; the last are returned.
+        """
         counter = Value(index, "i")
         carried = [Value(v.type) for v in initial]
         with self.nested() as ops:
             following = body(counter, *carried)
             super().emit("yield", *following)
-        made = self.emit("for", *initial, low=low, high=high, step=step, simd=simd,
-                         combine=tuple(combine), regions=[Block((counter, *carried), tuple(ops))])
+        made = self.emit(
+            "for",
+            *initial,
+            low=low,
+            high=high,
+            step=step,
+            simd=simd,
+            combine=tuple(combine),
+            regions=[Block((counter, *carried), tuple(ops))],
+        )
         return made if isinstance(made, tuple) else (made,)
 
     def load(self, buffer: Operand, *indices: Operand) -> Operand:
@@ -101,7 +123,10 @@ class LoopBuilder(Builder):
         return self.emit("alloc", dtype=dtype, shape=tuple(shape))  # type: ignore[no-any-return]
 
     def fill(self, value: Operand, target: Operand) -> None:
-        """Set every element of a buffer to a scalar: a constant, an element, or a buffer of rank 0."""
+        """Set every element of a buffer to a scalar:
+
+        a constant, an element, or a buffer of rank 0.
+        """
         size = dims.product(target.type.dims)
         flat = self.view(target, (size,))
         element = self.load(value) if value.type.buffer else value
@@ -141,12 +166,16 @@ class LoopBuilder(Builder):
         indices = self._broadcast_indices(own, batch, at)
         return self.emit("subview", buffer, *indices) if own else buffer  # type: ignore
 
-    def fold(self, size: Dim, kind: str, dtype: str, term: Callable[[Operand], Operand], *,
-             simd: bool) -> Operand:
+    def fold(
+        self, size: Dim, kind: str, dtype: str, term: Callable[[Operand], Operand], *, simd: bool
+    ) -> Operand:
         """``term(0)`` to ``term(size - 1)`` combined by ``kind`` (add, mul, max, min, and, or)."""
         (total,) = self.accumulate(
-            size, [identity(kind, dtype)], lambda i, c: [self.emit(COMBINE[kind], c, term(i))],
-            combine=[kind], simd=simd,
+            size,
+            [identity(kind, dtype)],
+            lambda i, c: [self.emit(COMBINE[kind], c, term(i))],
+            combine=[kind],
+            simd=simd,
         )
         return total
 
@@ -161,14 +190,17 @@ class LoopBuilder(Builder):
         self.emit("fail_if", found, message=message)
 
     def element(self, value: Operand, shape: Sequence[Dim], at: Sequence[Operand]) -> Operand:
-        """The element of ``value`` (a buffer or a scalar constant) that broadcasts to ``at`` of ``shape``."""
+        """The element of ``value`` (a buffer or a scalar constant) that broadcasts to ``at`` of
+        ``shape``.
+        """
         if isinstance(value, Const):
             return value
         own = value.type.dims
         return self.load(value, *self._broadcast_indices(own, shape, at))
 
-    def _broadcast_indices(self, own: Sequence[Dim], shape: Sequence[Dim],
-                           at: Sequence[Operand]) -> list[Operand]:
+    def _broadcast_indices(
+        self, own: Sequence[Dim], shape: Sequence[Dim], at: Sequence[Operand]
+    ) -> list[Operand]:
         offset = len(shape) - len(own)
         return [self._broadcast(n, shape[offset + a], at[offset + a]) for a, n in enumerate(own)]
 

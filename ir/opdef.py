@@ -1,8 +1,8 @@
 """How an op is declared: one class with all its rules, checked into one registry.
 
-Every rule has the op's own signature: operands by position, attributes by keyword. Attribute names and
-defaults are read off ``infer``. An op that has none of ``scalar``, ``expand``, ``element`` and ``lower``
-still runs: as a host call of its ``numpy`` rule.
+Every rule has the op's own signature: operands by position, attributes by keyword. Attribute names
+and defaults are read off ``infer``. An op that has none of ``scalar``, ``expand``, ``element`` and
+``lower`` still runs: as a host call of its ``numpy`` rule.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from stepforge.ir.types import AnyType
 class ScalarBuilder(Protocol):
     """What a ``scalar`` rule is written with: primitives over opaque element values.
 
-    ``k.add(x, y)`` and so on for each primitive (``docs/architecture.md`` lists them); a value knows its
-    dtype, Python numbers are taken as constants of the other operand's dtype. Each back end implements it.
+    ``k.add(x, y)`` and so on for each primitive (``docs/architecture.md`` lists them); a value
+    knows its dtype, Python numbers are taken as constants of the other operand's dtype. Each back
+    end implements it.
     """
 
     def __getattr__(self, primitive: str) -> Callable[..., Any]: ...

@@ -16,9 +16,9 @@ _TOKEN = re.compile(
     | (?P<symbol>@(?:[\w./-]+|"(?:[^"\\\n]|\\.)*"))
     | (?P<complex>\(-?{_NUMBER}[+-]{_NUMBER}j\))
     | (?P<float>\d+\.\d*(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)
+    | (?P<word>\d*[^\W\d](?:[\w.]*\w)?)
     | (?P<int>\d+)
     | (?P<string>"(?:[^"\\\n]|\\.)*")
-    | (?P<word>[^\W\d]\w*)
     | (?P<mark>->|[()\[\]{{}}<>|,:=&*+-])
     | (?P<wrong>.)""",
     re.VERBOSE,
@@ -117,6 +117,12 @@ class Tokens:
         if self.kind != "end":
             raise self.expected("the end of the text")
         return result
+
+
+def is_word(text: str) -> bool:
+    """True for what reads as one name: letters, digits, ``_``, dots inside; not a number."""
+    match = _TOKEN.fullmatch(text)
+    return match is not None and match.lastgroup == "word"
 
 
 def near(name: str, known: Iterable[str]) -> str:

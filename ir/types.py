@@ -1,14 +1,15 @@
 """Types of values: what a buffer holds, and the sizes that are known of it.
 
-``f32[n, 784]`` is a tensor, ``f32`` a scalar (a tensor of rank 0), ``f32[*]`` a tensor of unknown rank in
-an object slot, ``&f32[n]`` a buffer of the loop level, ``index`` a loop counter or size, ``string`` and
+``f32[n, 784]`` is a tensor, ``f32`` a scalar (a tensor of rank 0), ``f32[*]`` a tensor of unknown
+rank in an object slot, ``&f32[n]`` a buffer of the loop level, ``index`` a loop counter or size,
+``string`` and
 ``resource`` objects, ``list<f32[n]>`` a growable list.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -125,7 +126,7 @@ def item_bytes(dtype: str) -> int:
     return NUMERIC[dtype][2] // 8
 
 
-@lru_cache(maxsize=None)
+@cache
 def numpy_dtype(dtype: str) -> np.dtype[Any]:
     """The NumPy dtype of an IR dtype name; objects give ``dtype('O')``."""
     if dtype == "bf16":

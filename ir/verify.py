@@ -20,6 +20,7 @@ from stepforge.ir.errors import IRError
 from stepforge.ir.opdef import OpDef
 from stepforge.ir.parser import RESERVED
 from stepforge.ir.text import LITERAL_TYPES, Listing, listed, literal_text, symbol_text
+from stepforge.ir.tokens import is_word
 
 _SHOWN = 60  # a longer function is shown around its problems only
 _AROUND = 3  # lines before and behind each
@@ -268,7 +269,7 @@ class _Verifier:
 
     def _size_names(self, names: Iterable[str], op: Operation | None) -> None:
         for name in sorted(names):
-            if name in RESERVED or not name.isidentifier():
+            if name in RESERVED or not is_word(name):
                 self._add(f"'{name}' cannot be the name of a size; it would not parse", op)
 
 

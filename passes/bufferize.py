@@ -1,9 +1,10 @@
-"""Decides where each tensor lives before loops are made: the homes of values, and the order of updates.
+"""Decides where each tensor lives before loops are made: the homes of values, and the order of
+updates.
 
-A result is computed straight into its output array, a variable's next value straight into the variable
-where that is safe, everything else into memory that ``plan`` places. The order of a step is: what can fail,
-then the copies of results out of old state, then updates in place, then commits. So a step that fails leaves every
-variable as it was.
+A result is computed straight into its output array, a variable's next value straight into the
+variable where that is safe, everything else into memory that ``plan`` places. The order of a step
+is: what can fail, then the copies of results out of old state, then updates in place, then commits.
+So a step that fails leaves every variable as it was.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from dataclasses import dataclass, field
 
 from stepforge.ir.core import Function, Operand, Operation, Symbol, Value
 
-# Ops whose rule reads an element of an operand no later than it writes the same element of the result.
+# Ops whose rule reads an element of an operand no later than it writes the same element of the
+# result.
 IN_PLACE = ("fused", "scatter_update", "scatter_nd_update")
 ALIASES = ("reshape", "refine")  # results that are their first operand's memory
 
@@ -23,7 +25,9 @@ class Homes:
     """What ``bufferize`` decided; ``ops`` is the order in which operations are lowered."""
 
     ops: list[Operation] = field(default_factory=list)
-    results: dict[Value, int] = field(default_factory=dict)  # root value -> output that it is built in
+    results: dict[Value, int] = field(
+        default_factory=dict
+    )  # root value -> output that it is built in
     in_place: dict[Value, Symbol] = field(default_factory=dict)  # root value -> variable
     fresh: dict[Value, Symbol] = field(default_factory=dict)  # root value -> variable's next buffer
     updates: list[Operation] = field(default_factory=list)  # operations that run last, in place
@@ -56,8 +60,13 @@ def _roots(ops: Sequence[Operation]) -> dict[Operand, Operand]:
     return roots
 
 
-def _place_writes(ops: Sequence[Operation], writes: Sequence[Operation], homes: Homes,
-                  producers: dict[Value, Operation], roots: dict[Operand, Operand]) -> None:
+def _place_writes(
+    ops: Sequence[Operation],
+    writes: Sequence[Operation],
+    homes: Homes,
+    producers: dict[Value, Operation],
+    roots: dict[Operand, Operand],
+) -> None:
     users = _users(ops, roots)
     read = {op.operands[0]: op.result for op in ops if op.name == "read"}
     wanted: dict[Operation, list[tuple[Value, Symbol]]] = {}
@@ -86,8 +95,9 @@ def _fits(producer: Operation, root: Value, symbol: Symbol, read: dict[Symbol, V
     )
 
 
-def _users(ops: Sequence[Operation],
-           roots: dict[Operand, Operand]) -> dict[Operand, list[Operation]]:
+def _users(
+    ops: Sequence[Operation], roots: dict[Operand, Operand]
+) -> dict[Operand, list[Operation]]:
     users: dict[Operand, list[Operation]] = {}
     for op in ops:
         if op.name in ALIASES:
@@ -100,15 +110,27 @@ def _users(ops: Sequence[Operation],
     return users
 
 
-def _choose_updates(ops: Sequence[Operation], wanted: dict[Operation, list[tuple[Value, Symbol]]],
-                    homes: Homes, users: dict[Operand, list[Operation]],
-                    read: dict[Symbol, Value], roots: dict[Operand, Operand]) -> None:
+def _choose_updates(
+    ops: Sequence[Operation],
+    wanted: dict[Operation, list[tuple[Value, Symbol]]],
+    homes: Homes,
+    users: dict[Operand, list[Operation]],
+    read: dict[Symbol, Value],
+    roots: dict[Operand, Operand],
+) -> None:
     """Keep the updates in place that nobody disturbs; the others get a fresh buffer."""
     order = [op for op in ops if op in wanted]
     candidates = set(order)
     while True:
-        bad = next((op for op in order if op in candidates
-                    and not _undisturbed(op, wanted[op], candidates, order, users, read, roots)), None)
+        bad = next(
+            (
+                op
+                for op in order
+                if op in candidates
+                and not _undisturbed(op, wanted[op], candidates, order, users, read, roots)
+            ),
+            None,
+        )
         if bad is None:
             break
         candidates.discard(bad)
@@ -118,10 +140,16 @@ def _choose_updates(ops: Sequence[Operation], wanted: dict[Operation, list[tuple
     homes.updates = [op for op in order if op in candidates]
 
 
-def _undisturbed(op: Operation, values: Sequence[tuple[Value, Symbol]], candidates: set[Operation],
-                 order: Sequence[Operation], users: dict[Operand, list[Operation]],
-                 read: dict[Symbol, Value], roots: dict[Operand, Operand]) -> bool:
-    later = set(order[order.index(op) + 1:]) & candidates
+def _undisturbed(
+    op: Operation,
+    values: Sequence[tuple[Value, Symbol]],
+    candidates: set[Operation],
+    order: Sequence[Operation],
+    users: dict[Operand, list[Operation]],
+    read: dict[Symbol, Value],
+    roots: dict[Operand, Operand],
+) -> bool:
+    later = set(order[order.index(op) + 1 :]) & candidates
     for result in op.results:
         if any(u not in later and u.name not in ("write", "return") for u in users.get(result, [])):
             return False  # somebody needs the new value before the updates run
@@ -142,4 +170,3 @@ def _same_element(op: Operation, old: Value, new: Value, roots: dict[Operand, Op
         if roots.get(operand, operand) is old and operand.type.shape != new.type.shape:
             return False
     return True
-

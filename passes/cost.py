@@ -1,7 +1,7 @@
 """How long a step will take, roughly: decides whether it is worth leaving the interpreter lock.
 
-In sixteenths of a nanosecond on one core of a machine of today; what is wrong by a factor of two does no
-harm.
+In sixteenths of a nanosecond on one core of a machine of today; what is wrong by a factor of two
+does no harm.
 """
 
 from __future__ import annotations
@@ -16,8 +16,32 @@ PER_ELEMENT = 2  # a load, a few operations and a store, by vectors
 PER_FUNCTION = 8  # exp and its like
 FLOPS_PER_UNIT = 4  # a matrix product
 FUNCTIONS = frozenset(
-    "exp expm1 log log1p sin cos tan tanh sigmoid erf erfc pow atan atan2 asin acos sinh cosh asinh "
-    "acosh atanh softplus elu selu".split()
+    [
+        "exp",
+        "expm1",
+        "log",
+        "log1p",
+        "sin",
+        "cos",
+        "tan",
+        "tanh",
+        "sigmoid",
+        "erf",
+        "erfc",
+        "pow",
+        "atan",
+        "atan2",
+        "asin",
+        "acos",
+        "sinh",
+        "cosh",
+        "asinh",
+        "acosh",
+        "atanh",
+        "softplus",
+        "elu",
+        "selu",
+    ]
 )
 
 
@@ -48,9 +72,7 @@ def _cost(op: Operation) -> Dim:
         depth = a.dims[-2 if op.attr("transpose_a") else -1]
         return _scaled(out.size * depth * 2)
     if op.regions:
-        weight = sum(
-            PER_FUNCTION if o.name in FUNCTIONS else 1 for o in op.regions[0].ops
-        )
+        weight = sum(PER_FUNCTION if o.name in FUNCTIONS else 1 for o in op.regions[0].ops)
         return dims.product(op.attr("shape")) * (PER_ELEMENT + weight)
     size: Dim = 0
     for value in (*op.operands, *op.results):

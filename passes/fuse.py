@@ -1,14 +1,12 @@
 """Region fusion: elementwise operations that share an index space become one ``fused`` op.
 
-A cluster runs where its last member stood. An earlier elementwise op joins the cluster that uses it first,
-provided that it has the cluster's shape and that nobody needs its result before the cluster runs; it then
-is computed in registers, and stored only where somebody outside still uses it. A reduction takes its
-producers in as a prologue.
+A cluster runs where its last member stood. An earlier elementwise op joins the cluster that uses it
+first, provided that it has the cluster's shape and that nobody needs its result before the cluster
+runs; it then is computed in registers, and stored only where somebody outside still uses it. A
+reduction takes its producers in as a prologue.
 
-    %0 = mul(%x, %y) : f32[n]                  %1 = reduce(%x, %y, shape=[n], axes=[0]) : f32 |%p: f32, %q: f32| {
-    %1 = reduce_sum(%0, axes=[0]) : f32    ->    %2 = mul(%p, %q) : f32
-                                                 yield(%2)
-                                               }
+    %0 = mul(%x, %y) : f32[n]                  %1 = reduce(%x, %y, shape=[n], axes=[0]) : f32 |%p:
+    f32, %q: f32| { %1 = reduce_sum(%0, axes=[0]) : f32    ->    %2 = mul(%p, %q) : f32 yield(%2) }
 """
 
 from __future__ import annotations
@@ -56,14 +54,19 @@ def is_map(op: Operation) -> bool:
 
 def is_reduction(op: Operation) -> bool:
     """True for a reduction that loops compute."""
-    return op.name in REDUCTIONS and native(op.operands[0].type) and not (
-        op.name == "reduce_mean" and op.operands[0].type.kind != "f"
+    return (
+        op.name in REDUCTIONS
+        and native(op.operands[0].type)
+        and not (op.name == "reduce_mean" and op.operands[0].type.kind != "f")
     )
 
 
 @dataclass
 class _Cluster:
-    """Operations that become one; ``position`` is where it runs, ``reduction`` its root where it is one."""
+    """Operations that become one;
+
+    ``position`` is where it runs, ``reduction`` its root where it is one.
+    """
 
     position: int
     shape: tuple[Dim, ...]
@@ -124,9 +127,13 @@ def _clusters(ops: Sequence[Operation]) -> dict[Operation, _Cluster]:
     return found
 
 
-def _joinable(op: Operation, users: Sequence[tuple[int, Operation]],
-              found: dict[Operation, _Cluster]) -> _Cluster | None:
-    """The cluster that ``op`` may join: the first that uses it, where all other users come later."""
+def _joinable(
+    op: Operation, users: Sequence[tuple[int, Operation]], found: dict[Operation, _Cluster]
+) -> _Cluster | None:
+    """The cluster that ``op`` may join:
+
+    the first that uses it, where all other users come later.
+    """
     candidates = [found[user] for _, user in users if user in found]
     if not candidates:
         return None
@@ -139,9 +146,13 @@ def _joinable(op: Operation, users: Sequence[tuple[int, Operation]],
     return first if all(position > first.position for position in outside) else None
 
 
-def _emit(builder: Builder, cluster: _Cluster, mapped: dict[Operand, Operand],
-          users: dict[Operand, list[tuple[int, Operation]]],
-          clusters: dict[Operation, _Cluster]) -> None:
+def _emit(
+    builder: Builder,
+    cluster: _Cluster,
+    mapped: dict[Operand, Operand],
+    users: dict[Operand, list[tuple[int, Operation]]],
+    clusters: dict[Operation, _Cluster],
+) -> None:
     members = cluster.members[::-1]
     inside = {op.result for op in members}
     region = _Region(inside, mapped)
@@ -151,25 +162,38 @@ def _emit(builder: Builder, cluster: _Cluster, mapped: dict[Operand, Operand],
         _emit_reduction(builder, cluster.reduction, region, mapped)
         return
     results = [
-        op.result for op in members
+        op.result
+        for op in members
         if any(clusters.get(user) is not cluster for _, user in users.get(op.result, []))
     ] or [members[-1].result]
     builder.site = members[-1].site
     made = builder.emit(
-        "fused", *region.operands, shape=cluster.shape, types=[r.type for r in results],
-        names=[r.name for r in results], regions=[region.block([region.value(r) for r in results])],
+        "fused",
+        *region.operands,
+        shape=cluster.shape,
+        types=[r.type for r in results],
+        names=[r.name for r in results],
+        regions=[region.block([region.value(r) for r in results])],
     )
     mapped.update(zip(results, made if isinstance(made, tuple) else (made,), strict=True))
 
 
-def _emit_reduction(builder: Builder, op: Operation, region: _Region,
-                    mapped: dict[Operand, Operand]) -> None:
+def _emit_reduction(
+    builder: Builder, op: Operation, region: _Region, mapped: dict[Operand, Operand]
+) -> None:
     element = region.value(op.operands[0])
     builder.site = op.site
     mapped[op.result] = builder.emit(
-        "reduce", *region.operands, shape=op.operands[0].type.dims, axes=op.attr("axes"),
-        keep_dims=op.attr("keep_dims"), kind=REDUCTIONS[op.name], mean=op.name == "reduce_mean",
-        types=[op.result.type], names=[op.result.name], regions=[region.block([element])],
+        "reduce",
+        *region.operands,
+        shape=op.operands[0].type.dims,
+        axes=op.attr("axes"),
+        keep_dims=op.attr("keep_dims"),
+        kind=REDUCTIONS[op.name],
+        mean=op.name == "reduce_mean",
+        types=[op.result.type],
+        names=[op.result.name],
+        regions=[region.block([element])],
     )
 
 

@@ -1,8 +1,9 @@
 """From tensors to loops: each operation becomes nests over buffers, by its own rule.
 
-``fused`` and ``reduce`` become coalesced nests whose innermost loop runs by lanes; an op with an ``element``
-rule a nest of that rule; an op with a ``lower`` rule what the rule emits; everything else a host call of the
-op's ``numpy`` rule. ``bufferize`` has said where results live and in which order updates run.
+``fused`` and ``reduce`` become coalesced nests whose innermost loop runs by lanes; an op with an
+``element`` rule a nest of that rule; an op with a ``lower`` rule what the rule emits; everything
+else a host call of the op's ``numpy`` rule. ``bufferize`` has said where results live and in which
+order updates run.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from stepforge.passes.lower_regions import lower_fused, lower_reduce
 class Lowered:
     """A function of the loop level and what its host calls stand for.
 
-    The function's parameters are the feeds' buffers, then one output buffer for each result whose sizes are
-    known at entry (``outputs`` numbers them); the other results are made while the step runs.
+    The function's parameters are the feeds' buffers, then one output buffer for each result whose
+    sizes are known at entry (``outputs`` numbers them); the other results are made while the step
+    runs.
     """
 
     function: Function
@@ -138,14 +140,21 @@ class _Lowering:
             return
         self._host_call(op, operands, [])
 
-    def _host_call(self, op: Operation, operands: Sequence[Operand],
-                   results: Sequence[Operand]) -> None:
+    def _host_call(
+        self, op: Operation, operands: Sequence[Operand], results: Sequence[Operand]
+    ) -> None:
         arguments = [o for o in operands if not isinstance(o, Const)]
         types = () if results else tuple(r.type for r in op.results)
         binds = (op.attr("binds"),) if types else ()
         made = self.k.emit(
-            "host_call", *arguments, *results, operation=len(self.host), outputs=len(results),
-            sizes=sizes_of(op), result_types=types, binds=binds,
+            "host_call",
+            *arguments,
+            *results,
+            operation=len(self.host),
+            outputs=len(results),
+            sizes=sizes_of(op),
+            result_types=types,
+            binds=binds,
         )
         self.host.append(op)
         if types:

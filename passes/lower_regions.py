@@ -1,7 +1,7 @@
 """Loops for ``fused`` and ``reduce``: coalesced nests over a broadcast index space.
 
-Axes that every operand treats alike, all full or all broadcast, are one loop: ``(n, 28, 28) + (28, 28)`` is
-a loop over ``n`` around a loop over ``784`` lanes.
+Axes that every operand treats alike, all full or all broadcast, are one loop: ``(n, 28, 28) + (28,
+28)`` is a loop over ``n`` around a loop over ``784`` lanes.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ Element: TypeAlias = Callable[[Sequence[Operand]], Operand]
 WIDER = {"f32": "f64", "f16": "f32", "bf16": "f32"}  # precision of the outer sum
 
 
-def lower_fused(k: LoopBuilder, op: Operation, operands: Sequence[Operand],
-                results: Sequence[Operand]) -> None:
+def lower_fused(
+    k: LoopBuilder, op: Operation, operands: Sequence[Operand], results: Sequence[Operand]
+) -> None:
     """A nest that loads each operand's element, computes the region, and stores the results."""
     shape = op.attr("shape")
     groups = merged_axes(shape, [o.type.dims for o in operands], [])
@@ -48,12 +49,13 @@ def inline(k: LoopBuilder, op: Operation, elements: Sequence[Operand]) -> list[O
     return [mapped.get(o, o) for o in region.terminator.operands]
 
 
-def merged_axes(shape: Sequence[Dim], operands: Sequence[Sequence[Dim]],
-                axes: Sequence[int]) -> list[list[int]]:
+def merged_axes(
+    shape: Sequence[Dim], operands: Sequence[Sequence[Dim]], axes: Sequence[int]
+) -> list[list[int]]:
     """Adjacent axes that can run as one loop, in order; axes of size 1 are left out.
 
-    Two axes merge where every operand has both in full or broadcasts both, and both or neither are among
-    the reduced ``axes``.
+    Two axes merge where every operand has both in full or broadcasts both, and both or neither are
+    among the reduced ``axes``.
     """
     groups: list[list[int]] = []
     patterns: list[tuple[object, ...]] = []
@@ -73,8 +75,9 @@ def merged_axes(shape: Sequence[Dim], operands: Sequence[Sequence[Dim]],
     return groups
 
 
-def grouped(k: LoopBuilder, operand: Operand, shape: Sequence[Dim],
-            groups: Sequence[Sequence[int]]) -> Operand:
+def grouped(
+    k: LoopBuilder, operand: Operand, shape: Sequence[Dim], groups: Sequence[Sequence[int]]
+) -> Operand:
     """A view of ``operand`` with one axis for each group (of size 1 where it broadcasts)."""
     if isinstance(operand, Const):
         return operand
@@ -99,6 +102,7 @@ def lower_reduce(k: LoopBuilder, op: Operation, operands: Sequence[Operand], out
     lanes_kept = bool(groups) and not reduced[-1]
     count = dims.product(n for n, r in zip(space, reduced, strict=True) if r)
     with k.nest(kept, simd=lanes_kept) as outer:
+
         def element(inner: Sequence[Operand]) -> Operand:
             kept_at, reduced_at = iter(outer), iter(inner)
             at = [next(reduced_at if r else kept_at) for r in reduced]
@@ -110,8 +114,9 @@ def lower_reduce(k: LoopBuilder, op: Operation, operands: Sequence[Operand], out
         k.store(value, target, *outer)
 
 
-def _accumulate(k: LoopBuilder, op: Operation, over: Sequence[Dim], element: Element,
-                *, simd: bool) -> Operand:
+def _accumulate(
+    k: LoopBuilder, op: Operation, over: Sequence[Dim], element: Element, *, simd: bool
+) -> Operand:
     """The reduction over all loops of ``over``, in the wider dtype where sums have one."""
     kind, dtype = op.attr("kind"), op.results[0].type.dtype
     wide = WIDER.get(dtype, dtype) if kind in ("add", "mul") else dtype
@@ -120,7 +125,7 @@ def _accumulate(k: LoopBuilder, op: Operation, over: Sequence[Dim], element: Ele
         return k.cast(element(()), wide)
 
     def level(at: tuple[Operand, ...], carried: Operand) -> Operand:
-        rest = over[len(at):]
+        rest = over[len(at) :]
         if len(rest) > 1:
             return k.accumulate(rest[0], [carried], lambda i, c: [level((*at, i), c)])[0]
 
@@ -138,13 +143,23 @@ def _accumulate(k: LoopBuilder, op: Operation, over: Sequence[Dim], element: Ele
     return level((), identity(kind, wide))
 
 
-def _chunked(k: LoopBuilder, kind: str, size: Dim, carried: Operand,
-             partial: Callable[[Dim, Callable[[Operand], Operand]], Operand]) -> Operand:
+def _chunked(
+    k: LoopBuilder,
+    kind: str,
+    size: Dim,
+    carried: Operand,
+    partial: Callable[[Dim, Callable[[Operand], Operand]], Operand],
+) -> Operand:
     """Whole chunks, each added up by itself, then what is left of the last one."""
     chunks = dims.floor_div(size, CHUNK)
     if chunks != 0:
-        (carried,) = k.accumulate(chunks, [carried], lambda c, total: [combine(
-            k, kind, total, partial(CHUNK, lambda i: k.index((c, CHUNK), (i, 1))))])
+        (carried,) = k.accumulate(
+            chunks,
+            [carried],
+            lambda c, total: [
+                combine(k, kind, total, partial(CHUNK, lambda i: k.index((c, CHUNK), (i, 1))))
+            ],
+        )
     rest = size - chunks * CHUNK
     if rest != 0:
         part = partial(rest, lambda i: k.index((i, 1), offset=chunks * CHUNK))

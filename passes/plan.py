@@ -1,8 +1,8 @@
 """Memory: every temporary gets a place in one arena, shared by those that are not alive together.
 
-Sizes may be symbolic, so places are found among bins: a bin takes any temporary of exactly its size, or a
-smaller one where both are numbers. The arena's size is the sum of the bins, a polynomial that the step
-evaluates per call.
+Sizes may be symbolic, so places are found among bins: a bin takes any temporary of exactly its
+size, or a smaller one where both are numbers. The arena's size is the sum of the bins, a polynomial
+that the step evaluates per call.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ VIEWS = ("view", "subview")
 
 @dataclass(frozen=True)
 class Planned:
-    """A loop-level function whose temporaries have places, and the bytes of the arena that it needs."""
+    """A loop-level function whose temporaries have places, and the bytes of the arena that it
+    needs.
+    """
 
     function: Function
     arena: Dim
@@ -56,7 +58,10 @@ def plan(function: Function) -> Planned:
 
 
 def _aligned(size: Dim) -> Dim:
-    """``size`` rounded up to the alignment; symbolic sizes may take up to 63 bytes more than that."""
+    """``size`` rounded up to the alignment;
+
+    symbolic sizes may take up to 63 bytes more than that.
+    """
     if isinstance(size, int):
         return -(-size // ALIGNMENT) * ALIGNMENT
     exact = all(c % ALIGNMENT == 0 for _, c in size.terms)

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from stepforge.ir.builder import Builder
 from stepforge.ir.core import Const, Function, Operand, Operation, Value
+from stepforge.ir.errors import ShapeError
 from stepforge.ir.rewrite import inline, rebuild
 from stepforge.passes.cse import COMMUTATIVE
 from stepforge.passes.fold import constant_of, fold_scalar
@@ -210,8 +211,7 @@ class _Simplify:
             source = self.source(operand, *_REPEATS)
             if source is not None:
                 trial = [*operands[:i], source.operands[0], *operands[i + 1 :]]
-                types = op.defn.infer_results(tuple([o.type for o in trial]), dict(op.attrs))
-                if types == (op.result.type,):
+                if _infers(op, trial):
                     operands = trial
         if operands == list(op.operands):
             return None
@@ -233,6 +233,15 @@ class _Simplify:
         for copy in self.build.ops[start:]:
             self._keep(copy)
         return values
+
+
+def _infers(op: Operation, operands: Sequence[Operand]) -> bool:
+    """True where ``op`` gives the same type from other operands."""
+    try:
+        types = op.defn.infer_results(tuple([o.type for o in operands]), dict(op.attrs))
+    except ShapeError:
+        return False
+    return types == (op.result.type,)
 
 
 def _applies(rule: Rule, env: Environment) -> bool:

@@ -1,7 +1,7 @@
 """``ConfigProto`` and its relatives: options that TF1 programs set, kept as plain objects.
 
-Programs set fields of nested messages (``config.gpu_options.allow_growth = True``) and pass fields by
-keyword; unknown names are errors, as with the protocol buffers that they stand for.
+Programs set fields of nested messages (``config.gpu_options.allow_growth = True``) and pass fields
+by keyword; unknown names are errors, as with the protocol buffers that they stand for.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class Message:
         if isinstance(self.fields[name], type) and isinstance(value, dict):
             known = getattr(self, name)
             known.update(value) if isinstance(known, dict) else object.__setattr__(
-                self, name, self.fields[name](**value))
+                self, name, self.fields[name](**value)
+            )
         else:
             object.__setattr__(self, name, value)
 
@@ -46,7 +47,7 @@ class Message:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def CopyFrom(self, other: Any) -> None:  # noqa: N802 - the name that programs call
+    def CopyFrom(self, other: Any) -> None:
         """Take over every field of ``other``."""
         for name in self.fields:
             object.__setattr__(self, name, getattr(other, name))
@@ -56,8 +57,12 @@ class GPUOptions(Message):
     """Options of GPUs, none of which changes anything here."""
 
     fields: ClassVar = {
-        "per_process_gpu_memory_fraction": 0.0, "allow_growth": False, "allocator_type": "",
-        "visible_device_list": "", "deferred_deletion_bytes": 0, "polling_active_delay_usecs": 0,
+        "per_process_gpu_memory_fraction": 0.0,
+        "allow_growth": False,
+        "allocator_type": "",
+        "visible_device_list": "",
+        "deferred_deletion_bytes": 0,
+        "polling_active_delay_usecs": 0,
         "force_gpu_compatible": False,
     }
 
@@ -68,25 +73,37 @@ class OptimizerOptions(Message):
     L0, L1 = -1, 0
     OFF, DEFAULT, ON_1, ON_2 = -1, 0, 1, 2
     fields: ClassVar = {
-        "do_common_subexpression_elimination": False, "do_constant_folding": False,
-        "do_function_inlining": False, "opt_level": 0, "global_jit_level": 0,
+        "do_common_subexpression_elimination": False,
+        "do_constant_folding": False,
+        "do_function_inlining": False,
+        "opt_level": 0,
+        "global_jit_level": 0,
     }
 
 
 class RewriterConfig(Message):
     """Graph rewriters of TensorFlow."""
 
-    fields: ClassVar = {"disable_model_pruning": False, "memory_optimization": 0,
-                        "constant_folding": 0, "arithmetic_optimization": 0}
+    fields: ClassVar = {
+        "disable_model_pruning": False,
+        "memory_optimization": 0,
+        "constant_folding": 0,
+        "arithmetic_optimization": 0,
+    }
 
 
 class GraphOptions(Message):
     """Options of graph handling."""
 
     fields: ClassVar = {
-        "enable_recv_scheduling": False, "optimizer_options": OptimizerOptions,
-        "build_cost_model": 0, "build_cost_model_after": 0, "infer_shapes": False,
-        "place_pruned_graph": False, "enable_bfloat16_sendrecv": False, "timeline_step": 0,
+        "enable_recv_scheduling": False,
+        "optimizer_options": OptimizerOptions,
+        "build_cost_model": 0,
+        "build_cost_model_after": 0,
+        "infer_shapes": False,
+        "place_pruned_graph": False,
+        "enable_bfloat16_sendrecv": False,
+        "timeline_step": 0,
         "rewrite_options": RewriterConfig,
     }
 
@@ -95,11 +112,19 @@ class ConfigProto(Message):
     """Options of a session."""
 
     fields: ClassVar = {
-        "device_count": dict, "intra_op_parallelism_threads": 0, "inter_op_parallelism_threads": 0,
-        "use_per_session_threads": False, "session_inter_op_thread_pool": list,
-        "placement_period": 0, "device_filters": list, "gpu_options": GPUOptions,
-        "allow_soft_placement": False, "log_device_placement": False, "graph_options": GraphOptions,
-        "operation_timeout_in_ms": 0, "isolate_session_state": False,
+        "device_count": dict,
+        "intra_op_parallelism_threads": 0,
+        "inter_op_parallelism_threads": 0,
+        "use_per_session_threads": False,
+        "session_inter_op_thread_pool": list,
+        "placement_period": 0,
+        "device_filters": list,
+        "gpu_options": GPUOptions,
+        "allow_soft_placement": False,
+        "log_device_placement": False,
+        "graph_options": GraphOptions,
+        "operation_timeout_in_ms": 0,
+        "isolate_session_state": False,
     }
 
 
@@ -108,13 +133,20 @@ class RunOptions(Message):
 
     NO_TRACE, SOFTWARE_TRACE, HARDWARE_TRACE, FULL_TRACE = 0, 1, 2, 3
     fields: ClassVar = {
-        "trace_level": 0, "timeout_in_ms": 0, "inter_op_thread_pool": 0,
-        "output_partition_graphs": False, "report_tensor_allocations_upon_oom": False,
+        "trace_level": 0,
+        "timeout_in_ms": 0,
+        "inter_op_thread_pool": 0,
+        "output_partition_graphs": False,
+        "report_tensor_allocations_upon_oom": False,
     }
 
 
 class RunMetadata(Message):
     """What a run may report about itself."""
 
-    fields: ClassVar = {"step_stats": None, "cost_graph": None, "partition_graphs": list,
-                        "function_graphs": list}
+    fields: ClassVar = {
+        "step_stats": None,
+        "cost_graph": None,
+        "partition_graphs": list,
+        "function_graphs": list,
+    }

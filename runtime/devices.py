@@ -16,8 +16,10 @@ class DeviceAttributes:
     incarnation: int
 
     def __repr__(self) -> str:
-        return (f"_DeviceAttributes({self.name}, {self.device_type}, {self.memory_limit_bytes}, "
-                f"{self.incarnation})")
+        return (
+            f"_DeviceAttributes({self.name}, {self.device_type}, {self.memory_limit_bytes}, "
+            f"{self.incarnation})"
+        )
 
 
 def local_devices(count: int = 1) -> list[DeviceAttributes]:

@@ -1,4 +1,6 @@
-"""The errors that sessions raise for misuse, in TensorFlow's words, which programs and tests match on."""
+"""The errors that sessions raise for misuse, in TensorFlow's words, which programs and tests match
+on.
+"""
 
 from __future__ import annotations
 

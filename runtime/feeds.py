@@ -12,11 +12,13 @@ FeedFunction = Callable[[Any, Any], "list[tuple[Any, Any]]"]
 Registered = Sequence["tuple[type, FeedFunction | None]"]
 
 
-def bind_feeds(graph: Any, feed_dict: Any, registered: Registered) -> tuple[list[Tensor], list[Any]]:
+def bind_feeds(
+    graph: Any, feed_dict: Any, registered: Registered
+) -> tuple[list[Tensor], list[Any]]:
     """The fed tensors and their values.
 
-    Raises: TypeError for keys that name no tensor and for values that are tensors; ValueError for a tensor
-    that may not be fed, or nested keys and values that do not match.
+    Raises: TypeError for keys that name no tensor and for values that are tensors; ValueError for a
+    tensor that may not be fed, or nested keys and values that do not match.
     """
     tensors: dict[Tensor, Any] = {}
     if feed_dict is None:

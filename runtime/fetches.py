@@ -1,7 +1,7 @@
 """Fetches: any nesting of containers around tensors, operations, variables and names.
 
-A ``FetchTree`` lists the graph elements that are to be computed, each once, and knows how to build the
-result from their values.
+A ``FetchTree`` lists the graph elements that are to be computed, each once, and knows how to build
+the result from their values.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ FetchFunction = Callable[[Any], "tuple[list[Any], Callable[[list[Any]], Any]]"]
 
 @dataclass(frozen=True)
 class FetchTree:
-    """``leaves``: tensors and operations, each once. ``structure``: "single", "list" or "tuple" where the
-    leaves in order are the whole result, else "packed", and ``pack`` builds the result from their values."""
+    """``leaves``: tensors and operations, each once. ``structure``: "single", "list" or "tuple"
+    where the leaves in order are the whole result, else "packed", and ``pack`` builds the result
+    from their values."""
 
     leaves: tuple[Any, ...]
     structure: str
     pack: Pack
 
 
-def bind_fetches(graph: Any, fetches: Any, registered: Sequence[tuple[type, FetchFunction]]) -> FetchTree:
+def bind_fetches(
+    graph: Any, fetches: Any, registered: Sequence[tuple[type, FetchFunction]]
+) -> FetchTree:
     """The tree of ``fetches``.
 
     Raises: TypeError for something that cannot be fetched, ValueError for an element that is not in
@@ -55,7 +58,7 @@ class _Binder:
 
     def _pack(self, fetch: Any) -> Pack:
         if fetch is None:
-            raise TypeError("Argument `fetch` = None has invalid type \"NoneType\". Cannot be None")
+            raise TypeError('Argument `fetch` = None has invalid type "NoneType". Cannot be None')
         if isinstance(fetch, (list, tuple)):
             return self._sequence(fetch)
         if isinstance(fetch, Mapping):
@@ -63,7 +66,9 @@ class _Binder:
         if hasattr(type(fetch), "__attrs_attrs__"):
             names = [a.name for a in type(fetch).__attrs_attrs__]
             items = [self._pack(getattr(fetch, name)) for name in names]
-            return lambda values: type(fetch)(**dict(zip(names, (i(values) for i in items), strict=True)))
+            return lambda values: type(fetch)(
+                **dict(zip(names, (i(values) for i in items), strict=True))
+            )
         for type_, function in self.registered:
             if isinstance(fetch, type_):
                 return self._converted(*function(fetch))
@@ -104,7 +109,7 @@ class _Binder:
             element = self.graph.as_graph_element(fetch, allow_tensor=True, allow_operation=True)
         except TypeError as error:
             raise TypeError(
-                f"Argument `fetch` = {fetch} has invalid type \"{type(fetch).__name__}\" must be a "
+                f'Argument `fetch` = {fetch} has invalid type "{type(fetch).__name__}" must be a '
                 f"string or Tensor. ({error})"
             ) from None
         except (ValueError, KeyError) as error:

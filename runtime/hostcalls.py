@@ -1,8 +1,9 @@
-"""Host calls: a kernel runs an op's ``numpy`` rule on its own memory, through one C callback per step.
+"""Host calls: a kernel runs an op's ``numpy`` rule on its own memory, through one C callback per
+step.
 
-Inputs are views of the kernel's buffers and results are copied into them. A result whose size only its
-value tells is kept in the call's frame list, so that it lives until the step returns; the kernel gets its
-address and sizes.
+Inputs are views of the kernel's buffers and results are copied into them. A result whose size only
+its value tells is kept in the call's frame list, so that it lives until the step returns; the
+kernel gets its address and sizes.
 """
 
 from __future__ import annotations
@@ -20,19 +21,28 @@ from stepforge.ir.core import Const, Global, Operation, Symbol
 from stepforge.ir.types import Type, numpy_dtype
 
 Callback = ctypes.CFUNCTYPE(
-    ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64, ctypes.POINTER(ctypes.c_void_p),
-    ctypes.POINTER(ctypes.c_int64), ctypes.POINTER(ctypes.c_int64),
+    ctypes.c_int32,
+    ctypes.c_void_p,
+    ctypes.c_int64,
+    ctypes.POINTER(ctypes.c_void_p),
+    ctypes.POINTER(ctypes.c_int64),
+    ctypes.POINTER(ctypes.c_int64),
 )
 FAILED = -1
 
 
-def callback(operations: Sequence[Operation], sizes: Sequence[Sequence[str]],
-             globals_: Mapping[str, Global], state: Callable[[Symbol], Any],
-             result_types: Sequence[Type | None]) -> Any:
+def callback(
+    operations: Sequence[Operation],
+    sizes: Sequence[Sequence[str]],
+    globals_: Mapping[str, Global],
+    state: Callable[[Symbol], Any],
+    result_types: Sequence[Type | None],
+) -> Any:
     """The C callback of a step; keep it alive as long as the step.
 
-    ``sizes`` are the names that each call is handed, ``state`` gives the cell of a variable or the stream
-    of a random op, ``result_types`` are those of the fetches (for results that the host makes).
+    ``sizes`` are the names that each call is handed, ``state`` gives the cell of a variable or the
+    stream of a random op, ``result_types`` are those of the fetches (for results that the host
+    makes).
     """
     calls = [
         _HostCall(op, names, globals_, state) for op, names in zip(operations, sizes, strict=True)
@@ -86,8 +96,13 @@ def _new_result(type_: Type | None, pointers: Any, shape: Any, slot: Any) -> Non
 class _HostCall:
     """One operation that the host runs."""
 
-    def __init__(self, op: Operation, names: Sequence[str], globals_: Mapping[str, Global],
-                 state: Callable[[Symbol], Any]) -> None:
+    def __init__(
+        self,
+        op: Operation,
+        names: Sequence[str],
+        globals_: Mapping[str, Global],
+        state: Callable[[Symbol], Any],
+    ) -> None:
         self.op, self.names = op, names
         self.globals = globals_
         self.state = state
@@ -122,8 +137,9 @@ class _HostCall:
         shape = [dims.evaluate(size, sizes) for size in type_.dims]
         return view(pointer, shape, numpy_dtype(type_.dtype))
 
-    def _keep(self, context: int, results: Sequence[Any], pointers: Any, position: int,
-              bound: Any) -> None:
+    def _keep(
+        self, context: int, results: Sequence[Any], pointers: Any, position: int, bound: Any
+    ) -> None:
         frame_address = ctypes.c_void_p.from_address(context + abi.CONTEXT_FRAME).value
         frame = ctypes.cast(frame_address or 0, ctypes.py_object).value
         for index, (result, value) in enumerate(zip(results, self.op.results, strict=True)):

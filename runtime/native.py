@@ -1,4 +1,5 @@
-"""Helpers that native code of every step calls: memory, and the matrix products of NumPy's own BLAS.
+"""Helpers that native code of every step calls: memory, and the matrix products of NumPy's own
+BLAS.
 
 They are looked up or made once per process, on first use.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import glob
 import os
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from stepforge.codegen.llvm import FunctionWriter, ModuleWriter
 BLAS = {6: "sgemm", 7: "dgemm", 8: "sgemv", 9: "dgemv"}
 
 
-@lru_cache(maxsize=None)
+@cache
 def memory() -> tuple[int, int]:
     """Addresses of ``alloc(bytes) -> pointer aligned to 64, or null`` and ``free(pointer)``."""
     module = ModuleWriter(target.host().triple)
@@ -42,9 +43,12 @@ def memory() -> tuple[int, int]:
 _KEEP: list[jit.Library] = []  # code that must stay for the life of the process
 
 
-@lru_cache(maxsize=None)
+@cache
 def blas() -> dict[int, int]:
-    """Table index -> address of the routine in the OpenBLAS that NumPy brought; empty where it has none."""
+    """Table index -> address of the routine in the OpenBLAS that NumPy brought;
+
+    empty where it has none.
+    """
     folder = os.path.join(os.path.dirname(np.__file__), os.pardir, "numpy.libs")
     found = glob.glob(os.path.join(folder, "libscipy_openblas64_*"))
     if not found:

@@ -1,7 +1,9 @@
-"""The compile of one variant of a step, from extracted IR to linked code, with every stage kept to look at.
+"""The compile of one variant of a step, from extracted IR to linked code, with every stage kept to
+look at.
 
-The order of passes is the tuple below. A function that loops cannot hold (strings, unknown ranks, control
-flow that is not lowered) is run by the reference evaluator instead; both kinds have the same interface.
+The order of passes is the tuple below. A function that loops cannot hold (strings, unknown ranks,
+control flow that is not lowered) is run by the reference evaluator instead; both kinds have the
+same interface.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from stepforge.codegen.signature import Feed, Fetch, Signature, Slot
 from stepforge.frontend.extract.program import Extraction
 from stepforge.ir import analyses, dims
 from stepforge.ir.core import Function, Operation, Symbol
-from stepforge.ir.errors import BY_CODE, OpError
+from stepforge.ir.errors import BY_CODE
 from stepforge.ir.evaluate import evaluate
 from stepforge.ir.text import print_function
 from stepforge.ir.types import Type
@@ -31,7 +33,7 @@ from stepforge.passes.expand import expand
 from stepforge.passes.fold import fold
 from stepforge.passes.fuse import fuse
 from stepforge.passes.lower import Lowered, lower, lowerable
-from stepforge.passes.plan import Planned, plan
+from stepforge.passes.plan import plan
 from stepforge.passes.prune import prune
 from stepforge.passes.simplify import simplify
 from stepforge.runtime import hostcalls, native
@@ -45,7 +47,10 @@ STAGES = ("graph", "tensor", "fused", "loops", "llvm", "asm")
 
 @dataclass
 class Variant:
-    """One compiled variant. ``stages`` are the functions behind ``text``; ``seconds`` what it took."""
+    """One compiled variant.
+
+    ``stages`` are the functions behind ``text``; ``seconds`` what it took.
+    """
 
     extraction: Extraction
     signature: Signature
@@ -86,14 +91,25 @@ class Variant:
         if status == -2:
             return BY_CODE[8](None, None, f"{self.signature.name}: memory ran out")
         check = self.checks[status - 1]
-        rank = ctypes.c_int64.from_address(context + abi.CONTEXT_RANK).value if check.message.count("{") else 0
+        rank = (
+            ctypes.c_int64.from_address(context + abi.CONTEXT_RANK).value
+            if check.message.count("{")
+            else 0
+        )
         values = (ctypes.c_int64 * 16).from_address(context + abi.CONTEXT_ARGS)[:rank]
         cls = {c.__name__: c for c in BY_CODE.values()}[check.error]
         return cls(None, None, check.message.format(*values), site=check.site)
 
 
-def compile_variant(extraction: Extraction, store: VariableStore, *, name: str, structure: str,
-                    level: str, nodes: Sequence[Any] = ()) -> Variant:
+def compile_variant(
+    extraction: Extraction,
+    store: VariableStore,
+    *,
+    name: str,
+    structure: str,
+    level: str,
+    nodes: Sequence[Any] = (),
+) -> Variant:
     """Compile an extracted function for one session's variables."""
     started = time.perf_counter()
     function = run_passes(extraction.function, TENSOR_PASSES)
@@ -114,26 +130,53 @@ def run_passes(function: Function, passes: Sequence[Pass]) -> Function:
     return function
 
 
-def _compile_native(extraction: Extraction, function: Function, store: VariableStore,
-                    stages: dict[str, Any], name: str, structure: str, level: str) -> Variant:
+def _compile_native(
+    extraction: Extraction,
+    function: Function,
+    store: VariableStore,
+    stages: dict[str, Any],
+    name: str,
+    structure: str,
+    level: str,
+) -> Variant:
     fused = run_passes(function, FUSION_PASSES)
     lowered = lower(fused)
     planned = plan(lowered.function)
-    signature = _signature(extraction, fused, name, structure, python=bool(lowered.host_operations)
-                           or len(lowered.outputs) < len(fused.results))
+    signature = _signature(
+        extraction,
+        fused,
+        name,
+        structure,
+        python=bool(lowered.host_operations) or len(lowered.outputs) < len(fused.results),
+    )
     stages.update(fused=fused, loops=planned.function)
     module = ModuleWriter(target.host().triple, target.host().attributes)
     slots = [slot.name for slot in signature.slots]
-    made = kernel.emit_kernel(module, kernel.KernelPlan(
-        planned.function, len(extraction.feeds), _output_numbers(extraction, lowered), slots,
-        signature.sizes, planned.arena), target.host())
+    made = kernel.emit_kernel(
+        module,
+        kernel.KernelPlan(
+            planned.function,
+            len(extraction.feeds),
+            _output_numbers(extraction, lowered),
+            slots,
+            signature.sizes,
+            planned.arena,
+        ),
+        target.host(),
+    )
     exports = ["kernel"]
     if layout.native_entry():
         entry.emit_entry(module, signature, made.name)
         exports.append("entry")
     stages["llvm"] = module.text()
-    variant = Variant(extraction, signature, stages, checks=made.checks,
-                      externals=module.externals(), exports=tuple(exports))
+    variant = Variant(
+        extraction,
+        signature,
+        stages,
+        checks=made.checks,
+        externals=module.externals(),
+        exports=tuple(exports),
+    )
     link(variant, level)
     _fill_table(variant, lowered, fused, store)
     return variant
@@ -156,15 +199,22 @@ def _output_numbers(extraction: Extraction, lowered: Lowered) -> list[int]:
     return [fetch_of[j] for j in lowered.outputs]
 
 
-def _signature(extraction: Extraction, function: Function, name: str, structure: str, *,
-               python: bool) -> Signature:
+def _signature(
+    extraction: Extraction, function: Function, name: str, structure: str, *, python: bool
+) -> Signature:
     """What the entry checks and builds, read off the function after passes."""
     ops = list(function.walk())
     read = {_symbol(op) for op in ops if op.name == "read"}
     written = {_symbol(op) for op in ops if op.name == "write"}
     slots = tuple(
-        Slot(key, declared.type, "variable", key in read, key in written,
-             extraction.variables[key].site)
+        Slot(
+            key,
+            declared.type,
+            "variable",
+            key in read,
+            key in written,
+            extraction.variables[key].site,
+        )
         for key, declared in function.globals.items()
         if declared.kind == "variable" and key in read | written
     )
@@ -177,8 +227,16 @@ def _signature(extraction: Extraction, function: Function, name: str, structure:
     needed = set(analyses.entry_sizes(function)) & bound
     fetches = tuple(_fetch(f, function, bound) for f in extraction.fetches)
     return Signature(
-        name, feeds, slots, fetches, structure, tuple(sorted(needed)), extraction.assumptions,  # type: ignore
-        cost.work(function), python, bool(written),
+        name,
+        feeds,
+        slots,
+        fetches,
+        structure,
+        tuple(sorted(needed)),
+        extraction.assumptions,  # type: ignore
+        cost.work(function),
+        python,
+        bool(written),
     )
 
 
@@ -194,8 +252,10 @@ def _fetch(fetched: Any, function: Function, bound: set[str]) -> Fetch:
     if fetched.kind == "feed":
         return Fetch("feed", function.params[fetched.index].type, fetched.index)
     type_ = function.results[fetched.index].type
-    static = isinstance(type_, Type) and not type_.is_object and all(
-        dims.names(n) <= bound for n in type_.dims
+    static = (
+        isinstance(type_, Type)
+        and not type_.is_object
+        and all(dims.names(n) <= bound for n in type_.dims)
     )
     return Fetch("dense" if static else "object", type_, fetched.index)
 
@@ -215,11 +275,13 @@ def _fill_table(variant: Variant, lowered: Lowered, fused: Function, store: Vari
         table[abi.FIRST_SLOT + index] = store.cell(node, slot.type.dtype).address
     names = [
         [dims.as_name(n) or "" for n in op.attr("sizes")]
-        for op in lowered.function.walk() if op.name == "host_call"
+        for op in lowered.function.walk()
+        if op.name == "host_call"
     ]
     types = [f.type for f in variant.signature.fetches]
-    host = hostcalls.callback(lowered.host_operations, names, fused.globals,
-                              state_of(variant.extraction, store), types)
+    host = hostcalls.callback(
+        lowered.host_operations, names, fused.globals, state_of(variant.extraction, store), types
+    )
     table[abi.TABLE_HOST_CALL] = ctypes.cast(host, ctypes.c_void_p).value
     variant.table = table
     variant.keep += [arena, host, store]
@@ -227,6 +289,7 @@ def _fill_table(variant: Variant, lowered: Lowered, fused: Function, store: Vari
 
 def state_of(extraction: Extraction, store: VariableStore) -> Callable[[Symbol], Any]:
     """What a host call gets for a symbol: the cell of a variable, the stream of a random op."""
+
     def state(symbol: Symbol) -> Any:
         if symbol.name in extraction.streams:
             return store.stream(extraction.streams[symbol.name])
@@ -235,12 +298,17 @@ def state_of(extraction: Extraction, store: VariableStore) -> Callable[[Symbol],
     return state
 
 
-def interpret(variant: Variant, arrays: Sequence[np.ndarray[Any, Any]], store: VariableStore) -> list[Any]:
+def interpret(
+    variant: Variant, arrays: Sequence[np.ndarray[Any, Any]], store: VariableStore
+) -> list[Any]:
     """Run a variant by the reference evaluator; the values of its fetches."""
     extraction = variant.extraction
     function = variant.stages["tensor"]
-    cells = {n: store.cell(v, function.globals[n].type.dtype)
-             for n, v in extraction.variables.items() if n in function.globals}
+    cells = {
+        n: store.cell(v, function.globals[n].type.dtype)
+        for n, v in extraction.variables.items()
+        if n in function.globals
+    }
     state: dict[str, Any] = {n: cell.value for n, cell in cells.items()}
     before = dict(state)
     state.update({n: store.stream(v) for n, v in extraction.streams.items()})
@@ -262,7 +330,9 @@ def graph_text(nodes: Sequence[Any]) -> str:
     """The nodes of a subgraph, one a line."""
     lines = []
     for node in nodes:
-        inputs = ", ".join([t.name for t in node.inputs] + [f"^{c.name}" for c in node.control_inputs])
+        inputs = ", ".join(
+            [t.name for t in node.inputs] + [f"^{c.name}" for c in node.control_inputs]
+        )
         outputs = ", ".join(f"{t.dtype.name}{t.shape}" for t in node.outputs)
         lines.append(f"{node.name} = {node.type}({inputs}) : {outputs}  // {node.site}")
     return "\n".join(lines)

@@ -1,8 +1,9 @@
-"""A program: one fetch structure and feed list of one session, compiled in variants as feeds ask for them.
+"""A program: one fetch structure and feed list of one session, compiled in variants as feeds ask
+for them.
 
-The ``Step`` that callers hold runs the native entry of the variant that ran last. Whatever that entry refuses
-(lists, other shapes, missing or surplus arguments, uninitialised variables) comes to ``miss``, which
-converts, finds or compiles the variant that fits, and runs it.
+The ``Step`` that callers hold runs the native entry of the variant that ran last. Whatever that
+entry refuses (lists, other shapes, missing or surplus arguments, uninitialised variables) comes to
+``miss``, which converts, finds or compiles the variant that fits, and runs it.
 """
 
 from __future__ import annotations
@@ -32,8 +33,15 @@ FIRST_LEVEL, FINAL_LEVEL = "O0", "O2"
 class Program:
     """See the module's text. ``pack`` builds the result of a "packed" structure."""
 
-    def __init__(self, session: Any, leaves: Sequence[Any], feeds: Sequence[Any], structure: str,
-                 pack: Callable[[list[Any]], Any] | None, name: str) -> None:
+    def __init__(
+        self,
+        session: Any,
+        leaves: Sequence[Any],
+        feeds: Sequence[Any],
+        structure: str,
+        pack: Callable[[list[Any]], Any] | None,
+        name: str,
+    ) -> None:
         self.session = session
         self.leaves = tuple(leaves)
         self.feeds = tuple(feeds)
@@ -98,8 +106,12 @@ class Program:
         if len(arguments) < len(self.feeds):
             tensor = self.feeds[len(arguments)]
             raise InvalidArgumentError(
-                None, tensor.op, f"You must feed a value for placeholder tensor '{tensor.op.name}' "
-                f"with dtype {tensor.dtype.name}", site=tensor.op.site)
+                None,
+                tensor.op,
+                f"You must feed a value for placeholder tensor '{tensor.op.name}' "
+                f"with dtype {tensor.dtype.name}",
+                site=tensor.op.site,
+            )
 
     def _check_variables(self, variant: Variant) -> None:
         """Raises: FailedPreconditionError for a variable that is read before it has a value."""
@@ -134,8 +146,9 @@ class Program:
                 return False
         return all(_equal(a, b, sizes) for a, b in variant.signature.assumptions)
 
-    def compile(self, shapes: Sequence[tuple[int, ...] | None] | None, reason: str,
-                level: str = FIRST_LEVEL) -> Variant:
+    def compile(
+        self, shapes: Sequence[tuple[int, ...] | None] | None, reason: str, level: str = FIRST_LEVEL
+    ) -> Variant:
         """Compile the variant for feeds of ``shapes`` (None: not known yet)."""
         given = shapes if shapes is not None else [None] * len(self._keys)
         keys = [
@@ -146,7 +159,11 @@ class Program:
         extraction = extract(request)
         nodes = needed(self.leaves, set(self.feeds))
         variant = compile_variant(
-            extraction, self.session.store, name=self.name, structure=self.structure, level=level,
+            extraction,
+            self.session.store,
+            name=self.name,
+            structure=self.structure,
+            level=level,
             nodes=nodes,
         )
         self.variants.insert(0, variant)
@@ -170,7 +187,9 @@ class Program:
 
     # ---- looking at it --------------------------------------------------------------------------
     def text(self, stage: str = "fused") -> str:
-        """The text of a stage (graph, tensor, fused, loops, llvm, asm) of the variant that ran last."""
+        """The text of a stage (graph, tensor, fused, loops, llvm, asm) of the variant that ran
+        last.
+        """
         if not self.variants:
             self.compile(None, "text")
         return self.variants[0].text(stage)
@@ -190,7 +209,10 @@ def _feed_key(tensor: Any) -> FeedKey:
 
 
 def _spec(tensor: Any, key: FeedKey) -> Feed:
-    """What conversion in Python checks: the static shape, unknown sizes as names that never clash."""
+    """What conversion in Python checks:
+
+    the static shape, unknown sizes as names that never clash.
+    """
     shape: tuple[Dim, ...] | None = None
     if key.shape is not None:
         shape = tuple(dims.named(f"_{i}") if n is None else n for i, n in enumerate(key.shape))

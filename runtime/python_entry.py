@@ -89,9 +89,7 @@ def _check_int(value: int, feed: Feed) -> None:
 
 def _strings(value: Any) -> Array:
     """An array of bytes objects; text is encoded as UTF-8."""
-    array = np.asarray(value)
-    if array.dtype.kind != "U":  # an array of bytes would lose zero bytes at their ends
-        array = np.asarray(value, dtype=object)
+    array = np.asarray(value, dtype=object)  # another dtype would lose zero bytes at ends
     flat = [_encoded(item) for item in array.ravel().tolist()]
     result = np.empty(len(flat), dtype=object)
     result[:] = flat
@@ -192,6 +190,8 @@ class _Call:
     def _feed(self, array: Array, feed: Feed) -> int:
         if feed.type.is_object:
             self._held.append(array)
+            if feed.type.shape is not None:
+                self._bind(feed.name, feed.type, array.shape)
             return id(array)
         array = np.require(array, numpy_dtype(feed.type.dtype), ["C", "A"])
         self._held.append(array)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from stepforge.frontend.indexed_slices import IndexedSlices, IndexedSlicesValue
@@ -18,9 +18,13 @@ class Conversions:
             (IndexedSlices, _feed_slices)
         ]
 
-    def register(self, type_: type, fetch: Callable[[Any], Any],
-                 feed: Callable[[Any, Any], Any] | None) -> None:
-        """Teach all sessions a type. Raises: ValueError where it or a base of it is known already."""
+    def register(
+        self, type_: type, fetch: Callable[[Any], Any], feed: Callable[[Any, Any], Any] | None
+    ) -> None:
+        """Teach all sessions a type.
+
+        Raises: ValueError where it or a base of it is known already.
+        """
         for known, _ in self.fetches:
             if issubclass(type_, known):
                 raise ValueError(f"{type_} has already been registered so ignore it.")
@@ -28,20 +32,23 @@ class Conversions:
         self.feeds.insert(0, (type_, feed))
 
 
-@lru_cache(maxsize=None)
+@cache
 def conversions() -> Conversions:
     """The conversions of this process."""
     return Conversions()
 
 
 def register_session_run_conversion_functions(
-    tensor_type: type, fetch_function: Callable[[Any], Any],
+    tensor_type: type,
+    fetch_function: Callable[[Any], Any],
     feed_function: Callable[[Any, Any], Any] | None = None,
     feed_function_for_partial_run: Callable[[Any], Any] | None = None,
 ) -> None:
-    """Let sessions fetch and feed objects of ``tensor_type``, as TensorFlow's function of that name.
+    """Let sessions fetch and feed objects of ``tensor_type``, as TensorFlow's function of that
+    name.
 
-    ``fetch_function(obj)`` gives (elements, builder), ``feed_function(key, value)`` (element, value) pairs.
+    ``fetch_function(obj)`` gives (elements, builder), ``feed_function(key, value)`` (element,
+    value) pairs.
     """
     conversions().register(tensor_type, fetch_function, feed_function)
 

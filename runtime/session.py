@@ -1,8 +1,8 @@
 """Sessions: where variables live and where fetches and feeds meet their compiled step.
 
-``Session.run`` and ``make_callable`` share one cache of programs. The instance's ``run`` is a native
-look-up that hands a known combination of fetches and feeds straight to its step; ``_run`` is the way in
-for everything else.
+``Session.run`` and ``make_callable`` share one cache of programs. The instance's ``run`` is a
+native look-up that hands a known combination of fetches and feeds straight to its step; ``_run`` is
+the way in for everything else.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ _SESSIONS: weakref.WeakSet[BaseSession] = weakref.WeakSet()
 class BaseSession:
     """What ``Session`` and ``InteractiveSession`` share."""
 
-    def __init__(self, target: str = "", graph: Graph | None = None,
-                 config: ConfigProto | None = None) -> None:
+    def __init__(
+        self, target: str = "", graph: Graph | None = None, config: ConfigProto | None = None
+    ) -> None:
         _check_arguments(target, graph, config)
         self._graph = graph if graph is not None else get_default_graph()
         self._config = config
@@ -67,17 +68,20 @@ class BaseSession:
         return b""
 
     # ---- running --------------------------------------------------------------------------------
-    def run(self, fetches: Any, feed_dict: Any = None, options: Any = None,
-            run_metadata: Any = None) -> Any:
+    def run(
+        self, fetches: Any, feed_dict: Any = None, options: Any = None, run_metadata: Any = None
+    ) -> Any:
         """Compute ``fetches`` (tensors, operations, names, in any nesting) and return their values.
 
-        ``feed_dict`` maps tensors to values that replace them. Raises: RuntimeError for a closed session,
-        TypeError and ValueError for fetches and feeds that are none, OpError as operations do.
+        ``feed_dict`` maps tensors to values that replace them. Raises: RuntimeError for a closed
+        session, TypeError and ValueError for fetches and feeds that are none, OpError as operations
+        do.
         """
         return self._run(fetches, feed_dict, options, run_metadata)
 
-    def _run(self, fetches: Any, feed_dict: Any = None, options: Any = None,
-             run_metadata: Any = None) -> Any:
+    def _run(
+        self, fetches: Any, feed_dict: Any = None, options: Any = None, run_metadata: Any = None
+    ) -> Any:
         self._check_open()
         tree = bind_fetches(self._graph, fetches, conversions().fetches)
         tensors, values = bind_feeds(self._graph, feed_dict, conversions().feeds)
@@ -87,7 +91,9 @@ class BaseSession:
         result = program.step(*values)
         if tree.structure == "packed":
             return tree.pack(result)
-        keys_are_tensors = feed_dict is None or all(k is t for k, t in zip(feed_dict, tensors, strict=False))
+        keys_are_tensors = feed_dict is None or all(
+            k is t for k, t in zip(feed_dict, tensors, strict=False)
+        )
         if self._runner is not None and keys_are_tensors and _are_elements(fetches, tree):
             self._runner.remember(fetches, tuple(tensors), program.step)
         return result
@@ -102,12 +108,15 @@ class BaseSession:
                 found = self._programs.setdefault(key, made)
         return found
 
-    def make_callable(self, fetches: Any, feed_list: Any = None,
-                      accept_options: bool = False) -> Callable[..., Any]:
-        """A function of the values of ``feed_list``, in order, that returns the values of ``fetches``.
+    def make_callable(
+        self, fetches: Any, feed_list: Any = None, accept_options: bool = False
+    ) -> Callable[..., Any]:
+        """A function of the values of ``feed_list``, in order, that returns the values of
+        ``fetches``.
 
-        Without a packed structure it is the compiled step itself. Raises: TypeError where ``feed_list`` is
-        no list or tuple, and what ``run`` raises for fetches and feed keys, at once.
+        Without a packed structure it is the compiled step itself. Raises: TypeError where
+        ``feed_list`` is no list or tuple, and what ``run`` raises for fetches and feed keys, at
+        once.
         """
         self._check_open()
         if feed_list is not None and not isinstance(feed_list, (list, tuple)):
@@ -150,10 +159,15 @@ class BaseSession:
     # ---- looking at it --------------------------------------------------------------------------
     def compiled(self, program: Program, variant: Variant, reason: str) -> None:
         """Record a compile."""
-        self._compiles.append({
-            "step": program.name, "reason": reason, "seconds": variant.seconds,
-            "feeds": [str(f.type) for f in variant.signature.feeds], "native": variant.native,
-        })
+        self._compiles.append(
+            {
+                "step": program.name,
+                "reason": reason,
+                "seconds": variant.seconds,
+                "feeds": [str(f.type) for f in variant.signature.feeds],
+                "native": variant.native,
+            }
+        )
 
     def cache_info(self) -> dict[str, Any]:
         """How many steps and variants there are, and why each was compiled."""
@@ -178,7 +192,10 @@ class BaseSession:
 
 
 class _Weak:
-    """The slow way into a session that may be gone by then: the native runner must not keep it alive."""
+    """The slow way into a session that may be gone by then:
+
+    the native runner must not keep it alive.
+    """
 
     def __init__(self, session: BaseSession) -> None:
         self._session = weakref.ref(session)
@@ -195,8 +212,10 @@ class Session(BaseSession):
 
     def __enter__(self) -> Session:
         if getattr(self, "_contexts", None):
-            raise RuntimeError("Session context managers are not re-entrant. Use `Session.as_default()`"
-                               " if you want to enter a session multiple times.")
+            raise RuntimeError(
+                "Session context managers are not re-entrant. Use `Session.as_default()`"
+                " if you want to enter a session multiple times."
+            )
         self._contexts = [self._graph.as_default(), default.sessions.entered(self)]
         for context in self._contexts:
             context.__enter__()
@@ -219,15 +238,19 @@ class InteractiveSession(BaseSession):
 
     _open = 0
 
-    def __init__(self, target: str = "", graph: Graph | None = None,
-                 config: ConfigProto | None = None) -> None:
+    def __init__(
+        self, target: str = "", graph: Graph | None = None, config: ConfigProto | None = None
+    ) -> None:
         super().__init__(target, graph, config)
         if InteractiveSession._open:
             import warnings
 
-            warnings.warn("An interactive session is already active. This can cause out-of-memory errors"
-                          " in some cases. You must explicitly call `InteractiveSession.close()` to release"
-                          " resources held by the other session(s).", stacklevel=2)
+            warnings.warn(
+                "An interactive session is already active. This can cause out-of-memory errors"
+                " in some cases. You must explicitly call `InteractiveSession.close()` to release"
+                " resources held by the other session(s).",
+                stacklevel=2,
+            )
         InteractiveSession._open += 1
         self._explicit_graph = graph.as_default() if graph is not None else None
         if self._explicit_graph is not None:
@@ -251,8 +274,11 @@ def _check_arguments(target: Any, graph: Any, config: Any) -> None:
     if not isinstance(target, (str, bytes)):
         raise TypeError("target must be a string")
     if target:
-        raise NotFoundError(None, None, f"No session factory registered for the given session options:"
-                                        f" {{target: {target!r}}}")
+        raise NotFoundError(
+            None,
+            None,
+            f"No session factory registered for the given session options: {{target: {target!r}}}",
+        )
     if graph is not None and not isinstance(graph, Graph):
         raise TypeError("graph must be a tf.Graph")
     if config is not None and not isinstance(config, ConfigProto):

@@ -1,6 +1,6 @@
-"""Steps for tests of entries: a hand-written kernel behind a signature, with a program that counts.
+"""Steps for tests of entries: a hand-written kernel, a signature, a program that counts.
 
-``build(signature, body)`` compiles both; ``body(fn)`` writes ``i32 kernel(ctx, feeds, outs, dims)``.
+``build(signature, body)`` compiles them; ``body(fn)`` writes ``kernel(ctx, feeds, outs, dims)``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
 from stepforge.codegen import entry, entry_support, jit, target
 from stepforge.codegen import signature as abi
 from stepforge.codegen.llvm import FunctionWriter, ModuleWriter

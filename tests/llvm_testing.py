@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -47,11 +49,25 @@ def host() -> Target:
     return Target(llvm.get_host_cpu_name(), features.flatten(), has_fma)
 
 
-def optimise(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
-    options = llvm.create_pipeline_tuning_options(speed_level=1)
-    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
-    builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
+OLDEST_X86 = Target("x86-64", "", has_fma=False)
+
+
+def undefined_symbols(elf: bytes) -> set[str]:
+    """The names that a 64-bit ELF object needs from outside."""
+    (sections,) = struct.unpack_from("<Q", elf, 0x28)
+    entry, count = struct.unpack_from("<HH", elf, 0x3A)
+    headers = [struct.unpack_from("<IIQQQQII", elf, sections + i * entry) for i in range(count)]
+    names = set()
+    for _, kind, _, _, offset, size, link, _ in headers:
+        if kind != 2:  # the symbol table
+            continue
+        strings = headers[link][4]
+        for at in range(offset, offset + size, 24):
+            name, _, _, section = struct.unpack_from("<IBBH", elf, at)
+            start = strings + name
+            if name and not section:
+                names.add(elf[start : elf.index(b"\0", start)].decode())
+    return names
 
 
 def _symbol(name: str) -> str:
@@ -64,75 +80,70 @@ class Program:
 
     target: Target = field(default_factory=host)
     results: dict[str, str] = field(default_factory=dict)
-    _engine: Any = None
 
     def __post_init__(self) -> None:
         self.module = ModuleWriter(self.target.triple, self.target.attributes)
 
-    def builder(self, fn: FunctionWriter, width: int) -> LaneBuilder:
-        return LaneBuilder(fn, width, has_fma=self.target.has_fma)
+    def function(self, name: str, params: Sequence[tuple[str, str]], width: int,
+                 write: Callable[[LaneBuilder], None]) -> None:
+        """A void function of ``params`` whose body ``write`` emits."""
+        fn = FunctionWriter(self.module, _symbol(name), "void", params)
+        write(LaneBuilder(fn, width, has_fma=self.target.has_fma))
+        fn.do("ret void")
+        fn.define()
 
     def add(self, name: str, rule: Rule, dtypes: Sequence[str], width: int) -> None:
         """``rule(k, *lanes)`` over arrays of ``dtypes``: whole vectors, then a masked tail."""
         params = [("ptr", f"a{i}") for i in range(len(dtypes))]
-        fn = FunctionWriter(self.module, _symbol(name), "void",
-                            [*params, ("ptr", "out"), ("i64", "n")])
-        k = self.builder(fn, width)
 
-        def places(i: str) -> list[str]:
-            return [fn.offset(f"%{p}", fn.emit(f"mul i64 {i}, {storage_bytes(d)}"))
-                    for (_, p), d in zip(params, dtypes, strict=True)]
+        def write(k: LaneBuilder) -> None:
+            fn = k.fn
 
-        def out(i: str, lane: Lane) -> str:
-            self.results[name] = lane.dtype
-            return fn.offset("%out", fn.emit(f"mul i64 {i}, {storage_bytes(lane.dtype)}"))
+            def place(pointer: str, i: str, dtype: str) -> str:
+                return fn.offset(f"%{pointer}", fn.emit(f"mul i64 {i}, {storage_bytes(dtype)}"))
 
-        def whole(i: str) -> None:
-            loaded = zip(places(i), dtypes, strict=True)
-            lane = rule(k, *(k.load(place, dtype) for place, dtype in loaded))
-            k.store(lane, out(i, lane))
+            def whole(i: str) -> None:
+                lanes = [k.load(place(f"a{n}", i, d), d) for n, d in enumerate(dtypes)]
+                result = rule(k, *lanes)
+                k.store(result, place("out", i, result.dtype))
+                self.results[name] = result.dtype
 
-        end = fn.emit(f"and i64 %n, {-width}")
-        fn.loop(0, end, whole, step=width)
-        if width > 1:
-            mask = k.tail_mask(fn.emit(f"sub i64 %n, {end}"))
-            loaded = zip(places(end), dtypes, strict=True)
-            lane = rule(k, *(k.load_masked(place, dtype, mask, 1) for place, dtype in loaded))
-            k.store_masked(lane, out(end, lane), mask)
-        fn.do("ret void")
-        fn.define()
+            end = fn.emit(f"and i64 %n, {-width}")
+            fn.loop(0, end, whole, step=width)
+            if width > 1:
+                mask = k.tail_mask(fn.emit(f"sub i64 %n, {end}"))
+                lanes = [k.load_masked(place(f"a{n}", end, d), d, mask, 1)
+                         for n, d in enumerate(dtypes)]
+                result = rule(k, *lanes)
+                k.store_masked(result, place("out", end, result.dtype), mask)
 
-    def add_raw(self, name: str, params: Sequence[tuple[str, str]], width: int,
-                write: Callable[[LaneBuilder], None]) -> None:
-        """A void function of ``params`` whose body ``write`` emits."""
-        fn = FunctionWriter(self.module, _symbol(name), "void", params)
-        write(self.builder(fn, width))
-        fn.do("ret void")
-        fn.define()
+        self.function(name, [*params, ("ptr", "out"), ("i64", "n")], width, write)
 
+    @cached_property
     def object(self) -> bytes:
         """The optimised module as an object file."""
         machine = self.target.machine()
         module = llvm.parse_assembly(self.module.text())
         module.verify()
-        optimise(module, machine)
+        options = llvm.create_pipeline_tuning_options(speed_level=1)
+        options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
+        passes = llvm.create_pass_builder(machine, options)
+        passes.getModulePassManager().run(module, passes)
         return bytes(machine.emit_object(module))
 
-    def address(self, name: str) -> int:
-        if self._engine is None:
-            machine = self.target.machine()
-            module = llvm.parse_assembly(self.module.text())
-            module.verify()
-            optimise(module, machine)
-            self._engine = llvm.create_mcjit_compiler(module, machine)
-            self._engine.finalize_object()
-        return int(self._engine.get_function_address(_symbol(name)))
+    @cached_property
+    def _engine(self) -> Any:
+        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), self.target.machine())
+        engine.add_object_file(llvm.ObjectFileRef.from_data(self.object))
+        engine.finalize_object()
+        return engine
 
     def call(self, name: str, *args: np.ndarray | int) -> None:
         """Call a function with the addresses of arrays and i64 numbers."""
         types = [ctypes.c_void_p if isinstance(a, np.ndarray) else ctypes.c_int64 for a in args]
         values = [a.ctypes.data if isinstance(a, np.ndarray) else a for a in args]
-        ctypes.CFUNCTYPE(None, *types)(self.address(name))(*values)
+        address = self._engine.get_function_address(_symbol(name))
+        ctypes.CFUNCTYPE(None, *types)(address)(*values)
 
     def run(self, name: str, *arrays: np.ndarray) -> np.ndarray:
         """The result of a function made by ``add``."""

@@ -1,4 +1,6 @@
-"""Runs IR functions through the native back end without a session, for tests of passes and code generation."""
+"""Runs IR functions through the native back end without a session, for tests of passes and code
+generation.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,19 @@ class NativeModule:
             lowered = lower(fuse(function))
             assert not lowered.host_operations, "the function needs host calls"
             planned = plan(lowered.function)
-            made = kernel.emit_kernel(writer, kernel.KernelPlan(
-                planned.function, len(function.params), lowered.outputs, [], self.sizes[number],
-                planned.arena, f"kernel_{number}"), target.host())
+            made = kernel.emit_kernel(
+                writer,
+                kernel.KernelPlan(
+                    planned.function,
+                    len(function.params),
+                    lowered.outputs,
+                    [],
+                    self.sizes[number],
+                    planned.arena,
+                    f"kernel_{number}",
+                ),
+                target.host(),
+            )
             self.checks.append(list(made.checks))
         self.text = writer.text()
         names = [f"kernel_{i}" for i in range(len(functions))]
@@ -63,9 +75,12 @@ class NativeModule:
         ctypes.c_void_p.from_buffer(context).value = ctypes.addressof(self._table)
         values = (ctypes.c_int64 * max(len(sizes), 1))(*[sizes[n] for n in self.sizes[number]])
         status = Kernel(self._library[f"kernel_{number}"])(
-            context, pointers(inputs), pointers([o for o, _ in outs]), values)
+            context, pointers(inputs), pointers([o for o, _ in outs]), values
+        )
         for _, whole in outs:
-            assert bytes(whole[:64]) == bytes(whole[-64:]) == b"\xa5" * 64, "wrote outside of a result"
+            assert bytes(whole[:64]) == bytes(whole[-64:]) == b"\xa5" * 64, (
+                "wrote outside of a result"
+            )
         if status:
             args = (ctypes.c_int64 * 16).from_buffer(context, abi.CONTEXT_ARGS)
             return self.checks[number][status - 1].message.format(*args)

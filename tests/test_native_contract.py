@@ -1,4 +1,5 @@
-"""Every op that loops compute gives the same natively as by its ``numpy`` rule, for every case it declares.
+"""Every op that loops compute gives the same natively as by its ``numpy`` rule, for every case it
+declares.
 
 Each case runs twice: with its sizes known, and with every size a name that the entry binds.
 """
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from contract import Case, inputs, parse_case
+from native import NativeModule
 
 from stepforge.ir import dims
 from stepforge.ir.builder import Builder
@@ -20,8 +23,6 @@ from stepforge.ir.verify import verify
 from stepforge.passes.expand import expand
 from stepforge.passes.fuse import fuse, is_map, is_reduction
 from stepforge.passes.lower import lower, lowerable
-from contract import Case, inputs, parse_case
-from native import NativeModule
 
 lookup("add")  # fills the registry
 EXACT_KINDS = "biu"
@@ -86,8 +87,13 @@ def check(case: Case, want: Any, got: Any) -> None:
         name = Type(str(expected.dtype)).dtype
         limit = {"float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64"}[name]
         wide = np.float64
-        np.testing.assert_allclose(result.astype(wide), expected.astype(wide), err_msg=case.text,
-                                   rtol=TOLERANCE[limit], atol=TOLERANCE[limit])
+        np.testing.assert_allclose(
+            result.astype(wide),
+            expected.astype(wide),
+            err_msg=case.text,
+            rtol=TOLERANCE[limit],
+            atol=TOLERANCE[limit],
+        )
 
 
 @pytest.mark.parametrize("name", OPS)
@@ -112,10 +118,27 @@ def test_native_is_numpy(name: str) -> None:
 
 
 def test_most_ops_have_loops() -> None:
-    native = {n for n in OPS if any(compilable(parse_case(t)) is not None for t in lookup(n).cases
-                                    if "@" not in t)}
-    for name in ("add", "tanh", "matmul", "softmax", "gather", "concat", "reduce_sum", "argmax",
-                 "sparse_softmax_cross_entropy", "transpose", "one_hot", "cumsum", "slice", "pad"):
+    native = {
+        n
+        for n in OPS
+        if any(compilable(parse_case(t)) is not None for t in lookup(n).cases if "@" not in t)
+    }
+    for name in (
+        "add",
+        "tanh",
+        "matmul",
+        "softmax",
+        "gather",
+        "concat",
+        "reduce_sum",
+        "argmax",
+        "sparse_softmax_cross_entropy",
+        "transpose",
+        "one_hot",
+        "cumsum",
+        "slice",
+        "pad",
+    ):
         assert name in native, name
     assert is_map(function_of(parse_case("add(f32[2], f32[2])")).body.ops[0])
     assert is_reduction(function_of(parse_case("reduce_sum(f32[2], axes=[0])")).body.ops[0])

@@ -158,6 +158,7 @@ def test_elements_read_back_as_the_same_bits(data: st.DataObject) -> None:
         dims.floor_div(dims.named("n") + 1, 2),
         dims.minimum(dims.named("n"), 3) - dims.named("m") * dims.named("m"),
         dims.broadcast(dims.named("n"), dims.named("m")),
+        dims.named("layer.x_0") * dims.named("2d.._1") * 3 + dims.named("été"),
         Type("f32", (dims.named("n"), 3)),
         Type("index"),
         Type("i32", None),

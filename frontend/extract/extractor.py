@@ -1,8 +1,8 @@
 """What a node's ``extract`` rule talks to: it emits IR, asks for types, sizes and known values.
 
-The same rules serve two masters. ``InferenceExtractor`` runs them when a node is created: nothing is kept
-but the types, which give the node its static shape. ``program.ProgramExtractor`` runs them when a step is
-compiled, from actual feeds.
+The same rules serve two masters. ``InferenceExtractor`` runs them when a node is created: nothing
+is kept but the types, which give the node its static shape. ``program.ProgramExtractor`` runs them
+when a step is compiled, from actual feeds.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ class Extractor:
         self._counter = itertools.count()
 
     # ---- emitting -------------------------------------------------------------------------------
-    def emit(self, op: str, *operands: Operand, types: Sequence[Type] | None = None,
-             **attrs: Any) -> Any:
+    def emit(
+        self, op: str, *operands: Operand, types: Sequence[Type] | None = None, **attrs: Any
+    ) -> Any:
         """Emit an operation and return its result, or the tuple of its results.
 
         Integer arithmetic on sizes is evaluated at once. Raises: ShapeError, DTypeError.
@@ -56,8 +57,13 @@ class Extractor:
             operands = self.matched(operands)
         return self._emit(op, operands, types, attrs)
 
-    def _emit(self, op: str, operands: Sequence[Operand], types: Sequence[Type] | None,
-              attrs: dict[str, Any]) -> Any:
+    def _emit(
+        self,
+        op: str,
+        operands: Sequence[Operand],
+        types: Sequence[Type] | None,
+        attrs: dict[str, Any],
+    ) -> Any:
         """Emit; where sizes must be equal and nothing proves it, state it and try again."""
         while True:
             try:
@@ -82,8 +88,9 @@ class Extractor:
     def _refined(self, operand: Operand, shape: tuple[Dim, ...]) -> Operand:
         return self.builder.emit("refine", operand, shape=shape)  # type: ignore[no-any-return]
 
-    def _evaluate(self, op: str, operands: Sequence[Operand],
-                  attrs: dict[str, Any]) -> symbolic.ShapeValue | None:
+    def _evaluate(
+        self, op: str, operands: Sequence[Operand], attrs: dict[str, Any]
+    ) -> symbolic.ShapeValue | None:
         if op not in symbolic.TABLE:
             return None
         values = []
@@ -165,7 +172,8 @@ class Extractor:
         return None
 
     def sizes(self, operand: Operand) -> tuple[Dim, ...]:
-        """An integer vector (or scalar) as sizes; what is not known yet gets a fresh name at run time.
+        """An integer vector (or scalar) as sizes; what is not known yet gets a fresh name at run
+        time.
 
         Raises: UnknownRank where the length is not known, ShapeError for a matrix.
         """
@@ -231,7 +239,10 @@ class Extractor:
         raise NotImplementedError
 
     def write(self, target: Any, value: Operand) -> Operand:
-        """Assign to the variable behind the node input ``target`` (a Tensor); returns the new value."""
+        """Assign to the variable behind the node input ``target`` (a Tensor);
+
+        returns the new value.
+        """
         raise NotImplementedError
 
     def read(self, target: Any) -> Operand:
@@ -262,7 +273,9 @@ class Extractor:
 
 def _python_scalar(array: np.ndarray[Any, Any]) -> Any:
     item = array.item()
-    return item if isinstance(item, (bool, int, float, complex)) else float(array.astype(np.float64))
+    return (
+        item if isinstance(item, (bool, int, float, complex)) else float(array.astype(np.float64))
+    )
 
 
 class InferenceExtractor(Extractor):

@@ -1,12 +1,12 @@
 """From fetches and feeds to one ``ir.Function``: the start of every compile.
 
-The nodes that the fetches need, cut at the feeds, are visited in creation order; each node's ``extract`` rule
-emits its IR. Variables become SSA values here: a consumer gets the value at entry unless it depends on a
-write, writes chain in creation order, and one ``write`` for each changed variable closes the function. So
-program order is the only order that passes ever see.
+The nodes that the fetches need, cut at the feeds, are visited in creation order; each node's
+``extract`` rule emits its IR. Variables become SSA values here: a consumer gets the value at entry
+unless it depends on a write, writes chain in creation order, and one ``write`` for each changed
+variable closes the function. So program order is the only order that passes ever see.
 
-Sizes that must be equal but are not provably so select a *variant*: the assumption is substituted into the
-parameter types (where the entry checks it) and extraction starts over.
+Sizes that must be equal but are not provably so select a *variant*: the assumption is substituted
+into the parameter types (where the entry checks it) and extraction starts over.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ class FeedKey:
 
 @dataclass(frozen=True)
 class Fetched:
-    """Where a fetched leaf comes from: ``kind`` is "value" (a result), "feed" (a feed) or "none" (an op)."""
+    """Where a fetched leaf comes from:
+
+    ``kind`` is "value" (a result), "feed" (a feed) or "none" (an op).
+    """
 
     kind: str
     index: int = 0
@@ -68,7 +71,10 @@ class _Restart(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """What to extract. ``variable_shape(node)`` tells the shape that a variable has in the session."""
+    """What to extract.
+
+    ``variable_shape(node)`` tells the shape that a variable has in the session.
+    """
 
     fetches: Sequence[Any]
     feeds: Sequence[FeedKey]
@@ -80,8 +86,8 @@ class Request:
 def extract(request: Request) -> Extraction:
     """Lower the subgraph of ``request.fetches`` to IR.
 
-    Raises: InvalidArgumentError naming the node and the user's line, for a placeholder without feed and for
-    sizes that do not fit.
+    Raises: InvalidArgumentError naming the node and the user's line, for a placeholder without feed
+    and for sizes that do not fit.
     """
     while True:
         try:
@@ -126,8 +132,14 @@ class ProgramExtractor(Extractor):
         self.builder.emit("return", *results)
         function = self.builder.function(self.request.name, params, self.globals)
         names = {symbol.name: variable for variable, symbol in self._symbols.items()}
-        return Extraction(function, tuple(self.request.feeds), fetches, names, self._streams,
-                          tuple(self._assumptions))
+        return Extraction(
+            function,
+            tuple(self.request.feeds),
+            fetches,
+            names,
+            self._streams,
+            tuple(self._assumptions),
+        )
 
     def _parameter(self, feed: FeedKey) -> Value:
         name = identifier(feed.tensor.op.name)
@@ -140,8 +152,13 @@ class ProgramExtractor(Extractor):
         self._values[feed.tensor] = param
         return param
 
-    def _entry_type(self, name: str, dtype: str, shape: Sequence[int | None] | None,
-                    actual: tuple[int, ...] | None) -> Type:
+    def _entry_type(
+        self,
+        name: str,
+        dtype: str,
+        shape: Sequence[int | None] | None,
+        actual: tuple[int, ...] | None,
+    ) -> Type:
         if shape is None:
             return Type(dtype, None)
         sizes: list[Dim] = []
@@ -150,7 +167,8 @@ class ProgramExtractor(Extractor):
             if size is None and entry not in self.request.substitution:
                 self._sizes[entry] = actual[axis] if actual is not None else None
             sizes.append(
-                size if size is not None
+                size
+                if size is not None
                 else self.request.substitution.get(entry, dims.named(entry))
             )
         return Type(dtype, tuple(sizes))
@@ -280,7 +298,8 @@ class ProgramExtractor(Extractor):
         name = node.outputs[0].dtype.name
         label = {"float32": "float", "float64": "double"}.get(name, name)
         raise InvalidArgumentError(
-            None, node,
+            None,
+            node,
             f"You must feed a value for placeholder tensor '{node.name}' with dtype {label}{text}",
             site=node.site,
         )
@@ -342,13 +361,20 @@ class ProgramExtractor(Extractor):
         size = dims.broadcast(a, b)
         for part in (a, b):
             if part != size:
-                self.builder.emit("require_equal", lhs=(part - size) * (part - 1), rhs=0,
-                                  message="Incompatible shapes")
+                self.builder.emit(
+                    "require_equal",
+                    lhs=(part - size) * (part - 1),
+                    rhs=0,
+                    message="Incompatible shapes",
+                )
         return size
 
 
 def solve(difference: Dim, order: Sequence[str]) -> tuple[str, Dim] | None:
-    """A name, the latest in ``order``, and its value that make ``difference`` 0; None where none is linear."""
+    """A name, the latest in ``order``, and its value that make ``difference`` 0;
+
+    None where none is linear.
+    """
     if not isinstance(difference, dims.Expr):
         return None
     for name in reversed(order):
@@ -368,7 +394,8 @@ def solve(difference: Dim, order: Sequence[str]) -> tuple[str, Dim] | None:
 def needed(fetches: Sequence[Any], fed: set[Any]) -> list[Any]:
     """The nodes that ``fetches`` (tensors and operations) depend on, cut at fed tensors, in order.
 
-    The order is that of creation; a node with an input made later (a loop's back edge) comes after it.
+    The order is that of creation; a node with an input made later (a loop's back edge) comes after
+    it.
     """
     found: set[Any] = set()
     pending = [
@@ -404,5 +431,3 @@ def _topological(nodes: list[Any], fed: set[Any]) -> list[Any]:
             sources = [t.op for t in node.inputs if t not in fed] + list(node.control_inputs)
             stack += [(source, False) for source in reversed(sources) if source not in done]
     return ordered
-
-

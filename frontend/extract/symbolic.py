@@ -1,8 +1,10 @@
-"""Shape values: small integer tensors evaluated as dimension expressions while a graph is extracted.
+"""Shape values: small integer tensors evaluated as dimension expressions while a graph is
+extracted.
 
-``tf.reshape(x, [tf.shape(x)[0], -1])`` is no computation at run time: the vector is ``[n, -1]`` when the
-reshape is made. A shape value is a NumPy object array whose elements are ``int`` or ``dims.Expr``; the table
-says how each op acts on such arrays. What is not in the table, or too large, is an ordinary tensor.
+``tf.reshape(x, [tf.shape(x)[0], -1])`` is no computation at run time: the vector is ``[n, -1]``
+when the reshape is made. A shape value is a NumPy object array whose elements are ``int`` or
+``dims.Expr``; the table says how each op acts on such arrays. What is not in the table, or too
+large, is an ordinary tensor.
 """
 
 from __future__ import annotations

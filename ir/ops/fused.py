@@ -1,4 +1,5 @@
-"""The two ops of region fusion: a map over a broadcast index space, and a reduction with a prologue.
+"""The two ops of region fusion: a map over a broadcast index space, and a reduction with a
+prologue.
 
 Their region computes one element: its parameters are the operands' elements, scalars all.
 """
@@ -10,6 +11,7 @@ from stepforge.ir.core import Operation
 from stepforge.ir.errors import IRError, ShapeError
 from stepforge.ir.opdef import OpDef, define_op
 from stepforge.ir.types import Type
+
 
 def broadcast_shape(types: tuple[Type, ...]) -> tuple[dims.Dim, ...]:
     """The common shape of operands. Raises: ShapeError where sizes differ."""
@@ -61,10 +63,12 @@ class Fused(OpDef):
 
 @define_op
 class Reduce(OpDef):
-    """A reduction over ``axes`` of elements computed by a region over the operands' broadcast space.
+    """A reduction over ``axes`` of elements computed by a region over the operands' broadcast
+    space.
 
-    ``kind`` is add, mul, max, min, and, or. ``%s = reduce(%x, %y, shape=[n, 3], axes=[1], kind="add") :
-    f32[n] |%p: f32, %q: f32| { ... yield(%v) }``. ``mean`` divides by the number of elements.
+    ``kind`` is add, mul, max, min, and, or. ``%s = reduce(%x, %y, shape=[n, 3], axes=[1],
+    kind="add") : f32[n] |%p: f32, %q: f32| { ... yield(%v) }``. ``mean`` divides by the number of
+    elements.
     """
 
     region_names = ("",)
@@ -84,9 +88,7 @@ class Reduce(OpDef):
         """The problem with this operation, or None."""
         shape, axes = op.attr("shape"), op.attr("axes")
         kept = op.attr("keep_dims")
-        want = tuple(
-            1 if i in axes else n for i, n in enumerate(shape) if kept or i not in axes
-        )
+        want = tuple(1 if i in axes else n for i, n in enumerate(shape) if kept or i not in axes)
         if op.result.type.shape != want:
             return f"the result has shape {op.result.type.shape}, not {want}"
         return region_problem(op)

@@ -35,7 +35,14 @@ from stepforge.ir.ops.inference import (
 from stepforge.ir.types import Type
 
 Dims = tuple[Dim, ...]
-COMBINE = {"add": "add", "sub": "sub", "mul": "mul", "div": "div", "min": "minimum", "max": "maximum"}
+COMBINE = {
+    "add": "add",
+    "sub": "sub",
+    "mul": "mul",
+    "div": "div",
+    "min": "minimum",
+    "max": "maximum",
+}
 KINDS = ("update", "add", "sub", "mul", "div", "min", "max")
 
 
@@ -87,8 +94,16 @@ class Gather(OpDef):
         shape = (*batch, *inner, *params.shape[axis + 1 :])
         return np.array(rows, params.dtype).reshape(shape)
 
-    def element(self, k: LoopBuilder, at: Sequence[Operand], params: Operand, indices: Operand, *,
-                axis: int, batch_dims: int) -> Operand:
+    def element(
+        self,
+        k: LoopBuilder,
+        at: Sequence[Operand],
+        params: Operand,
+        indices: Operand,
+        *,
+        axis: int,
+        batch_dims: int,
+    ) -> Operand:
         place, inner = axis % params.type.rank, indices.type.rank
         batch, rest = at[:batch_dims], at[place + inner - batch_dims :]
         row = k.load(indices, *batch, *at[place : place + inner - batch_dims])
@@ -238,8 +253,16 @@ class ScatterUpdate(OpDef):
         rows = updates if updates.ndim == 0 else updates.reshape(flat.shape + x.shape[1:])
         return scattered(x, flat, rows, kind)
 
-    def lower(self, k: LoopBuilder, out: Operand, x: Operand, indices: Operand, updates: Operand,
-              *, kind: str) -> None:
+    def lower(
+        self,
+        k: LoopBuilder,
+        out: Operand,
+        x: Operand,
+        indices: Operand,
+        updates: Operand,
+        *,
+        kind: str,
+    ) -> None:
         if out is not x:
             k.copy(x, out)
         scatter(k, out, indices, updates, kind)

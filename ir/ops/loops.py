@@ -1,7 +1,8 @@
 """The loop level: loops over buffers, and what a lowered step does between them.
 
-Sizes and bounds are dimension expressions in attributes; a loop counter has type ``index``; elements are
-scalars, computed by the elementwise ops of the tensor level. A buffer is row-major and contiguous.
+Sizes and bounds are dimension expressions in attributes; a loop counter has type ``index``;
+elements are scalars, computed by the elementwise ops of the tensor level. A buffer is row-major and
+contiguous.
 """
 
 from __future__ import annotations
@@ -32,15 +33,24 @@ def _element(buffer: Type, indices: tuple[Type, ...], op: str) -> Type:
 class For(LoopOp):
     """Count ``i`` from ``low`` below ``high`` by ``step``; carry values from one turn to the next.
 
-    ``simd`` lets the turns run as lanes of a vector: they must be independent but for carried values, and
+    ``simd`` lets the turns run as lanes of a vector: they must be independent but for carried
+    values, and
     ``combine`` names for each of those how lanes combine (add, mul, max, min, and, or).
-    ``%s = for(0.0: f32, low=0, high=n, simd=true, combine=["add"]) : f32 |%i: index, %c: f32| {...}``
+    ``%s = for(0.0: f32, low=0, high=n, simd=true, combine=["add"]) : f32 |%i: index, %c: f32|
+    {...}``
     """
 
     region_names = ("",)
 
-    def infer(self, *carried: Type, low: Dim = 0, high: Dim = 0, step: int = 1, simd: bool = False,
-              combine: tuple[str, ...] = ()) -> tuple[Type, ...]:
+    def infer(
+        self,
+        *carried: Type,
+        low: Dim = 0,
+        high: Dim = 0,
+        step: int = 1,
+        simd: bool = False,
+        combine: tuple[str, ...] = (),
+    ) -> tuple[Type, ...]:
         return carried
 
     def verify(self, op: Operation) -> str | None:
@@ -76,7 +86,10 @@ class Store(LoopOp):
 
 @define_op
 class Index(LoopOp):
-    """An affine index: ``offset + sum(scale * counter)``. ``%p = index(%i, scale=[-1], offset=n - 1)``"""
+    """An affine index:
+
+    ``offset + sum(scale * counter)``. ``%p = index(%i, scale=[-1], offset=n - 1)``
+    """
 
     def infer(self, *counters: Type, scale: tuple[Dim, ...] = (), offset: Dim = 0) -> Type:
         if len(scale) != len(counters):
@@ -121,7 +134,10 @@ class FromIndex(LoopOp):
 
 @define_op
 class Alloc(LoopOp):
-    """A buffer of its own, uninitialised; ``plan`` gives it a place. ``%t = alloc(shape=[n], dtype="f32")``"""
+    """A buffer of its own, uninitialised;
+
+    ``plan`` gives it a place. ``%t = alloc(shape=[n], dtype="f32")``
+    """
 
     def infer(self, *, shape: tuple[Dim, ...] = (), dtype: str = "f32") -> Type:
         return Type(dtype, shape, buffer=True)
@@ -129,7 +145,10 @@ class Alloc(LoopOp):
 
 @define_op
 class Place(LoopOp):
-    """A buffer at a planned place: ``offset`` bytes into the arena. ``%t = place(offset=64, shape=[n])``"""
+    """A buffer at a planned place:
+
+    ``offset`` bytes into the arena. ``%t = place(offset=64, shape=[n])``
+    """
 
     def infer(self, *, offset: Dim = 0, shape: tuple[Dim, ...] = (), dtype: str = "f32") -> Type:
         return Type(dtype, shape, buffer=True)
@@ -154,7 +173,7 @@ class Subview(LoopOp):
     """The part of a buffer behind leading indices. ``%row = subview(%x, %i) : &f32[n]``"""
 
     def infer(self, buffer: Type, *indices: Type) -> Type:
-        return buffer.with_shape(buffer.dims[len(indices):])
+        return buffer.with_shape(buffer.dims[len(indices) :])
 
 
 @define_op
@@ -169,7 +188,8 @@ class Slot(LoopOp):
 
 @define_op
 class NewSlot(LoopOp):
-    """A fresh buffer for a variable's next value, which ``commit`` installs. ``%t = new_slot(@w, shape=[3])``
+    """A fresh buffer for a variable's next value, which ``commit`` installs. ``%t = new_slot(@w,
+    shape=[3])``
 
     Fails where memory runs out; the variable is untouched until ``commit``.
     """
@@ -200,26 +220,33 @@ class Constant(LoopOp):
 
 @define_op
 class FailIf(LoopOp):
-    """Leave the step with an error where ``condition`` holds; ``values`` fill the ``{}`` of ``message``.
+    """Leave the step with an error where ``condition`` holds; ``values`` fill the ``{}`` of
+    ``message``.
 
-    ``fail_if(%bad, %i, %v, message="indices[{}] = {} is not in [0, 3)", error="InvalidArgumentError")``
+    ``fail_if(%bad, %i, %v, message="indices[{}] = {} is not in [0, 3)",
+    error="InvalidArgumentError")``
     """
 
     effect = "check"
 
-    def infer(self, condition: Type, *values: Type, message: str = "",
-              error: str = "InvalidArgumentError") -> tuple[Type, ...]:
+    def infer(
+        self, condition: Type, *values: Type, message: str = "", error: str = "InvalidArgumentError"
+    ) -> tuple[Type, ...]:
         return ()
 
 
 @define_op
 class FailUnless(LoopOp):
-    """Leave the step with an error where a size is not another. ``fail_unless(lhs=n*2, rhs=m + 1)``"""
+    """Leave the step with an error where a size is not another.
+
+    ``fail_unless(lhs=n*2, rhs=m + 1)``
+    """
 
     effect = "check"
 
-    def infer(self, *, lhs: Dim = 0, rhs: Dim = 0, message: str = "",
-              error: str = "InvalidArgumentError") -> tuple[Type, ...]:
+    def infer(
+        self, *, lhs: Dim = 0, rhs: Dim = 0, message: str = "", error: str = "InvalidArgumentError"
+    ) -> tuple[Type, ...]:
         return ()
 
 
@@ -235,12 +262,16 @@ class BindSize(LoopOp):
 
 @define_op
 class Gemm(LoopOp):
-    """``c = a @ b`` on buffers of rank 2, by a library or by loops. ``gemm(%a, %b, %c, transpose_b=true)``"""
+    """``c = a @ b`` on buffers of rank 2, by a library or by loops.
+
+    ``gemm(%a, %b, %c, transpose_b=true)``
+    """
 
     effect = "write"
 
-    def infer(self, a: Type, b: Type, c: Type, *, transpose_a: bool = False,
-              transpose_b: bool = False) -> tuple[Type, ...]:
+    def infer(
+        self, a: Type, b: Type, c: Type, *, transpose_a: bool = False, transpose_b: bool = False
+    ) -> tuple[Type, ...]:
         return ()
 
 
@@ -248,23 +279,32 @@ class Gemm(LoopOp):
 class HostCall(LoopOp):
     """Run an op's ``numpy`` rule on its operands, with the interpreter lock held.
 
-    ``arguments`` are buffers and symbols, the last ``outputs`` of them are written; ``sizes`` are handed
-    over with them. Results whose sizes only their values tell (``result_types``, ``binds`` the new names)
-    are arrays of their own that live as long as the call. ``operation`` numbers the tensor operation in
-    the step's table of host calls.
+    ``arguments`` are buffers and symbols, the last ``outputs`` of them are written; ``sizes`` are
+    handed over with them. Results whose sizes only their values tell (``result_types``, ``binds``
+    the new names) are arrays of their own that live as long as the call. ``operation`` numbers the
+    tensor operation in the step's table of host calls.
     """
 
     effect = "host"
 
-    def infer(self, *arguments: Type, operation: int = 0, outputs: int = 0,
-              sizes: tuple[Dim, ...] = (), result_types: tuple[Type, ...] = (),
-              binds: tuple[str, ...] = ()) -> tuple[Type, ...]:
+    def infer(
+        self,
+        *arguments: Type,
+        operation: int = 0,
+        outputs: int = 0,
+        sizes: tuple[Dim, ...] = (),
+        result_types: tuple[Type, ...] = (),
+        binds: tuple[str, ...] = (),
+    ) -> tuple[Type, ...]:
         return tuple(Type(t.dtype, t.shape, buffer=True) for t in result_types)
 
 
 @define_op
 class NewResult(LoopOp):
-    """The array of result number ``result``, whose sizes are known only now. ``%r = new_result(result=0, shape=[m])``"""
+    """The array of result number ``result``, whose sizes are known only now.
+
+    ``%r = new_result(result=0, shape=[m])``
+    """
 
     effect = "host"
 
@@ -274,7 +314,10 @@ class NewResult(LoopOp):
 
 @define_op
 class Philox(LoopOp):
-    """Fill a buffer with random numbers of a prebuilt generator kernel. ``philox(@s, %out, kind="uniform")``"""
+    """Fill a buffer with random numbers of a prebuilt generator kernel.
+
+    ``philox(@s, %out, kind="uniform")``
+    """
 
     effect = "random"
 

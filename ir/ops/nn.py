@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from stepforge.ir.combining import identity
 from stepforge.ir.core import Const, Operand
 from stepforge.ir.dims import Dim
 from stepforge.ir.loop_builder import LoopBuilder
@@ -51,10 +52,14 @@ def row_sums(terms: Array) -> Array:
 
 
 class Row:
-    """One row of an operand, for the lowering of row-wise ops: what broadcasts to ``at`` of ``shape``."""
+    """One row of an operand, for the lowering of row-wise ops:
 
-    def __init__(self, k: LoopBuilder, buffer: Operand, shape: Sequence[Dim],
-                 at: Sequence[Operand]) -> None:
+    what broadcasts to ``at`` of ``shape``.
+    """
+
+    def __init__(
+        self, k: LoopBuilder, buffer: Operand, shape: Sequence[Dim], at: Sequence[Operand]
+    ) -> None:
         self.k, self.buffer, self.shape, self.at = k, buffer, shape, at
 
     def load(self, j: Operand) -> Operand:
@@ -76,13 +81,22 @@ def wide(k: LoopBuilder, value: Operand) -> Operand:
 
 
 def row_maximum(k: LoopBuilder, size: Dim, row: Row) -> Operand:
-    """The largest element of a row; -inf of an empty one."""
+    """The largest element of a row, -inf of an empty one.
+
+    A NaN is passed over: it turns up again in the sum of exponentials.
+    """
     dtype = WIDE.get(row.buffer.type.dtype, row.buffer.type.dtype)
-    return k.fold(size, "max", dtype, lambda j: wide(k, row.load(j)), simd=True)
+
+    def larger(j: Operand, largest: Operand) -> list[Operand]:
+        value = wide(k, row.load(j))
+        return [k.emit("select", k.emit("greater", value, largest), value, largest)]
+
+    return k.accumulate(size, [identity("max", dtype)], larger, combine=["max"], simd=True)[0]
 
 
-def row_exponentials(k: LoopBuilder, size: Dim, row: Row, largest: Operand,
-                     out: Row | None) -> Operand:
+def row_exponentials(
+    k: LoopBuilder, size: Dim, row: Row, largest: Operand, out: Row | None
+) -> Operand:
     """The sum of ``exp(row - largest)``, whose terms are stored to ``out``."""
 
     def term(j: Operand) -> Operand:
@@ -115,9 +129,9 @@ class Softmax(OpDef):
         with k.nest(shape[:-1], simd=False) as at:
             source, target = Row(k, x, shape, at), Row(k, out, shape, at)
             largest = row_maximum(k, shape[-1], source)
-            total = row_exponentials(k, shape[-1], source, largest, target)
+            share = k.emit("reciprocal", row_exponentials(k, shape[-1], source, largest, target))
             with k.loop(shape[-1], simd=True) as j:
-                target.store(k.emit("div", wide(k, target.load(j)), total), j)
+                target.store(k.emit("mul", wide(k, target.load(j)), share), j)
 
 
 @define_op
@@ -184,8 +198,9 @@ class SoftmaxCrossEntropy(OpDef):
             loss = np.sum(targets * (np.log(total) - x), -1)
             return narrow(loss, logits.dtype), narrow(terms / total - targets, logits.dtype)
 
-    def lower(self, k: LoopBuilder, loss: Operand, backprop: Operand, logits: Operand,
-              labels: Operand) -> None:
+    def lower(
+        self, k: LoopBuilder, loss: Operand, backprop: Operand, logits: Operand, labels: Operand
+    ) -> None:
         shape = backprop.type.dims
         with k.nest(shape[:-1], simd=False) as at:
             x, targets = (Row(k, operand, shape, at) for operand in (logits, labels))
@@ -193,11 +208,11 @@ class SoftmaxCrossEntropy(OpDef):
             size = shape[-1]
             largest = row_maximum(k, size, x)
             total = row_exponentials(k, size, x, largest, out)
-            log_total = k.emit("log", total)
+            log_total, share = k.emit("log", total), k.emit("reciprocal", total)
 
             def term(j: Operand) -> Operand:
                 target = wide(k, targets.load(j))
-                out.store(k.emit("sub", k.emit("div", wide(k, out.load(j)), total), target), j)
+                out.store(k.emit("sub", k.emit("mul", wide(k, out.load(j)), share), target), j)
                 logit = k.emit("sub", wide(k, x.load(j)), largest)
                 return k.emit("mul", target, k.emit("sub", log_total, logit))  # type: ignore
 
@@ -246,8 +261,9 @@ class SparseSoftmaxCrossEntropy(OpDef):
             backprop = np.where(valid[..., None], terms / total - hot, np.nan)
             return narrow(loss, logits.dtype), narrow(backprop, logits.dtype)
 
-    def lower(self, k: LoopBuilder, loss: Operand, backprop: Operand, logits: Operand,
-              labels: Operand) -> None:
+    def lower(
+        self, k: LoopBuilder, loss: Operand, backprop: Operand, logits: Operand, labels: Operand
+    ) -> None:
         shape = backprop.type.dims
         size = shape[-1]
         with k.nest(shape[:-1], simd=False) as at:
@@ -259,11 +275,12 @@ class SparseSoftmaxCrossEntropy(OpDef):
             end = k.emit("from_index", k.index(offset=size), dtype="i64")
             below = k.emit("less", label, Const(label.type, 0))
             outside = k.emit("logical_or", below, k.emit("greater_equal", label, end))
+            share = k.emit("reciprocal", total)
             invalid = k.emit("select", outside, Const(total.type, np.nan), Const(total.type, 0.0))
             with k.loop(size, simd=True) as j:
                 here = k.emit("equal", k.emit("from_index", j, dtype="i64"), label)
                 hot = k.emit("cast", here, dtype=dtype)
-                gradient = k.emit("sub", k.emit("div", wide(k, out.load(j)), total), hot)
+                gradient = k.emit("sub", k.emit("mul", wide(k, out.load(j)), share), hot)
                 out.store(k.emit("add", gradient, invalid), j)
             picked = k.emit("sub", wide(k, x.load(k.to_index(label, size))), largest)
             value = k.emit("add", k.emit("sub", k.emit("log", total), picked), invalid)
