@@ -7,6 +7,7 @@ in every process, ``load`` binds their undefined names to the addresses of this 
 from __future__ import annotations
 
 import itertools
+import struct
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, Literal
@@ -33,10 +34,33 @@ _SHORT_PIPELINE = (
 )
 
 
+_SECTION = struct.Struct("<IIQQQQIIQQ")  # of an ELF file: name, kind, flags, address, offset, ...
+_SYMBOL = struct.Struct("<IxxH16x")  # its name and the section that defines it, 0 for none
+_SYMBOL_TABLE = 2
+
+
 class CompiledObject(bytes):
     """Object code of one module: relocatable, without any address of a process in it."""
 
     __slots__ = ()
+
+    @property
+    def undefined(self) -> tuple[str, ...]:
+        """The names that must come from outside, sorted; empty for objects that are not ELF."""
+        if self[:5] != b"\x7fELF\2":
+            return ()
+        (start,) = struct.unpack_from("<Q", self, 0x28)
+        size, count = struct.unpack_from("<HH", self, 0x3A)
+        sections = [_SECTION.unpack_from(self, start + size * k) for k in range(count)]
+        found: set[str] = set()
+        for _, kind, _, _, offset, length, link, *_ in sections:
+            if kind == _SYMBOL_TABLE:
+                names = sections[link][4]
+                for name, section in _SYMBOL.iter_unpack(self[offset : offset + length]):
+                    if name and not section:
+                        end = self.index(0, names + name)
+                        found.add(self[names + name : end].decode())
+        return tuple(sorted(found))
 
 
 class Library:
@@ -92,7 +116,11 @@ def load(compiled: bytes, symbols: Mapping[str, int], exports: Iterable[str]) ->
         builder.import_symbol(name, address)
     for name in names:
         builder.export_symbol(name)
-    return Library(builder.link(_linker(), f"library{next(_counter)}"), names)
+    try:
+        return Library(builder.link(_linker(), f"library{next(_counter)}"), names)
+    except RuntimeError as error:
+        missing = set(CompiledObject(compiled).undefined) - symbols.keys()
+        raise RuntimeError(f"cannot link, of {sorted(missing)} something is missing") from error
 
 
 _counter = itertools.count()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from stepforge.codegen import signature as abi
 from stepforge.codegen.gemm import Product, emit_product
@@ -287,7 +287,8 @@ class KernelWriter(LoopWriter):
 
     # ---- nests ----------------------------------------------------------------------------------
     def _nest(self, op: Operation) -> None:
-        small = isinstance(turns_of(op), int) and turns_of(op) <= INLINE_TURNS
+        turns = turns_of(op)
+        small = isinstance(turns, int) and turns <= INLINE_TURNS
         calls = any(inner.name in ("fail_if", "gemm") for inner in op.regions[0].walk())
         if small or calls or op.results:
             LoopWriter.handlers["for"](self, op)
@@ -320,7 +321,7 @@ class KernelWriter(LoopWriter):
         args += [("i64", self.sizes[name]) for name in names]
         self.fn.call("void", self._nests[text], *args)
 
-    handlers: dict[str, Callable[[Any, Operation], None]] = {
+    handlers: ClassVar[dict[str, Callable[[Any, Operation], None]]] = {
         **LoopWriter.handlers,
         "for": _nest,
         "place": _place,
@@ -421,7 +422,7 @@ def names_in(op: Operation) -> set[str]:
 
 def turns_of(op: Operation) -> Dim:
     """About how often the innermost bodies of a nest run, by vectors of 8 where lanes do."""
-    turns = op.attr("high") - op.attr("low")
+    turns: Dim = op.attr("high") - op.attr("low")
     if op.attr("simd") and isinstance(turns, int):
         turns = -(-turns // 8)
     inner = [o for o in op.regions[0].ops if o.name == "for"]

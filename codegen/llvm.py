@@ -60,6 +60,7 @@ class ModuleWriter:
         return f"@{name}"
 
     def defines(self, name: str) -> bool:
+        """Whether the function ``name`` is in the module."""
         return name in self._functions
 
     def helper(self, name: str, text: Callable[[], str]) -> str:
@@ -79,6 +80,7 @@ class ModuleWriter:
         return tuple(n for n in [*declared, *objects] if n not in self._functions)
 
     def text(self) -> str:
+        """The module as LLVM text."""
         declarations = [t for n, t in self._declarations.items() if n not in self._functions]
         parts = [f'target triple = "{self.triple}"', *self._globals.values(), *declarations]
         parts += [text for text in self._functions.values() if text]
@@ -114,6 +116,7 @@ class FunctionWriter:
         self.block = "entry"  # the label of the block that is being written
 
     def fresh(self, hint: str = "v") -> str:
+        """A name that this function has not used."""
         self._count += 1
         return f"{hint}{self._count}"
 
@@ -128,6 +131,7 @@ class FunctionWriter:
         self._lines.append(f"  {instruction}")
 
     def comment(self, text: str) -> None:
+        """Append a comment."""
         self._lines.append(f"  ; {text}")
 
     def alloca(self, type_: str, count: int = 1, align: int = 8) -> str:
@@ -138,7 +142,7 @@ class FunctionWriter:
 
     @contextmanager
     def preamble(self) -> Iterator[None]:
-        """What is emitted inside goes to the start of the function, so that every block may use it."""
+        """What is emitted inside goes to the start of the function, for every block to use."""
         lines, self._lines = self._lines, self._allocas
         try:
             yield
@@ -159,6 +163,7 @@ class FunctionWriter:
     def store(
         self, type_: str, value: str, pointer: str, offset: int = 0, *, extra: str = ""
     ) -> None:
+        """Store to ``offset`` bytes behind ``pointer``."""
         self.do(f"store {type_} {value}, ptr {self.offset(pointer, offset)}{extra}")
 
     # ---- control --------------------------------------------------------------------------------
@@ -167,10 +172,12 @@ class FunctionWriter:
         return self.fresh(hint)
 
     def start(self, label: str) -> None:
+        """Begin the block ``label``."""
         self._lines.append(f"{label}:")
         self.block = label
 
     def branch(self, label: str) -> None:
+        """Go to ``label``."""
         self.do(f"br label %{label}")
 
     def branch_if(self, condition: str, yes: str, no: str, weight: str = "") -> None:

@@ -30,6 +30,7 @@ class Position:
 
     @property
     def uniform(self) -> bool:
+        """True where all lanes have the same index."""
         return self.stride == "0" and not self.each
 
 

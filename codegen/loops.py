@@ -9,7 +9,7 @@ are data.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from stepforge.codegen.dims import emit_dim
 from stepforge.codegen.lane_core import Lane, bits_of, storage_bytes
@@ -309,7 +309,7 @@ class LoopWriter:
         text = self._each(position) if wide else position.base
         self.values[op.result] = Element(k.convert(Lane("i64", text), dtype), wide)
 
-    handlers: dict[str, Callable[[Any, Operation], None]] = {
+    handlers: ClassVar[dict[str, Callable[[Any, Operation], None]]] = {
         "for": _for,
         "load": _load,
         "store": _store,
@@ -341,11 +341,10 @@ class _Lanes:
         """Write the loop; its results are the carried values of all lanes combined."""
         low, turns = self.writer.dim(self.op.attr("low")), self.writer.dim(self.turns)
         lanes = [self._identity(i) for i in range(len(self.op.operands))]
-        start = low
         if not isinstance(self.turns, int):
             full = self.fn.emit(f"and i64 {turns}, {-self.width}")
             end = self.writer._sum(low, full)
-            lanes, start = self._full(low, end, full, lanes)
+            lanes = self._full(low, end, full, lanes)
             rest = self.fn.emit(f"sub i64 {turns}, {full}")
             self._dynamic_tail(end, rest, lanes)
             return
@@ -354,7 +353,7 @@ class _Lanes:
         if full_turns == self.width:
             lanes = self._turn(low, lanes)
         elif full_turns:
-            lanes, start = self._full(low, end, str(full_turns), lanes)
+            lanes = self._full(low, end, str(full_turns), lanes)
         if self.turns % self.width:
             lanes = self._masked_turn(end, str(self.turns % self.width), lanes)
         self._finish(lanes)
@@ -380,7 +379,7 @@ class _Lanes:
             for t, new, old in zip(self.types, following, lanes, strict=True)
         ]
 
-    def _full(self, low: str, end: str, turns: str, lanes: list[str]) -> tuple[list[str], str]:
+    def _full(self, low: str, end: str, turns: str, lanes: list[str]) -> list[str]:
         """All full vectors; sums keep several partial results, to hide the latency of adding."""
         start = low
         if lanes and sum(1 for _ in self.region.walk()) <= MAX_UNROLLED_OPS:
@@ -392,7 +391,7 @@ class _Lanes:
             step=self.width,
             carried=list(zip(self.types, lanes, strict=True)),
         )
-        return list(last), end
+        return list(last)
 
     def _unrolled(self, low: str, turns: str, lanes: list[str]) -> tuple[list[str], str]:
         step, count = self.width * UNROLL, len(lanes)

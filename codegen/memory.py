@@ -120,7 +120,7 @@ def _release_arena(module: ModuleWriter) -> str:
 
 
 def _new_slot(module: ModuleWriter) -> str:
-    """Grow the spare by at least its own size, so that what was retired stays below what is in use."""
+    """Grow the spare by its own size at least: what was retired stays below what is in use."""
     fn = FunctionWriter(
         module,
         "new_slot",

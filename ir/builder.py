@@ -64,9 +64,11 @@ class Builder:
     def function(
         self, name: str, params: Iterable[Value], globals_: Mapping[str, Global] | None = None
     ) -> Function:
+        """The finished block as a function."""
         return Function(name, self.block(params), dict(globals_ or {}))
 
     def constant(self, value: bool | int | float | complex, dtype: str) -> Const:
+        """A scalar constant operand."""
         return Const(Type(dtype), value)
 
 

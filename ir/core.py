@@ -108,6 +108,7 @@ class Operation:
 
     @property
     def name(self) -> str:
+        """The op's name."""
         return self.defn.name
 
     @property
@@ -122,18 +123,20 @@ class Operation:
 
     @property
     def all_attrs(self) -> dict[str, Any]:
+        """Every attribute, defaults included."""
         return {**self.defn.defaults, **self.attrs}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Block:
-    """A straight list of operations, the last of which is the terminator (``return`` or ``yield``)."""
+    """A list of operations, the last of which is the terminator (``return`` or ``yield``)."""
 
     params: tuple[Value, ...]
     ops: tuple[Operation, ...]
 
     @property
     def terminator(self) -> Operation:
+        """The last operation."""
         return self.ops[-1]
 
     def walk(self) -> Iterator[Operation]:
@@ -154,6 +157,7 @@ class Function:
 
     @property
     def params(self) -> tuple[Value, ...]:
+        """The body's parameters."""
         return self.body.params
 
     @property
@@ -163,9 +167,11 @@ class Function:
 
     @property
     def result_types(self) -> tuple[AnyType, ...]:
+        """Types of the results."""
         return tuple(v.type for v in self.results)
 
     def walk(self) -> Iterator[Operation]:
+        """Every operation, nested ones included."""
         return self.body.walk()
 
 

@@ -75,14 +75,21 @@ class OpError(Exception):
 
     @property
     def message(self) -> str:
+        """What went wrong."""
         return self._message
+
+    def attach(self, op: Any) -> None:
+        """Say which graph node failed, once that is known."""
+        self._op, self._node_def = op, op.node_def
 
     @property
     def op(self) -> Any:
+        """The graph node that failed, where it is known."""
         return self._op
 
     @property
     def node_def(self) -> Any:
+        """The node as data."""
         return self._node_def
 
     def __str__(self) -> str:

@@ -92,9 +92,11 @@ class LoopBuilder(Builder):
         return made if isinstance(made, tuple) else (made,)
 
     def load(self, buffer: Operand, *indices: Operand) -> Operand:
+        """An element of a buffer."""
         return self.emit("load", buffer, *indices)  # type: ignore[no-any-return]
 
     def store(self, value: Operand, buffer: Operand, *indices: Operand) -> None:
+        """Set an element of a buffer."""
         self.emit("store", value, buffer, *indices)
 
     def index(self, *terms: tuple[Operand, Dim], offset: Dim = 0) -> Operand:
@@ -120,6 +122,7 @@ class LoopBuilder(Builder):
         return self.emit("view", buffer, shape=tuple(shape))  # type: ignore[no-any-return]
 
     def alloc(self, dtype: str, shape: Sequence[Dim]) -> Operand:
+        """A temporary buffer."""
         return self.emit("alloc", dtype=dtype, shape=tuple(shape))  # type: ignore[no-any-return]
 
     def fill(self, value: Operand, target: Operand) -> None:

@@ -65,6 +65,7 @@ class Type:
 
     @property
     def ranked(self) -> bool:
+        """True where the rank is known."""
         return self.shape is not None
 
     @property
@@ -76,6 +77,7 @@ class Type:
 
     @property
     def rank(self) -> int:
+        """The number of axes. Raises: TypeError where it is unknown."""
         return len(self.dims)
 
     @property
@@ -96,9 +98,11 @@ class Type:
         return self.dtype in OBJECTS or self.shape is None
 
     def with_shape(self, shape: Shape) -> Type:
+        """The type with another shape."""
         return replace(self, shape=shape)
 
     def with_dtype(self, dtype: str) -> Type:
+        """The type with another dtype."""
         return replace(self, dtype=dtype)
 
 
@@ -118,6 +122,7 @@ boolean = Type("bool")
 
 
 def scalar(dtype: str) -> Type:
+    """The type of one element."""
     return Type(dtype)
 
 

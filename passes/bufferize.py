@@ -41,7 +41,7 @@ def bufferize(function: Function) -> Homes:
     roots = _roots(ops)
     for index, operand in enumerate(function.results):
         root = roots.get(operand, operand)
-        if root in producers and producers[root].name not in ("read", "reshape"):
+        if isinstance(root, Value) and root in producers and producers[root].name != "read":
             homes.results.setdefault(root, index)
     writes = [op for op in ops if op.name == "write"]
     _place_writes(ops, writes, homes, producers, roots)
@@ -68,13 +68,15 @@ def _place_writes(
     roots: dict[Operand, Operand],
 ) -> None:
     users = _users(ops, roots)
-    read = {op.operands[0]: op.result for op in ops if op.name == "read"}
+    read = {_symbol(op): op.result for op in ops if op.name == "read"}
     wanted: dict[Operation, list[tuple[Value, Symbol]]] = {}
     for write in writes:
-        symbol, operand = write.operands
+        symbol, operand = _symbol(write), write.operands[1]
         root = roots.get(operand, operand)
+        if not isinstance(root, Value) or root in homes.results:
+            continue
         producer = producers.get(root)
-        if producer is None or producer.name == "read" or root in homes.results:
+        if producer is None or producer.name == "read":
             continue
         if root in homes.in_place or root in homes.fresh:
             continue  # two variables get one value: the second is a copy
@@ -83,6 +85,13 @@ def _place_writes(
         else:
             homes.fresh[root] = symbol
     _choose_updates(ops, wanted, homes, users, read, roots)
+
+
+def _symbol(op: Operation) -> Symbol:
+    """The variable that a read or write is about."""
+    symbol = op.operands[0]
+    assert isinstance(symbol, Symbol)
+    return symbol
 
 
 def _fits(producer: Operation, root: Value, symbol: Symbol, read: dict[Symbol, Value]) -> bool:
@@ -163,7 +172,7 @@ def _undisturbed(
 
 
 def _same_element(op: Operation, old: Value, new: Value, roots: dict[Operand, Operand]) -> bool:
-    """True where ``op`` reads the old value at the very element that it writes, or copies it first."""
+    """True where ``op`` reads the old value at the element that it writes, or copies it first."""
     if op.name != "fused":
         return all(roots.get(o, o) is not old for o in op.operands[1:])
     for operand in op.operands:

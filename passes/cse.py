@@ -29,19 +29,22 @@ _MERGED = ("pure", "check", "read")
 
 def cse(function: Function) -> Function:
     """``function`` without repeated computations; the same object where there are none."""
+    merged: set[str] = set()
     while True:
-        table = _Table(function)
+        table = _Table(function, merged)
         function = rebuild(function, table.visit, table)
         if not table.sizes:
             return function
         function = substitute_sizes(function, table.sizes)  # now more may be the same
+        merged.update(table.sizes)
 
 
 class _Table:
     """The operations seen that are visible here, by what they compute."""
 
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: Function, merged: set[str]) -> None:
         self.function = function
+        self.merged = merged  # sizes that gave way before
         self.seen: dict[Any, Operation] = {}
         self.order: list[Any] = []  # keys of ``seen``, to forget those of a region
         self.outside: list[int] = []
@@ -74,7 +77,7 @@ class _Table:
         pairs = list(zip(bound_sizes(op), bound_sizes(earlier), strict=True))
         if any(bound.count(name) > 1 for pair in pairs for name in pair):
             return None  # a name with several meanings, in regions beside each other
-        self.sizes.update({late: named(early) for late, early in pairs})
+        self.sizes.update({late: named(early) for late, early in pairs if late not in self.merged})
         same_types = [r.type for r in op.results] == [r.type for r in earlier.results]
         return earlier.results if same_types else None
 

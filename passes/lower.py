@@ -41,9 +41,9 @@ def lower(function: Function) -> Lowered:
 
 
 def lowerable(function: Function) -> bool:
-    """True where every value has a known rank and a numeric type, and no op has regions of its own."""
-    values = [*function.params, *(r for op in function.walk() for r in op.results)]
-    values += [o for o in function.results if isinstance(o, Symbol)]
+    """True where all values are numbers of known rank, and no op has regions of its own."""
+    values: list[Operand] = [*function.params, *function.results]
+    values += [r for op in function.walk() for r in op.results]
     if any(not isinstance(v.type, Type) or v.type.is_object for v in values):
         return False
     return all(not op.regions or op.name in ("fused", "reduce") for op in function.walk())

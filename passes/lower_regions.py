@@ -16,7 +16,7 @@ from stepforge.ir.dims import Dim
 from stepforge.ir.loop_builder import LoopBuilder
 from stepforge.ir.types import Type
 
-CHUNK = 4096  # elements of a sum that are added in the element's precision before a wider one takes over
+CHUNK = 4096  # elements that are summed in their own precision before a wider one takes over
 Element: TypeAlias = Callable[[Sequence[Operand]], Operand]
 WIDER = {"f32": "f64", "f16": "f32", "bf16": "f32"}  # precision of the outer sum
 

@@ -23,6 +23,6 @@ def feed_of_tensor(value: Any) -> TypeError:
     """A tensor was given as the value of a feed."""
     return TypeError(
         "The value of a feed cannot be a tf.Tensor object. Acceptable feed values include Python "
-        "scalars, strings, lists, numpy ndarrays, or TensorHandles. For reference, the tensor object "
-        f"was {value} which was passed to the argument `feed_dict` with key {value}."
+        "scalars, strings, lists, numpy ndarrays, or TensorHandles. For reference, the tensor "
+        f"object was {value} which was passed to the argument `feed_dict` with key {value}."
     )

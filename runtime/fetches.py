@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stepforge.codegen.signature import Structure
 from stepforge.frontend.operation import Operation, Tensor
 
 Pack = Callable[[Sequence[Any]], Any]
@@ -24,7 +25,7 @@ class FetchTree:
     from their values."""
 
     leaves: tuple[Any, ...]
-    structure: str
+    structure: Structure
     pack: Pack
 
 
@@ -48,7 +49,7 @@ class _Binder:
 
     def bind(self, fetches: Any) -> FetchTree:
         pack = self._pack(fetches)
-        structure = "packed"
+        structure: Structure = "packed"
         if not self.shared:
             if type(fetches) in (list, tuple) and all(_plain(f) for f in fetches) and fetches:
                 structure = "list" if type(fetches) is list else "tuple"

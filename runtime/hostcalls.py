@@ -18,6 +18,7 @@ from stepforge.codegen import signature as abi
 from stepforge.ir import dims
 from stepforge.ir.analyses import substitute_literal
 from stepforge.ir.core import Const, Global, Operation, Symbol
+from stepforge.ir.dims import Dim
 from stepforge.ir.types import Type, numpy_dtype
 
 Callback = ctypes.CFUNCTYPE(
@@ -81,7 +82,8 @@ def view(pointer: int, shape: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     if not size:
         return np.empty(shape, dtype)
-    return np.frombuffer((ctypes.c_char * size).from_address(pointer), dtype).reshape(shape)
+    memory: Any = (ctypes.c_char * size).from_address(pointer)
+    return np.frombuffer(memory, dtype).reshape(shape)
 
 
 def _new_result(type_: Type | None, pointers: Any, shape: Any, slot: Any) -> None:
@@ -111,7 +113,7 @@ class _HostCall:
 
     def run(self, context: int, pointers: Any, values: Any, bound: Any) -> None:
         """Run the operation on what the kernel points to."""
-        sizes = {name: int(values[i]) for i, name in enumerate(self.names)}
+        sizes: dict[str, Dim] = {name: int(values[i]) for i, name in enumerate(self.names)}
         position = 0
         operands: list[Any] = []
         for operand in self.op.operands:
@@ -133,7 +135,7 @@ class _HostCall:
             for index, (result, value) in enumerate(zip(results, self.op.results, strict=True)):
                 self._array(pointers[position + index], value.type, sizes)[...] = result
 
-    def _array(self, pointer: int, type_: Type, sizes: Mapping[str, int]) -> Any:
+    def _array(self, pointer: int, type_: Type, sizes: Mapping[str, Any]) -> Any:
         shape = [dims.evaluate(size, sizes) for size in type_.dims]
         return view(pointer, shape, numpy_dtype(type_.dtype))
 

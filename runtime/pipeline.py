@@ -18,8 +18,9 @@ import numpy as np
 
 from stepforge.codegen import entry, entry_support, jit, kernel, layout, target
 from stepforge.codegen import signature as abi
+from stepforge.codegen.jit import Level
 from stepforge.codegen.llvm import ModuleWriter
-from stepforge.codegen.signature import Feed, Fetch, Signature, Slot
+from stepforge.codegen.signature import Feed, Fetch, Signature, Slot, Structure
 from stepforge.frontend.extract.program import Extraction
 from stepforge.ir import analyses, dims
 from stepforge.ir.core import Function, Operation, Symbol
@@ -56,7 +57,7 @@ class Variant:
     signature: Signature
     stages: dict[str, Any]
     seconds: float = 0.0
-    level: str = ""
+    level: Level = "O2"
     entry_address: int = 0
     kernel_address: int = 0
     table: Any = None
@@ -72,6 +73,7 @@ class Variant:
 
     @property
     def table_address(self) -> int:
+        """Where the table of pointers is."""
         return ctypes.addressof(self.table) if self.table is not None else 0
 
     def text(self, stage: str) -> str:
@@ -79,7 +81,7 @@ class Variant:
         if stage not in STAGES:
             raise ValueError(f"stage must be one of {', '.join(STAGES)}, not {stage!r}")
         if stage == "asm":
-            return jit.assembly(self.stages["llvm"], self.level or "O2")
+            return jit.assembly(self.stages["llvm"], self.level)
         found = self.stages.get(stage, "")
         return found if isinstance(found, str) else print_function(found)
 
@@ -106,8 +108,8 @@ def compile_variant(
     store: VariableStore,
     *,
     name: str,
-    structure: str,
-    level: str,
+    structure: Structure,
+    level: Level,
     nodes: Sequence[Any] = (),
 ) -> Variant:
     """Compile an extracted function for one session's variables."""
@@ -136,8 +138,8 @@ def _compile_native(
     store: VariableStore,
     stages: dict[str, Any],
     name: str,
-    structure: str,
-    level: str,
+    structure: Structure,
+    level: Level,
 ) -> Variant:
     fused = run_passes(function, FUSION_PASSES)
     lowered = lower(fused)
@@ -182,7 +184,7 @@ def _compile_native(
     return variant
 
 
-def link(variant: Variant, level: str) -> None:
+def link(variant: Variant, level: Level) -> None:
     """Compile the variant's LLVM text at ``level`` and let it run that code from now on."""
     compiled = jit.compile_text(variant.stages["llvm"], level)
     library = jit.load(compiled, entry_support.symbols(variant.externals), variant.exports)
@@ -200,7 +202,7 @@ def _output_numbers(extraction: Extraction, lowered: Lowered) -> list[int]:
 
 
 def _signature(
-    extraction: Extraction, function: Function, name: str, structure: str, *, python: bool
+    extraction: Extraction, function: Function, name: str, structure: Structure, *, python: bool
 ) -> Signature:
     """What the entry checks and builds, read off the function after passes."""
     ops = list(function.walk())

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from stepforge.codegen.signature import Feed
+from stepforge.codegen.jit import Level
+from stepforge.codegen.signature import Feed, Structure
 from stepforge.frontend.extract.program import FeedKey, Request, extract, needed
 from stepforge.ir import dims
 from stepforge.ir.core import Site
@@ -27,7 +28,8 @@ from stepforge.runtime.step import make_step, retarget
 
 MAX_VARIANTS = 8
 # A first run may be the only one, so it gets code that compiles fast.
-FIRST_LEVEL, FINAL_LEVEL = "O0", "O2"
+FIRST_LEVEL: Level = "O0"
+FINAL_LEVEL: Level = "O2"
 
 
 class Program:
@@ -38,7 +40,7 @@ class Program:
         session: Any,
         leaves: Sequence[Any],
         feeds: Sequence[Any],
-        structure: str,
+        structure: Structure,
         pack: Callable[[list[Any]], Any] | None,
         name: str,
     ) -> None:
@@ -100,7 +102,8 @@ class Program:
     def _check_count(self, arguments: Sequence[Any]) -> None:
         if len(arguments) > len(self.feeds):
             raise TypeError(
-                f"{self.name}() takes {len(self.feeds)} feeds ({', '.join(t.name for t in self.feeds)})"
+                f"{self.name}() takes {len(self.feeds)} feeds"
+                f" ({', '.join(t.name for t in self.feeds)})"
                 f" but {len(arguments)} were given"
             )
         if len(arguments) < len(self.feeds):
@@ -147,7 +150,7 @@ class Program:
         return all(_equal(a, b, sizes) for a, b in variant.signature.assumptions)
 
     def compile(
-        self, shapes: Sequence[tuple[int, ...] | None] | None, reason: str, level: str = FIRST_LEVEL
+        self, shapes: Sequence[tuple[int, ...] | None] | None, reason: str, level: Level = FIRST_LEVEL
     ) -> Variant:
         """Compile the variant for feeds of ``shapes`` (None: not known yet)."""
         given = shapes if shapes is not None else [None] * len(self._keys)

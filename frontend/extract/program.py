@@ -92,7 +92,7 @@ def extract(request: Request) -> Extraction:
     while True:
         try:
             return ProgramExtractor(request).run()
-        except _Restart as restart:
+        except _Restart as restart:  # noqa: PERF203 - the loop is the point
             solved = {restart.name: restart.value}
             for name, value in request.substitution.items():
                 request.substitution[name] = dims.substitute(value, solved)
@@ -119,6 +119,7 @@ class ProgramExtractor(Extractor):
 
     # ---- the whole ------------------------------------------------------------------------------
     def run(self) -> Extraction:
+        """Extract the whole function."""
         params = [self._parameter(feed) for feed in self.request.feeds]
         for node in needed(self.request.fetches, set(self._values)):
             self._extract(node)
@@ -238,7 +239,7 @@ class ProgramExtractor(Extractor):
         return seen
 
     def _operands(self, node: Any) -> list[Operand]:
-        operands = []
+        operands: list[Operand] = []
         for index, tensor in enumerate(node.inputs):
             variable = self._aliases.get(tensor)
             if tensor in self._targets and node.definition.takes_reference(node, index):
@@ -259,12 +260,14 @@ class ProgramExtractor(Extractor):
         return self._entry[variable]
 
     def variable(self, node: Any, type_: Type) -> Operand:
+        """See the base class."""
         name = identifier(node.name)
         actual = self.request.variable_shape(node)
-        shape = type_.shape
-        if shape is None and actual is not None:
-            shape = (None,) * len(actual)
-        static = None if shape is None else [n if isinstance(n, int) else None for n in shape]
+        static: list[int | None] | None = None
+        if type_.shape is not None:
+            static = [n if isinstance(n, int) else None for n in type_.shape]
+        elif actual is not None:
+            static = [None] * len(actual)
         full = self._entry_type(name, type_.dtype, static, actual)
         self.globals[name] = Global("variable", full)
         self._symbols[node] = Symbol(name, full)
@@ -272,6 +275,7 @@ class ProgramExtractor(Extractor):
         return self._symbols[node]
 
     def write(self, target: Any, value: Operand) -> Operand:
+        """See the base class."""
         variable = self._targets[target]
         versions = self._versions.setdefault(variable, [])
         versions.append(value)
@@ -281,16 +285,19 @@ class ProgramExtractor(Extractor):
         return value
 
     def read(self, target: Any) -> Operand:
+        """See the base class."""
         variable = self._targets[target]
         return self._value_of(variable, len(self._versions.get(variable, ())))
 
     def initialized(self, target: Any) -> Operand:
+        """See the base class."""
         variable = self._targets[target]
         if self._seen[self._node].get(variable):
             return self.const(True)
         return self.builder.emit("is_initialized", self._symbols[variable])  # type: ignore
 
     def placeholder(self, node: Any, type_: Type) -> Operand:
+        """See the base class."""
         shape = type_.shape
         text = ""
         if shape:
@@ -305,6 +312,7 @@ class ProgramExtractor(Extractor):
         )
 
     def symbol(self, node: Any, kind: str, type_: Type) -> Symbol:
+        """See the base class."""
         symbol = super().symbol(node, kind, type_)
         self._streams[symbol.name] = node
         return symbol
@@ -314,7 +322,7 @@ class ProgramExtractor(Extractor):
         return (identifier(self._node.name),) if len(self._node.outputs) == 1 else ()
 
     def _at_entry(self, *sizes: Dim) -> bool:
-        """True where all names are sizes of feeds and variables, so that the entry can check them."""
+        """True where all names are sizes of feeds and variables, which the entry can check."""
         return all(dims.names(size) <= self._sizes.keys() for size in sizes)
 
     def _hint(self, size: Dim) -> int | None:
@@ -336,6 +344,7 @@ class ProgramExtractor(Extractor):
         return b if isinstance(b, int) else a
 
     def matched(self, operands: Sequence[Operand]) -> Sequence[Operand]:
+        """See the base class."""
         shapes = [o.type.shape for o in operands]
         if any(s is None for s in shapes):
             raise UnknownRank
@@ -344,6 +353,7 @@ class ProgramExtractor(Extractor):
         return operands
 
     def broadcast_sizes(self, a: Dim, b: Dim) -> Dim:
+        """See the base class."""
         if a == b or a == 1 or b == 1:
             return super().broadcast_sizes(a, b)
         have, want = self._hint(a), self._hint(b)

@@ -8,23 +8,9 @@ from __future__ import annotations
 
 from stepforge.ir import dims
 from stepforge.ir.core import Operation
-from stepforge.ir.errors import IRError, ShapeError
+from stepforge.ir.errors import IRError
 from stepforge.ir.opdef import OpDef, define_op
 from stepforge.ir.types import Type
-
-
-def broadcast_shape(types: tuple[Type, ...]) -> tuple[dims.Dim, ...]:
-    """The common shape of operands. Raises: ShapeError where sizes differ."""
-    rank = max((t.rank for t in types), default=0)
-    shape: list[dims.Dim] = [1] * rank
-    for type_ in types:
-        for axis, size in enumerate(type_.dims, rank - type_.rank):
-            known = shape[axis]
-            if isinstance(known, int) and isinstance(size, int) and 1 not in (known, size):
-                if known != size:
-                    raise ShapeError(f"sizes {known} and {size} of axis {axis} do not broadcast")
-            shape[axis] = dims.broadcast(known, size)
-    return tuple(shape)
 
 
 def region_problem(op: Operation) -> str | None:

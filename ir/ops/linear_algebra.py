@@ -48,7 +48,7 @@ def check_square(op: str, **operand: Type) -> None:
     check_equal(op, x.dims[-2], x.dims[-1], f"{name} must be square", operand)
 
 
-def product(k: LoopBuilder, out: Operand, a: Operand, b: Operand, transpose_a: bool,
+def matrix_product(k: LoopBuilder, out: Operand, a: Operand, b: Operand, transpose_a: bool,
             transpose_b: bool) -> None:
     """``out = a @ b`` on matrices: a library call where one is worth it, else loops."""
     m, n = out.type.dims
@@ -117,8 +117,8 @@ class Matmul(OpDef):
               transpose_b: bool) -> None:
         batch = out.type.dims[:-2]
         with k.nest(batch, simd=False) as at:
-            parts = [k.matrix(x, batch, at) for x in (a, b)]
-            product(k, k.matrix(out, batch, at), *parts, transpose_a, transpose_b)
+            left, right, result = (k.matrix(x, batch, at) for x in (a, b, out))
+            matrix_product(k, result, left, right, transpose_a, transpose_b)
 
 
 @define_op

@@ -6,7 +6,7 @@ They take every dtype, strings included. Shapes in attributes are tuples of dime
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -165,7 +165,7 @@ class Concat(OpDef):
         return np.concatenate(xs, axis)
 
     def lower(self, k: LoopBuilder, out: Operand, *xs: Operand, axis: int) -> None:
-        place, start = axis % out.type.rank, 0
+        place, start = axis % out.type.rank, cast(Dim, 0)
         for x in xs:
             k.paste(x, out, {place: start})
             start = start + x.type.dims[place]
