@@ -18,6 +18,7 @@ from stepforge.codegen.feed_support import (
     SCRATCH_COUNT,
     SCRATCH_CURSOR,
     SCRATCH_LEFT,
+    slot_layout,
 )
 from stepforge.codegen.llvm import LIKELY, UNLIKELY, FunctionWriter
 from stepforge.codegen.signature import (
@@ -34,6 +35,7 @@ from stepforge.ir import dims
 from stepforge.ir.dims import Dim
 from stepforge.ir.types import Type
 
+INLINE_SLOTS = 4  # a step with more has them checked by the shared code
 SCRATCH_BYTES = 512  # stack memory of a call for converted arrays
 
 # How one number of a dtype is loaded and stored: the parts of complex numbers travel together.
@@ -76,8 +78,7 @@ class FeedWriter:
             self._make_scratch()
         for index, feed in enumerate(self.signature.feeds):
             self._feed(index, feed)
-        for index, slot in enumerate(self.signature.slots):
-            self._slot(index, slot)
+        self._slots()
         pairs = [(have, emit_dim(self.fn, want, self.sizes)) for have, want in self._late]
         for left, right in self.signature.assumptions:
             pairs.append(
@@ -209,6 +210,32 @@ class FeedWriter:
         return spare
 
     # ---- slots ----------------------------------------------------------------------------------
+
+    def _slots(self) -> None:
+        """Slots one by one where they are few, else by the shared code: compact rather than fast."""
+        slots = self.signature.slots
+        if len(slots) <= INLINE_SLOTS:
+            for index, slot in enumerate(slots):
+                self._slot(index, slot)
+            return
+        ranks = max(slot.type.rank for slot in slots if not slot.type.is_object)
+        rows = [number for slot in slots for number in slot_layout(slot, ranks)]
+        numbers = ", ".join(f"i64 {number}" for number in rows)
+        layouts = self.fn.module.constant("slot_layouts", f"[{len(rows)} x i64] [{numbers}]")
+        good = self.fn.call(
+            "i32",
+            declare(self.fn.module, "stepforge_slots"),
+            ("ptr", self.fn.offset(self.table, 8 * FIRST_SLOT)),
+            ("ptr", layouts),
+            ("i64", str(len(slots))),
+            ("i64", str(len(rows) // len(slots))),
+            ("ptr", self.fn.offset(self.pointers, 8 * len(self.signature.feeds))),
+        )
+        self._require([self.fn.emit(f"icmp ne i32 {good}, 0")])
+        for index, slot in enumerate(slots):
+            if slot.checked and any(not isinstance(size, int) for size in slot.type.shape or ()):
+                place = self.fn.load("ptr", self.table, 8 * (FIRST_SLOT + index))
+                self._bind(slot.type, lambda p=place: self.fn.load("ptr", p, SLOT_DIMS))  # type: ignore[misc]
 
     def _slot(self, index: int, slot: Slot) -> None:
         fn = self.fn

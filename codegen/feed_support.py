@@ -1,6 +1,7 @@
-"""The shared code for feeds that are not just right: other numbers, other dtypes, strided arrays.
+"""The shared code for feeds that are not just right, and for the slots of steps that have many.
 
-An entry accepts exact feeds by itself and calls these functions for the rest. They answer null or 0
+An entry accepts exact feeds by itself and calls these functions for the rest: other numbers, other
+dtypes, strided arrays. They answer null or 0
 for what Python has to look at.
 """
 
@@ -11,7 +12,15 @@ from collections.abc import Callable, Iterable
 from stepforge.codegen import conversions, layout
 from stepforge.codegen.conversions import DTYPES
 from stepforge.codegen.llvm import FunctionWriter, ModuleWriter
-from stepforge.codegen.signature import TABLE_ALLOC, TABLE_FREE
+from stepforge.codegen.signature import (
+    SLOT_DATA,
+    SLOT_DIMS,
+    SLOT_FLAGS,
+    SLOT_RANK,
+    TABLE_ALLOC,
+    TABLE_FREE,
+    Slot,
+)
 from stepforge.ir.types import NUMERIC, item_bytes, numpy_dtype
 
 FUNCTIONS = {
@@ -19,12 +28,17 @@ FUNCTIONS = {
     "stepforge_array_feed": ("ptr", "ptr, i64, i64, ptr, ptr"),
     "stepforge_release": ("void", "ptr, ptr"),
     "stepforge_feed_result": ("ptr", "ptr, i64, ptr, i64, ptr, ptr"),
+    "stepforge_slots": ("i32", "ptr, ptr, i64, i64, ptr"),
 }
 
 # The scratch record of a call: a cursor into stack memory, the bytes left there, and the blocks
 # that were allocated: their number, then their addresses.
 SCRATCH_CURSOR, SCRATCH_LEFT, SCRATCH_COUNT, SCRATCH_BLOCKS = 0, 8, 16, 24
 SCRATCH_ALIGNMENT = 16
+
+# How much of a slot is checked.
+SLOT_UNCHECKED, SLOT_INITIALISED, SLOT_TYPED = 0, 1, 2
+_ANY_SIZE = -1
 
 _TYPE_NUMBERS = 24  # NumPy's own dtypes have numbers below
 _UNKNOWN = 255
@@ -38,16 +52,9 @@ def emit(module: ModuleWriter) -> None:
     module.constant("type_numbers", _bytes(_dtypes_by_number()))
     limits = ", ".join(f"i64 {bound}" for dtype in DTYPES for bound in _int_limits(dtype))
     module.constant("int_limits", f"[{2 * len(DTYPES)} x i64] [{limits}]")
-    for define in (
-        _convert,
-        _array_dtype,
-        _copy_strided,
-        _int_feed,
-        _scalar_feed,
-        _array_feed,
-        _release,
-        _feed_result,
-    ):
+    for define in (_convert, _array_dtype, _copy_strided, _int_feed, _scalar_feed, _array_feed):
+        define(module)
+    for define in (_release, _feed_result, _slots):
         define(module)
 
 
@@ -459,3 +466,62 @@ def _count(fn: FunctionWriter, dims: str) -> str:
         carried=[("i64", "1")],
     )
     return count
+
+
+# ---- slots --------------------------------------------------------------------------------------
+
+
+def slot_layout(slot: Slot, ranks: int) -> list[int]:
+    """What ``stepforge_slots`` checks of one slot: how much, rank and dtype, and ``ranks`` sizes."""
+    if not slot.checked:
+        return [SLOT_UNCHECKED, 0] + [_ANY_SIZE] * ranks
+    if slot.type.is_object:
+        return [SLOT_INITIALISED, 0] + [_ANY_SIZE] * ranks
+    sizes = [size if isinstance(size, int) else _ANY_SIZE for size in slot.type.dims]
+    word = slot.type.rank | DTYPES.index(slot.type.dtype) << 32
+    return [SLOT_TYPED, word, *sizes] + [_ANY_SIZE] * (ranks - len(sizes))
+
+
+def _slots(module: ModuleWriter) -> None:
+    """Check ``count`` slots against rows of ``width`` numbers, and store their data pointers."""
+    params = [
+        ("ptr", "slots"),
+        ("ptr", "layouts"),
+        ("i64", "count"),
+        ("i64", "width"),
+        ("ptr", "pointers"),
+    ]
+    fn = FunctionWriter(module, "stepforge_slots", "i32", params)
+
+    def body(i: str) -> None:
+        place = fn.load("ptr", fn.offset("%slots", i, "ptr"))
+        fn.store("ptr", fn.load("ptr", place, SLOT_DATA), fn.offset("%pointers", i, "ptr"))
+        row = fn.offset("%layouts", fn.emit(f"mul i64 {i}, %width"), "i64")
+        kind = fn.load("i64", row)
+        checked = fn.emit(f"icmp ne i64 {kind}, {SLOT_UNCHECKED}")
+        fn.if_(checked, lambda: _check_slot(fn, place, row, kind))
+
+    fn.loop(0, "%count", body)
+    fn.do("ret i32 1")
+    fn.define()
+
+
+def _check_slot(fn: FunctionWriter, place: str, row: str, kind: str) -> None:
+    flags = fn.emit(f"and i32 {fn.load('i32', place, SLOT_FLAGS)}, 1")
+    _give(fn, fn.emit(f"icmp eq i32 {flags}, 0"), "i32", "0")
+
+    def typed() -> None:
+        word = fn.load("i64", row, 8)
+        have = fn.load("i64", place, SLOT_RANK)
+        _give(fn, fn.emit(f"icmp ne i64 {have}, {word}"), "i32", "0")
+        sizes = fn.load("ptr", place, SLOT_DIMS)
+        fn.loop(0, fn.emit(f"and i64 {word}, {2**32 - 1}"), lambda k: compare(sizes, k))
+
+    def compare(sizes: str, k: str) -> None:
+        want = fn.load("i64", fn.offset(row, fn.emit(f"add i64 {k}, 2"), "i64"))
+        have = fn.load("i64", fn.offset(sizes, k, "i64"))
+        differ = fn.emit(f"icmp ne i64 {have}, {want}")
+        known = fn.emit(f"icmp ne i64 {want}, {_ANY_SIZE}")
+        _give(fn, fn.emit(f"and i1 {differ}, {known}"), "i32", "0")
+
+    fn.if_(fn.emit(f"icmp eq i64 {kind}, {SLOT_TYPED}"), typed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -41,6 +42,7 @@ def kind_of(dtype: str) -> str:
     return kind
 
 
+@cache
 def bits_of(dtype: str) -> int:
     """Bits of one element in a register: 1 for bool, 32 for the 16-bit floats."""
     kind = kind_of(dtype)
@@ -50,12 +52,14 @@ def bits_of(dtype: str) -> int:
     return max(bits, 32) if kind == "f" else bits
 
 
+@cache
 def register_element(dtype: str) -> str:
     """The LLVM type of one element in a register."""
     bits = bits_of(dtype)
     return {32: "float", 64: "double"}[bits] if kind_of(dtype) == "f" else f"i{bits}"
 
 
+@cache
 def storage_element(dtype: str) -> str:
     """The LLVM type of one element in memory: bool is a byte, the 16-bit floats are bits."""
     if kind_of(dtype) == "b":

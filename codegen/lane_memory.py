@@ -145,6 +145,8 @@ class MemoryLanes(ConvertLanes):
 
     def reduce(self, kind: str, x: Lane) -> Lane:
         """All elements by ``add mul min max and or``, halves with halves, as a lane of width 1."""
+        if x.dtype == "bool":
+            return self.any(x) if kind in ("or", "max", "add") else self.all(x)
         builder: MemoryLanes = self
         while builder.width > 1:
             low, high = builder.halves(x)
@@ -169,6 +171,12 @@ class MemoryLanes(ConvertLanes):
         if self.width == 1:
             return mask
         return Lane("bool", self.fn.emit(f"icmp ne i{self.width} {self._mask_bits(mask)}, 0"))
+
+    def all(self, mask: Lane) -> Lane:
+        """Whether every element of a bool lane is true, as a lane of width 1."""
+        if self.width == 1:
+            return mask
+        return Lane("bool", self.fn.emit(f"icmp eq i{self.width} {self._mask_bits(mask)}, -1"))
 
     def first_true(self, mask: Lane) -> Lane:
         """The index of the first true element, ``width`` where there is none; i64 of width 1."""

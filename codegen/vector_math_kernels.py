@@ -1,7 +1,7 @@
 """What the functions of ``vector_math`` share: reductions of the argument, scaling, exact products.
 
-Everything is branch-free, and the same for one element and for sixteen, so a value never depends
-on the width of the vector that it was computed in.
+All of it but the rare cases is branch-free. It is the same for one element and for sixteen, and
+what is rare is decided for each element, so a value never depends on its neighbours.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def _quarters(k: MemoryLanes, x: Lane) -> tuple[Lane, Lane]:
 def _fused_reduction(k: MemoryLanes, x: Lane) -> tuple[Lane, Lane, Lane]:
     first, second, third = _FUSED[x.dtype]
     whole, n = _quarters(k, x)
-    exact = k.fma(whole, first, x)
+    exact = k.fma(whole, first, x)  # a multiple of the last bit of ``first``, below 1: no rounding
     product, error = two_product(k, whole, k.constant(second, x))
     r, tail = two_sum(k, exact, product)
     return r, k.add(tail, k.fma(whole, third, error)), n

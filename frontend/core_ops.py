@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,11 +12,7 @@ from stepforge.frontend.indexed_slices import IndexedSlices
 from stepforge.frontend.operation import Operation, Tensor
 from stepforge.frontend.scopes import colocate_with, control_dependencies, device, name_scope
 from stepforge.frontend.shapes import as_shape
-
-# token of a py_func node -> the Python function; entries live as long as the process, as a graph that
-# names them may be run at any time
-PYTHON_FUNCTIONS: dict[str, Callable[..., Any]] = {}
-_tokens = itertools.count()
+from stepforge.ir.host_functions import register_function
 
 
 def placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> Tensor:
@@ -208,8 +203,7 @@ def py_func(
     """
     several = isinstance(Tout, (list, tuple))
     kinds = [as_dtype(t) for t in (Tout if several else [Tout])]
-    token = f"pyfunc_{next(_tokens)}"
-    PYTHON_FUNCTIONS[token] = func
+    token = register_function(func)
     values = [convert_to_tensor(value) for value in inp]
     attrs = {"token": token, "Tout": tuple(kind.ir for kind in kinds)}
     op = create_op("PyFunc" if stateful else "PyFuncStateless", values, attrs, name)

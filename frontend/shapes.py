@@ -409,3 +409,8 @@ def from_ir(shape: Shape) -> TensorShape:
     if shape is None:
         return TensorShape(None)
     return TensorShape([n if isinstance(n, int) else None for n in shape])
+
+
+def dimension_at_index(shape: TensorShape, index: int) -> Dimension:
+    """One dimension of a shape, unknown where the rank is."""
+    return Dimension(None) if shape.dims is None else shape.dims[index]

@@ -28,12 +28,12 @@ from stepforge.passes.rules import (
     Rule,
     Variable,
 )
-from stepforge.passes.structure import STRUCTURE
+from stepforge.passes.structure import STRUCTURE, adds_axes
 
 Environment: TypeAlias = dict[str, Operand]
 Candidates: TypeAlias = tuple[tuple[Apply, Rule], ...]
 _CONSTANT = "="  # the head of a constant in place; the head of a value is the name of what made it
-_REPEATS = ("fill", "broadcast_to")
+_REPEATS = frozenset(("fill", "broadcast_to", "reshape"))
 
 
 def simplify(function: Function, *, inexact: bool = False) -> Function:
@@ -139,7 +139,7 @@ class _Simplify:
             env: Environment = {}
             if self._match_all(lhs.args, op.operands, env) and _applies(rule, env):
                 return self._instance(rule.rhs, env, op)
-        if "fill" in heads or "broadcast_to" in heads:
+        if not _REPEATS.isdisjoint(heads):
             return self._without_repeats(op)
         return None
 
@@ -209,7 +209,7 @@ class _Simplify:
         operands = list(op.operands)
         for i, operand in enumerate(op.operands):
             source = self.source(operand, *_REPEATS)
-            if source is not None:
+            if source is not None and (source.name != "reshape" or adds_axes(source)):
                 trial = [*operands[:i], source.operands[0], *operands[i + 1 :]]
                 if _infers(op, trial):
                     operands = trial

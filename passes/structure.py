@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from stepforge.ir import analyses
 from stepforge.ir.core import Const, Operand, Operation
+from stepforge.ir.dims import Dim
 from stepforge.ir.types import NUMERIC
 
 
@@ -37,10 +38,25 @@ def _same_type(op: Operation, tools: Tools) -> Replacement:
 
 def _reshape(op: Operation, tools: Tools) -> Replacement:
     """A reshape of a reshape is one; a filled array is filled in the new shape."""
-    source = tools.source(op.operands[0], "reshape", "fill")
+    source = tools.source(op.operands[0], "reshape", "fill", "dims")
     if source is None:
         return None
-    return tools.replace(op, source.name, source.operands[0], shape=op.attr("shape"))
+    if source.name != "dims":
+        return tools.replace(op, source.name, source.operands[0], shape=op.attr("shape"))
+    values, rank = source.attr("values"), len(op.attr("shape"))
+    if rank > 1 or len(values) != 1:
+        return None
+    return tools.replace(op, "dims", values=values, dtype=source.attr("dtype"), scalar=rank == 0)
+
+
+def adds_axes(op: Operation) -> bool:
+    """True for a reshape that only adds axes of size 1 in front, or takes such away."""
+    before, after = op.operands[0].type.shape, op.result.type.shape
+    return before is not None and _without_ones(before) == _without_ones(after)
+
+
+def _without_ones(shape: tuple[Dim, ...]) -> tuple[Dim, ...]:
+    return _without_ones(shape[1:]) if shape and shape[0] == 1 else shape
 
 
 def _broadcast_to(op: Operation, tools: Tools) -> Replacement:

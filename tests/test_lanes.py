@@ -452,17 +452,18 @@ def test_masks(width: int) -> None:
         one.store(one.convert(k.any(mask), "i64"), "%out")
         one.store(k.first_true(mask), k.fn.offset("%out", 8))
         one.store(one.convert(k.reduce("and", mask), "i64"), k.fn.offset("%out", 16))
+        one.store(one.convert(k.reduce("or", mask), "i64"), k.fn.offset("%out", 24))
         k.store(k.tail_mask("%n"), "%tail")
 
     program.function("masks", [("ptr", "mask"), ("i64", "n"), ("ptr", "out"), ("ptr", "tail")],
                      width, write)
-    out, tail = np.zeros(3, np.int64), np.zeros(width, bool)
+    out, tail = np.zeros(4, np.int64), np.zeros(width, bool)
     for pattern in range(min(2**width, 256)):
         mask = np.array([(pattern >> i) & 1 for i in range(width)], bool)
         remaining = pattern if pattern < 100 else 2**40
         program.call("masks", mask, remaining, out, tail)
         first = int(mask.argmax()) if mask.any() else width
-        assert out.tolist() == [mask.any(), first, mask.all()]
+        assert out.tolist() == [mask.any(), first, mask.all(), mask.any()]
         assert tail.tolist() == [i < remaining for i in range(width)]
 
 

@@ -26,9 +26,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stepforge": {"ir", "frontend", "passes", "codegen", "runtime"},
 }
 HEAVY = {"cffi", "google", "llvmlite", "ml_dtypes", "numba", "scipy"}
-# Files that import a heavy package as they load: they are themselves imported on first use only,
-# which test_packaging.py checks of a running process.
-LOADED_ON_FIRST_USE = {"codegen/jit.py": {"llvmlite"}, "codegen/target.py": {"llvmlite"}}
 LONGEST_FILE = 500
 LONGEST_FUNCTION = 40
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -109,10 +106,9 @@ def numpy_only(source: Source) -> Iterator[str]:
 
 
 def heavy_late(source: Source) -> Iterator[str]:
-    """Heavy packages load on first use."""
-    early = HEAVY - LOADED_ON_FIRST_USE.get(source.path, set())
+    """Heavy packages load on first use; test_packaging.py looks at a running process."""
     for module, line in imports(run_at_import(source.tree)):
-        if module.split(".")[0] in early:
+        if module.split(".")[0] in HEAVY:
             yield f"{line}: imports {module} as it loads"
 
 
@@ -122,6 +118,12 @@ def private_imports(source: Source) -> Iterator[str]:
         package, *rest = module.split(".")
         if package == "stepforge" and any(map(is_private, rest)):
             yield f"{line}: imports {module}"
+
+
+@functools.cache
+def definitions() -> frozenset[str]:
+    """Every private name that some file of the package defines."""
+    return frozenset[str]().union(*(source.private_names for source in sources(*MAY_IMPORT)))
 
 
 def root(node: ast.expr) -> str:
@@ -139,13 +141,13 @@ def outside_modules(source: Source) -> set[str]:
 
 
 def private_attributes(source: Source) -> Iterator[str]:
-    """No private attribute is used that another file defines and this one does not."""
-    others = (other.private_names for other in sources(*MAY_IMPORT) if other.path != source.path)
-    foreign = frozenset[str]().union(*others) - source.private_names
-    outside = outside_modules(source)
+    """No private attribute of another file is used; what a class inherits counts as its own."""
+    outside, defined = outside_modules(source), definitions()
     for node in ast.walk(source.tree):
-        if isinstance(node, ast.Attribute) and node.attr in foreign and root(node) not in outside:
-            yield f"{node.lineno}: uses .{node.attr}"
+        if isinstance(node, ast.Attribute) and node.attr in defined:
+            own = node.attr in source.private_names or root(node) in outside
+            if not own and ast.unparse(node.value) not in ("self", "cls", "super()"):
+                yield f"{node.lineno}: uses .{node.attr}"
 
 
 def chapters(source: Source) -> Iterator[str]:

@@ -166,16 +166,8 @@ class Assert(NodeDef):
     stateful = True
 
     def extract(self, x: Any, node: Any, condition: Any, *data: Any) -> None:
-        """A check whose message quotes what is known of the data now."""
-        parts = " ".join(f"[{_quoted(x.static(value))}]" for value in data)
-        x.emit("require", condition, message=f"assertion failed: {parts}")
-
-
-def _quoted(value: Any) -> str:
-    if value is None:
-        return "..."
-    texts = [v.decode() if isinstance(v, bytes) else str(v) for v in value.reshape(-1)]
-    return " ".join(texts)
+        """A check whose message quotes the data."""
+        x.emit("assert", condition, *data, summarize=node.attrs["summarize"] or 3)
 
 
 @define_node
@@ -213,8 +205,7 @@ class PyFunc(NodeDef):
 
     def extract(self, x: Any, node: Any, *values: Any) -> Any:
         """A host call whose results have no known rank."""
-        types = [Type(dtype, None) for dtype in node.attrs["Tout"]]
-        return x.emit("py_func", *values, types=types, fn=node.attrs["token"])
+        return x.emit("py_func", *values, fn=node.attrs["token"], outputs=node.attrs["Tout"])
 
 
 @define_node

@@ -9,6 +9,7 @@ from stepforge.ir.ops import (
     creation,
     data_dependent,
     fused,
+    host,
     indexing,
     linear_algebra,
     loops,

@@ -1,0 +1,1 @@
+"""Native code: LLVM IR, kernels, entries, and how they are linked."""

@@ -1,0 +1,1 @@
+"""Graphs: nodes, tensors, variables, API functions, and how they become IR."""

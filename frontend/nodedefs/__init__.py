@@ -1,0 +1,1 @@
+"""The node types, one declaration each, by theme."""

@@ -1,0 +1,1 @@
+"""The intermediate representation: types, values, ops, text, and the reference evaluator."""

@@ -1,0 +1,1 @@
+"""Passes: functions of the IR to functions of the IR."""
