@@ -6,7 +6,6 @@ for float32, a strided array) goes through the shared code, what is neither to t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from stepforge.codegen import layout
@@ -18,7 +17,6 @@ from stepforge.codegen.feed_support import (
     SCRATCH_COUNT,
     SCRATCH_CURSOR,
     SCRATCH_LEFT,
-    slot_layout,
 )
 from stepforge.codegen.llvm import LIKELY, UNLIKELY, FunctionWriter
 from stepforge.codegen.signature import (
@@ -31,6 +29,7 @@ from stepforge.codegen.signature import (
     Signature,
     Slot,
 )
+from stepforge.codegen.slot_support import slot_rows
 from stepforge.ir import dims
 from stepforge.ir.dims import Dim
 from stepforge.ir.types import Type
@@ -114,7 +113,7 @@ class FeedWriter:
         value = self.fn.load("ptr", "%args", 8 * index)
         if feed.type.rank:
             data = self._array(value, feed.type)
-            self._bind(feed.type, lambda: self.fn.load("ptr", value, layout.ARRAY_DIMS))
+            self._bind(feed.type, value, layout.ARRAY_DIMS)
         else:
             data = self._scalar(value, feed.type.dtype)
         self.fn.store("ptr", data, self.pointers, 8 * index)
@@ -212,30 +211,30 @@ class FeedWriter:
     # ---- slots ----------------------------------------------------------------------------------
 
     def _slots(self) -> None:
-        """Slots one by one where they are few, else by the shared code: compact rather than fast."""
+        """Slots one by one where they are few, else by the shared code."""
         slots = self.signature.slots
         if len(slots) <= INLINE_SLOTS:
             for index, slot in enumerate(slots):
                 self._slot(index, slot)
             return
-        ranks = max(slot.type.rank for slot in slots if not slot.type.is_object)
-        rows = [number for slot in slots for number in slot_layout(slot, ranks)]
-        numbers = ", ".join(f"i64 {number}" for number in rows)
-        layouts = self.fn.module.constant("slot_layouts", f"[{len(rows)} x i64] [{numbers}]")
+        rows = slot_rows(slots)
+        numbers = [f"i64 {number}" for row in rows for number in row]
+        definition = f"[{len(numbers)} x i64] [{', '.join(numbers)}]"
+        layouts = self.fn.module.constant("slot_layouts", definition)
         good = self.fn.call(
             "i32",
             declare(self.fn.module, "stepforge_slots"),
             ("ptr", self.fn.offset(self.table, 8 * FIRST_SLOT)),
             ("ptr", layouts),
             ("i64", str(len(slots))),
-            ("i64", str(len(rows) // len(slots))),
+            ("i64", str(len(rows[0]))),
             ("ptr", self.fn.offset(self.pointers, 8 * len(self.signature.feeds))),
         )
         self._require([self.fn.emit(f"icmp ne i32 {good}, 0")])
         for index, slot in enumerate(slots):
             if slot.checked and any(not isinstance(size, int) for size in slot.type.shape or ()):
                 place = self.fn.load("ptr", self.table, 8 * (FIRST_SLOT + index))
-                self._bind(slot.type, lambda p=place: self.fn.load("ptr", p, SLOT_DIMS))  # type: ignore[misc]
+                self._bind(slot.type, place, SLOT_DIMS)
 
     def _slot(self, index: int, slot: Slot) -> None:
         fn = self.fn
@@ -248,17 +247,17 @@ class FeedWriter:
                 conditions.append(self._equal("i64", fn.load("i64", place, SLOT_RANK), str(word)))
             self._require(conditions)
             if not slot.type.is_object:
-                self._bind(slot.type, lambda: fn.load("ptr", place, SLOT_DIMS))
+                self._bind(slot.type, place, SLOT_DIMS)
         data = fn.load("ptr", place, SLOT_DATA)
         fn.store("ptr", data, self.pointers, 8 * (len(self.signature.feeds) + index))
 
     # ---- sizes ----------------------------------------------------------------------------------
 
-    def _bind(self, type_: Type, load_dims: Callable[[], str]) -> None:
+    def _bind(self, type_: Type, owner: str, offset: int) -> None:
         """Bind the new names of a shape to an object's sizes and check what is known already."""
         if not type_.dims:
             return
-        have, conditions = load_dims(), []
+        have, conditions = self.fn.load("ptr", owner, offset), []
         for axis, want in enumerate(type_.dims):
             size = self.fn.load("i64", have, 8 * axis)
             name = dims.as_name(want)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import cache
 
-from stepforge.codegen import feed_support, jit, layout, target
+from stepforge.codegen import feed_support, jit, layout, slot_support, target
 from stepforge.codegen.conversions import conversions
 from stepforge.codegen.llvm import UNLIKELY, FunctionWriter, ModuleWriter
 from stepforge.codegen.signature import CONTEXT_EXCEPTION
@@ -34,6 +34,7 @@ FUNCTIONS = {
     "stepforge_lock": ("i32", "ptr"),
     "stepforge_unlock": ("void", "ptr"),
     **feed_support.FUNCTIONS,
+    **slot_support.FUNCTIONS,
 }
 
 
@@ -62,6 +63,7 @@ def support_module(host: target.Target) -> ModuleWriter:
     for emit in (_call_method, _miss, _fail, _pack, _hold, _drop, _lock, _wait, _unlock):
         emit(module)
     feed_support.emit(module)
+    slot_support.emit(module)
     return module
 
 

@@ -1,7 +1,6 @@
-"""The shared code for feeds that are not just right, and for the slots of steps that have many.
+"""The shared code for feeds that are not just right: other numbers, other dtypes, strided arrays.
 
-An entry accepts exact feeds by itself and calls these functions for the rest: other numbers, other
-dtypes, strided arrays. They answer null or 0
+An entry accepts exact feeds by itself and calls these functions for the rest. They answer null or 0
 for what Python has to look at.
 """
 
@@ -12,15 +11,7 @@ from collections.abc import Callable, Iterable
 from stepforge.codegen import conversions, layout
 from stepforge.codegen.conversions import DTYPES
 from stepforge.codegen.llvm import FunctionWriter, ModuleWriter
-from stepforge.codegen.signature import (
-    SLOT_DATA,
-    SLOT_DIMS,
-    SLOT_FLAGS,
-    SLOT_RANK,
-    TABLE_ALLOC,
-    TABLE_FREE,
-    Slot,
-)
+from stepforge.codegen.signature import TABLE_ALLOC, TABLE_FREE
 from stepforge.ir.types import NUMERIC, item_bytes, numpy_dtype
 
 FUNCTIONS = {
@@ -28,17 +19,12 @@ FUNCTIONS = {
     "stepforge_array_feed": ("ptr", "ptr, i64, i64, ptr, ptr"),
     "stepforge_release": ("void", "ptr, ptr"),
     "stepforge_feed_result": ("ptr", "ptr, i64, ptr, i64, ptr, ptr"),
-    "stepforge_slots": ("i32", "ptr, ptr, i64, i64, ptr"),
 }
 
 # The scratch record of a call: a cursor into stack memory, the bytes left there, and the blocks
 # that were allocated: their number, then their addresses.
 SCRATCH_CURSOR, SCRATCH_LEFT, SCRATCH_COUNT, SCRATCH_BLOCKS = 0, 8, 16, 24
 SCRATCH_ALIGNMENT = 16
-
-# How much of a slot is checked.
-SLOT_UNCHECKED, SLOT_INITIALISED, SLOT_TYPED = 0, 1, 2
-_ANY_SIZE = -1
 
 _TYPE_NUMBERS = 24  # NumPy's own dtypes have numbers below
 _UNKNOWN = 255
@@ -52,9 +38,9 @@ def emit(module: ModuleWriter) -> None:
     module.constant("type_numbers", _bytes(_dtypes_by_number()))
     limits = ", ".join(f"i64 {bound}" for dtype in DTYPES for bound in _int_limits(dtype))
     module.constant("int_limits", f"[{2 * len(DTYPES)} x i64] [{limits}]")
-    for define in (_convert, _array_dtype, _copy_strided, _int_feed, _scalar_feed, _array_feed):
+    for define in (_convert, _array_dtype, _copy_strided, _int_feed, _scalar_feed):
         define(module)
-    for define in (_release, _feed_result, _slots):
+    for define in (_array_feed, _release, _feed_result):
         define(module)
 
 
@@ -84,7 +70,7 @@ def _int_limits(dtype: str) -> tuple[int, int]:
 # ---- helpers ------------------------------------------------------------------------------------
 
 
-def _give(fn: FunctionWriter, condition: str, type_: str, value: str) -> None:
+def give(fn: FunctionWriter, condition: str, type_: str, value: str) -> None:
     """Return ``value`` where ``condition`` holds, else go on."""
     leave, stay = fn.label("leave"), fn.label("stay")
     fn.branch_if(condition, leave, stay)
@@ -125,7 +111,7 @@ def _convert(module: ModuleWriter) -> None:
     fn.start(other)
     row = fn.emit(f"mul i64 %from, {conversions.ROW}")
     kernel = _cell(fn, fn.emit(f"add i64 {row}, %to"))
-    _give(fn, fn.emit(f"icmp eq ptr {kernel}, null"), "i32", "0")
+    give(fn, fn.emit(f"icmp eq ptr {kernel}, null"), "i32", "0")
     good = fn.call("i32", kernel, ("ptr", "%source"), ("ptr", "%target"), ("i64", "%count"))
     fn.do(f"ret i32 {good}")
     fn.define()
@@ -136,11 +122,11 @@ def _array_dtype(module: ModuleWriter) -> None:
     fn = FunctionWriter(module, "array_dtype", "i64", [("ptr", "array")], linkage="internal")
     descr = fn.load("ptr", "%array", layout.ARRAY_DESCR)
     order = fn.load("i8", descr, layout.DESCR_BYTE_ORDER)
-    _give(fn, fn.emit(f"icmp eq i8 {order}, {_BIG_ENDIAN}"), "i64", str(_UNKNOWN))
+    give(fn, fn.emit(f"icmp eq i8 {order}, {_BIG_ENDIAN}"), "i64", str(_UNKNOWN))
     extension = _cell(fn, conversions.BFLOAT16_DESCR)
-    _give(fn, fn.emit(f"icmp eq ptr {descr}, {extension}"), "i64", str(DTYPES.index("bf16")))
+    give(fn, fn.emit(f"icmp eq ptr {descr}, {extension}"), "i64", str(DTYPES.index("bf16")))
     number = fn.emit(f"zext i32 {fn.load('i32', descr, layout.DESCR_TYPE_NUMBER)} to i64")
-    _give(fn, fn.emit(f"icmp uge i64 {number}, {_TYPE_NUMBERS}"), "i64", str(_UNKNOWN))
+    give(fn, fn.emit(f"icmp uge i64 {number}, {_TYPE_NUMBERS}"), "i64", str(_UNKNOWN))
     fn.do(f"ret i64 {_byte(fn, '@type_numbers', number)}")
     fn.define()
 
@@ -225,7 +211,7 @@ def _int_feed(module: ModuleWriter) -> None:
     else:
         digits = _absolute(fn, tag)
         negative = fn.emit(f"icmp slt i64 {tag}, 0")
-    _give(fn, fn.emit(f"icmp ugt i64 {digits}, 2"), "i32", "0")
+    give(fn, fn.emit(f"icmp ugt i64 {digits}, 2"), "i32", "0")
     # an int has room for at least one digit; where it has none or one, the second is not read
     low = fn.emit(f"zext i32 {fn.load('i32', '%object', layout.LONG_DIGITS)} to i64")
     fn.store("i64", low, cell)
@@ -243,8 +229,8 @@ def _int_feed(module: ModuleWriter) -> None:
     fn.store("i64", value, cell)
     bounds = fn.offset("@int_limits", "%to", "[2 x i64]")
     low_bound, high_bound = fn.load("i64", bounds), fn.load("i64", bounds, 8)
-    _give(fn, fn.emit(f"icmp slt i64 {value}, {low_bound}"), "i32", "0")
-    _give(fn, fn.emit(f"icmp sgt i64 {value}, {high_bound}"), "i32", "0")
+    give(fn, fn.emit(f"icmp slt i64 {value}, {low_bound}"), "i32", "0")
+    give(fn, fn.emit(f"icmp sgt i64 {value}, {high_bound}"), "i32", "0")
     _return_converted(fn, str(DTYPES.index("i64")), cell)
     fn.define()
 
@@ -308,10 +294,10 @@ def _from_bool(fn: FunctionWriter) -> None:
 
 def _from_array(fn: FunctionWriter) -> None:
     rank = fn.load("i32", "%object", layout.ARRAY_RANK)
-    _give(fn, fn.emit(f"icmp ne i32 {rank}, 0"), "i32", "0")
-    _give(fn, _misplaced(fn), "i32", "0")
+    give(fn, fn.emit(f"icmp ne i32 {rank}, 0"), "i32", "0")
+    give(fn, _misplaced(fn), "i32", "0")
     dtype = fn.call("i64", "@array_dtype", ("ptr", "%object"))
-    _give(fn, fn.emit(f"icmp eq i64 {dtype}, {_UNKNOWN}"), "i32", "0")
+    give(fn, fn.emit(f"icmp eq i64 {dtype}, {_UNKNOWN}"), "i32", "0")
     _return_converted(fn, dtype, fn.load("ptr", "%object", layout.ARRAY_DATA))
 
 
@@ -336,15 +322,15 @@ def _array_feed(module: ModuleWriter) -> None:
     ]
     fn = FunctionWriter(module, "stepforge_array_feed", "ptr", params)
     kind = fn.load("ptr", "%object", layout.OBJECT_TYPE)
-    _give(fn, fn.emit(f"icmp ne ptr {kind}, {module.extern('PyArray_Type')}"), "ptr", "null")
+    give(fn, fn.emit(f"icmp ne ptr {kind}, {module.extern('PyArray_Type')}"), "ptr", "null")
     rank = fn.emit(f"sext i32 {fn.load('i32', '%object', layout.ARRAY_RANK)} to i64")
-    _give(fn, fn.emit(f"icmp ne i64 {rank}, %rank"), "ptr", "null")
+    give(fn, fn.emit(f"icmp ne i64 {rank}, %rank"), "ptr", "null")
     dtype = fn.call("i64", "@array_dtype", ("ptr", "%object"))
-    _give(fn, fn.emit(f"icmp eq i64 {dtype}, {_UNKNOWN}"), "ptr", "null")
+    give(fn, fn.emit(f"icmp eq i64 {dtype}, {_UNKNOWN}"), "ptr", "null")
     data = fn.load("ptr", "%object", layout.ARRAY_DATA)
     misplaced, same = _misplaced(fn), fn.emit(f"icmp eq i64 {dtype}, %to")
-    _give(fn, fn.emit(f"select i1 {same}, i1 {_negate(fn, misplaced)}, i1 false"), "ptr", data)
-    _give(fn, fn.emit(f"select i1 {same}, i1 false, i1 {misplaced}"), "ptr", "null")
+    give(fn, fn.emit(f"select i1 {same}, i1 {_negate(fn, misplaced)}, i1 false"), "ptr", data)
+    give(fn, fn.emit(f"select i1 {same}, i1 false, i1 {misplaced}"), "ptr", "null")
     dims = fn.load("ptr", "%object", layout.ARRAY_DIMS)
     count = _count(fn, dims)
     memory = _scratch_memory(fn, count)
@@ -389,7 +375,7 @@ def _scratch_memory(fn: FunctionWriter, count: str) -> str:
     fn.branch(ready)
     fn.start(heap)
     block = fn.call("ptr", fn.load("ptr", "%table", 8 * TABLE_ALLOC), ("i64", size))
-    _give(fn, fn.emit(f"icmp eq ptr {block}, null"), "ptr", "null")
+    give(fn, fn.emit(f"icmp eq ptr {block}, null"), "ptr", "null")
     blocks = fn.load("i64", "%scratch", SCRATCH_COUNT)
     fn.store("ptr", block, fn.offset(fn.offset("%scratch", SCRATCH_BLOCKS), blocks, "ptr"))
     fn.store("i64", fn.emit(f"add i64 {blocks}, 1"), "%scratch", SCRATCH_COUNT)
@@ -449,7 +435,7 @@ def _feed_result(module: ModuleWriter) -> None:
         ("i32", "0"),
         ("ptr", "null"),
     )
-    _give(fn, fn.emit(f"icmp eq ptr {made}, null"), "ptr", "null")
+    give(fn, fn.emit(f"icmp eq ptr {made}, null"), "ptr", "null")
     count = _count(fn, "%dims")
     size = fn.emit(f"mul i64 {count}, {_byte(fn, '@item_bytes', '%to')}")
     _copy(fn, fn.load("ptr", made, layout.ARRAY_DATA), "%data", size)
@@ -466,62 +452,3 @@ def _count(fn: FunctionWriter, dims: str) -> str:
         carried=[("i64", "1")],
     )
     return count
-
-
-# ---- slots --------------------------------------------------------------------------------------
-
-
-def slot_layout(slot: Slot, ranks: int) -> list[int]:
-    """What ``stepforge_slots`` checks of one slot: how much, rank and dtype, and ``ranks`` sizes."""
-    if not slot.checked:
-        return [SLOT_UNCHECKED, 0] + [_ANY_SIZE] * ranks
-    if slot.type.is_object:
-        return [SLOT_INITIALISED, 0] + [_ANY_SIZE] * ranks
-    sizes = [size if isinstance(size, int) else _ANY_SIZE for size in slot.type.dims]
-    word = slot.type.rank | DTYPES.index(slot.type.dtype) << 32
-    return [SLOT_TYPED, word, *sizes] + [_ANY_SIZE] * (ranks - len(sizes))
-
-
-def _slots(module: ModuleWriter) -> None:
-    """Check ``count`` slots against rows of ``width`` numbers, and store their data pointers."""
-    params = [
-        ("ptr", "slots"),
-        ("ptr", "layouts"),
-        ("i64", "count"),
-        ("i64", "width"),
-        ("ptr", "pointers"),
-    ]
-    fn = FunctionWriter(module, "stepforge_slots", "i32", params)
-
-    def body(i: str) -> None:
-        place = fn.load("ptr", fn.offset("%slots", i, "ptr"))
-        fn.store("ptr", fn.load("ptr", place, SLOT_DATA), fn.offset("%pointers", i, "ptr"))
-        row = fn.offset("%layouts", fn.emit(f"mul i64 {i}, %width"), "i64")
-        kind = fn.load("i64", row)
-        checked = fn.emit(f"icmp ne i64 {kind}, {SLOT_UNCHECKED}")
-        fn.if_(checked, lambda: _check_slot(fn, place, row, kind))
-
-    fn.loop(0, "%count", body)
-    fn.do("ret i32 1")
-    fn.define()
-
-
-def _check_slot(fn: FunctionWriter, place: str, row: str, kind: str) -> None:
-    flags = fn.emit(f"and i32 {fn.load('i32', place, SLOT_FLAGS)}, 1")
-    _give(fn, fn.emit(f"icmp eq i32 {flags}, 0"), "i32", "0")
-
-    def typed() -> None:
-        word = fn.load("i64", row, 8)
-        have = fn.load("i64", place, SLOT_RANK)
-        _give(fn, fn.emit(f"icmp ne i64 {have}, {word}"), "i32", "0")
-        sizes = fn.load("ptr", place, SLOT_DIMS)
-        fn.loop(0, fn.emit(f"and i64 {word}, {2**32 - 1}"), lambda k: compare(sizes, k))
-
-    def compare(sizes: str, k: str) -> None:
-        want = fn.load("i64", fn.offset(row, fn.emit(f"add i64 {k}, 2"), "i64"))
-        have = fn.load("i64", fn.offset(sizes, k, "i64"))
-        differ = fn.emit(f"icmp ne i64 {have}, {want}")
-        known = fn.emit(f"icmp ne i64 {want}, {_ANY_SIZE}")
-        _give(fn, fn.emit(f"and i1 {differ}, {known}"), "i32", "0")
-
-    fn.if_(fn.emit(f"icmp eq i64 {kind}, {SLOT_TYPED}"), typed)

@@ -20,7 +20,13 @@ from stepforge.codegen.lane_core import Lane, register_element, storage_element
 from stepforge.codegen.llvm import UNLIKELY, FunctionWriter, ModuleWriter
 from stepforge.codegen.loop_values import Buffer, Element, Position
 from stepforge.codegen.loops import LoopWriter
-from stepforge.codegen.memory import commit_slot, new_slot, release_arena, take_arena
+from stepforge.codegen.memory import (
+    allocate,
+    commit_slot,
+    new_slot,
+    release_arena,
+    take_arena,
+)
 from stepforge.codegen.target import Target
 from stepforge.ir import dims
 from stepforge.ir.core import Const, Function, Global, Operand, Operation, Site, Symbol, Value
@@ -89,6 +95,7 @@ class KernelWriter(LoopWriter):
         self._exit = "leave"
         self._arena = ""
         self._nests: dict[str, str] = {}
+        self._blocks: list[str] = []  # stack cells that hold memory to free, or null
 
     def write(self) -> Kernel:
         """The whole driver."""
@@ -129,9 +136,27 @@ class KernelWriter(LoopWriter):
         self._leave_if(missing, -2)
 
     def _release_arena(self) -> None:
+        for cell in self._blocks:
+            table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+            callee = self.fn.load("ptr", table, 8 * abi.TABLE_FREE)
+            self.fn.call("void", callee, ("ptr", self.fn.load("ptr", cell)))  # null is nothing
         if self._arena:
             table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
             release_arena(self.fn, table, self._arena)
+
+    def _alloc(self, op: Operation) -> None:
+        """Memory whose size is known only now; it is freed when the step ends, however it ends."""
+        type_ = op.result.type
+        with self.fn.preamble():
+            cell = self.fn.alloca("ptr")
+            self.fn.store("ptr", "null", cell)
+        self._blocks.append(cell)
+        size = self.dim(dims.product(type_.dims) * item_bytes(type_.dtype))
+        table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+        block = allocate(self.fn, table, size)
+        self._leave_if(self.fn.emit(f"icmp eq ptr {block}, null"), -2)
+        self.fn.store("ptr", block, cell)
+        self.values[op.result] = self.buffer(block, type_)
 
     def _place(self, op: Operation) -> None:
         type_ = op.result.type
@@ -324,6 +349,7 @@ class KernelWriter(LoopWriter):
     handlers: ClassVar[dict[str, Callable[[Any, Operation], None]]] = {
         **LoopWriter.handlers,
         "for": _nest,
+        "alloc": _alloc,
         "place": _place,
         "slot": _slot,
         "new_slot": _new_slot,

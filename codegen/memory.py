@@ -57,7 +57,8 @@ def commit_slot(fn: FunctionWriter, slot: str, shape: Sequence[str]) -> None:
     fn.store("i64", fn.emit(f"add i64 {version}, 1"), slot, abi.SLOT_VERSION)
 
 
-def _allocate(fn: FunctionWriter, table: str, size: str) -> str:
+def allocate(fn: FunctionWriter, table: str, size: str) -> str:
+    """``size`` bytes, aligned to 64; null where memory ran out."""
     callee = fn.load("ptr", table, 8 * abi.TABLE_ALLOC)
     return fn.call("ptr", callee, ("i64", size))
 
@@ -84,7 +85,7 @@ def _take_arena(module: ModuleWriter) -> str:
     fn.call("void", fn.load("ptr", "%table", 8 * abi.TABLE_FREE), ("ptr", kept))
     fn.branch(none)
     fn.start(none)
-    block = _allocate(fn, "%table", fn.emit(f"add i64 %size, {HEADER}"))
+    block = allocate(fn, "%table", fn.emit(f"add i64 %size, {HEADER}"))
     failed, made = fn.label("failed"), fn.label("made")
     fn.branch_if(fn.emit(f"icmp eq ptr {block}, null"), failed, made)
     fn.start(failed)
@@ -140,7 +141,7 @@ def _new_slot(module: ModuleWriter) -> str:
     fn.start(grow)
     wanted = fn.intrinsic("smax", "i64", "i64", "%size", fn.emit(f"shl i64 {have}, 1"))
     wanted = fn.intrinsic("smax", "i64", "i64", wanted, "64")
-    block = _allocate(fn, "%table", wanted)
+    block = allocate(fn, "%table", wanted)
     failed, made, retire, done = (fn.label(n) for n in ("failed", "made", "retire", "done"))
     fn.branch_if(fn.emit(f"icmp eq ptr {block}, null"), failed, made)
     fn.start(failed)

@@ -246,12 +246,15 @@ def as_dtype(value: Any) -> DType:
 
 
 def _from_numpy(value: Any) -> DType | None:
-    if value is None or value in _AMBIGUOUS or isinstance(value, (int, bytes, list, dict)):
+    if value is None or isinstance(value, (int, bytes, list, dict)):
         return None
+    if isinstance(value, type):
+        if value in _AMBIGUOUS:
+            return None
+    else:
+        value = getattr(value, "dtype", value)
     try:
-        dtype = np.dtype(getattr(value, "dtype", value))
+        dtype = np.dtype(value)
     except TypeError:
         return None
-    if dtype.kind in "SUO":
-        return string
-    return _BY_NAME.get(dtype.name)
+    return string if dtype.kind in "SUO" else _BY_NAME.get(dtype.name)

@@ -14,7 +14,7 @@ import numpy as np
 
 from stepforge.frontend.dtypes import DType, as_dtype, float32, string
 from stepforge.frontend.shapes import Dimension, TensorShape, as_shape
-from stepforge.ir.types import numpy_dtype
+from stepforge.ir.types import Type, numpy_dtype
 
 Array = np.ndarray[Any, Any]
 _INT32 = (-(2**31), 2**31)
@@ -133,8 +133,7 @@ def _strings(objects: Array, value: Any, dtype: DType | None) -> Array:
 
 
 def _fits(array: Array, target: DType) -> bool:
-    kind = "b" if target.is_bool else numpy_dtype(target.ir).kind if target.ir != "bf16" else "f"
-    return array.dtype.kind in _ACCEPTS[kind]
+    return array.dtype.kind in _ACCEPTS.get(Type(target.ir).kind, "")
 
 
 def _mismatch(value: Any, target: DType) -> TypeError:

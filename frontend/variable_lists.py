@@ -7,11 +7,11 @@ from typing import Any
 
 from stepforge.frontend import dtypes
 from stepforge.frontend.convert import constant
-from stepforge.frontend.core_ops import group, no_op
+from stepforge.frontend.core_ops import Assert, group, no_op
 from stepforge.frontend.graph import Graph, get_default_graph
 from stepforge.frontend.graph_collections import GraphKeys
 from stepforge.frontend.operation import Operation, Tensor
-from stepforge.frontend.scopes import colocate_with, device, name_scope
+from stepforge.frontend.scopes import device, name_scope
 from stepforge.frontend.state_ops import is_variable_initialized
 
 
@@ -88,22 +88,21 @@ def report_uninitialized_variables(
         if not chosen:
             return constant([], dtypes.string)
         flags = api.stack([is_variable_initialized(variable) for variable in chosen])
+        missing = api.logical_not(flags)
         names = constant([variable.op.name for variable in chosen])
-        return api.boolean_mask(names, api.logical_not(flags))
+        return api.boolean_mask(names, missing)
 
 
-def assert_variables_initialized(var_list: Sequence[Any] | None = None) -> Any:
-    """A tensor whose run fails where a variable has no value."""
-    from stepforge.frontend import api
-
+def assert_variables_initialized(var_list: Sequence[Any] | None = None) -> Operation | None:
+    """A node whose run fails where a variable has no value; None where there is no variable."""
     chosen = global_variables() + local_variables() if var_list is None else list(var_list)
     if not chosen:
         return None
-    ranks = []
-    for variable in chosen:
-        with colocate_with(variable.op):
-            ranks.append(api.rank(variable))
-    return ranks[0] if len(ranks) == 1 else api.stack(ranks)
+    checks = [
+        Assert(is_variable_initialized(v), [f"Attempting to use uninitialized value {v.op.name}"])
+        for v in chosen
+    ]
+    return group(*checks)
 
 
 # ---- the global step -----------------------------------------------------------------------------

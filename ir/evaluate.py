@@ -142,7 +142,7 @@ class _Machine:
         operands = [self._operand(o) for o in op.operands]
         rule = getattr(op.defn, "evaluate", None)
         if rule is not None:
-            return rule(op, self.region, *operands)
+            return rule(op, self.region, *operands, **self._attributes(op))
         numpy_rule = op.defn.numpy
         if numpy_rule is None or op.regions:
             raise IRError(f"{op.name} has no numpy rule\n    {print_operation(op)}")

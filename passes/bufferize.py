@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from stepforge.ir.analyses import bound_sizes
 from stepforge.ir.core import Function, Operand, Operation, Symbol, Value
 
 # Ops whose rule reads an element of an operand no later than it writes the same element of the
@@ -41,7 +42,7 @@ def bufferize(function: Function) -> Homes:
     roots = _roots(ops)
     for index, operand in enumerate(function.results):
         root = roots.get(operand, operand)
-        if isinstance(root, Value) and root in producers and producers[root].name != "read":
+        if isinstance(root, Value) and root in producers and _placeable(producers[root]):
             homes.results.setdefault(root, index)
     writes = [op for op in ops if op.name == "write"]
     _place_writes(ops, writes, homes, producers, roots)
@@ -76,7 +77,7 @@ def _place_writes(
         if not isinstance(root, Value) or root in homes.results:
             continue
         producer = producers.get(root)
-        if producer is None or producer.name == "read":
+        if producer is None or not _placeable(producer):
             continue
         if root in homes.in_place or root in homes.fresh:
             continue  # two variables get one value: the second is a copy
@@ -85,6 +86,11 @@ def _place_writes(
         else:
             homes.fresh[root] = symbol
     _choose_updates(ops, wanted, homes, users, read, roots)
+
+
+def _placeable(op: Operation) -> bool:
+    """True where a result can be computed into memory that is given: its size is known before."""
+    return op.name != "read" and not bound_sizes(op)
 
 
 def _symbol(op: Operation) -> Symbol:

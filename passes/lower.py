@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stepforge.ir import dims
+from stepforge.ir.analyses import bound_sizes
 from stepforge.ir.core import Const, Function, Operand, Operation, Symbol, Value
 from stepforge.ir.dims import Dim
 from stepforge.ir.loop_builder import LoopBuilder, buffer_type
@@ -94,7 +95,7 @@ class _Lowering:
             self.buffers[op.result] = self._slot(op.operands[0])
             return
         operands = [self.buffer(operand) for operand in op.operands]
-        if op.attr("binds") if "binds" in op.defn.defaults else False:
+        if bound_sizes(op):
             self._binding(op, operands)
             return
         if not _has_loops(op):

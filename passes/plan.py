@@ -7,6 +7,7 @@ that the step evaluates per call.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 
 from stepforge.ir import dims
@@ -36,14 +37,17 @@ class _Bin:
     free_from: int = 0  # the position of the first operation that may use the bin again
 
 
-def plan(function: Function) -> Planned:
-    """Replace each ``alloc`` by a ``place`` in the arena."""
+def plan(function: Function, names: Set[str]) -> Planned:
+    """Replace each ``alloc`` by a ``place`` in the arena.
+
+    ``names`` are the sizes that are known at entry; a temporary whose size is not stays an ``alloc``.
+    """
     ops = function.body.ops
     last = _last_uses(ops)
     bins: list[_Bin] = []
     chosen: dict[Operation, _Bin] = {}
     for position, op in enumerate(ops):
-        if op.name == "alloc":
+        if op.name == "alloc" and dims.names(op.result.type.size) <= names:
             size = _aligned(op.result.type.size * item_bytes(op.result.type.dtype))
             found = _bin_for(bins, size, position)
             found.free_from = last.get(op.result, position) + 1

@@ -19,6 +19,7 @@ from stepforge.ir import dims
 from stepforge.ir.analyses import substitute_literal
 from stepforge.ir.core import Const, Global, Operation, Symbol
 from stepforge.ir.dims import Dim
+from stepforge.ir.errors import OpError
 from stepforge.ir.types import Type, numpy_dtype
 
 Callback = ctypes.CFUNCTYPE(
@@ -125,15 +126,22 @@ class _HostCall:
                 operands.append(self._array(pointers[position], operand.type, sizes))
                 position += 1
         attrs = {name: substitute_literal(v, sizes) for name, v in self.attrs.items()}
-        assert self.op.defn.numpy is not None
-        with np.errstate(all="ignore"):
-            returned = self.op.defn.numpy(*operands, **attrs)
+        returned = self._apply(operands, attrs)
         results = returned if isinstance(returned, tuple) else (returned,)
         if self.binds is not None:
             self._keep(context, results, pointers, position, bound)
         elif self.op.results:
             for index, (result, value) in enumerate(zip(results, self.op.results, strict=True)):
                 self._array(pointers[position + index], value.type, sizes)[...] = result
+
+    def _apply(self, operands: list[Any], attrs: dict[str, Any]) -> Any:
+        assert self.op.defn.numpy is not None
+        try:
+            with np.errstate(all="ignore"):
+                return self.op.defn.numpy(*operands, **attrs)
+        except OpError as error:
+            error.site = error.site or self.op.site
+            raise
 
     def _array(self, pointer: int, type_: Type, sizes: Mapping[str, Any]) -> Any:
         shape = [dims.evaluate(size, sizes) for size in type_.dims]

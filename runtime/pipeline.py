@@ -143,7 +143,6 @@ def _compile_native(
 ) -> Variant:
     fused = run_passes(function, FUSION_PASSES)
     lowered = lower(fused)
-    planned = plan(lowered.function)
     signature = _signature(
         extraction,
         fused,
@@ -151,6 +150,7 @@ def _compile_native(
         structure,
         python=bool(lowered.host_operations) or len(lowered.outputs) < len(fused.results),
     )
+    planned = plan(lowered.function, frozenset(signature.sizes))
     stages.update(fused=fused, loops=planned.function)
     module = ModuleWriter(target.host().triple, target.host().attributes)
     slots = [slot.name for slot in signature.slots]

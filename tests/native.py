@@ -35,7 +35,7 @@ class NativeModule:
         for number, function in enumerate(functions):
             lowered = lower(fuse(function))
             assert not lowered.host_operations, "the function needs host calls"
-            planned = plan(lowered.function)
+            planned = plan(lowered.function, frozenset(self.sizes[number]))
             made = kernel.emit_kernel(
                 writer,
                 kernel.KernelPlan(

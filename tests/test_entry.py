@@ -496,6 +496,50 @@ def test_slots_are_read_and_checked() -> None:
     assert list(program.lock) == [0, 0]
 
 
+def test_many_slots() -> None:
+    """More than an entry checks in its own code: sizes, dtypes and values by the shared code."""
+    types = [Type("f32", (2, 3)), F64, VECTOR, Type("i64", (4,)), Type("f64", (2 * N, M)),
+             Type("string", None)]  # fmt: skip
+    slots = [abi.Slot(f"v{k}", type_, written=k == 1) for k, type_ in enumerate(types)]
+    slots.append(abi.Slot("late", Type("f64", (7,)), read=False, written=True))
+    variables = [
+        Variable(np.zeros((2, 3)), "f32"), Variable(1.5), Variable(np.zeros(3)),
+        Variable(np.zeros(4), "i64"), Variable(np.zeros((6, 2))), Variable(0.0), Variable(),
+    ]  # fmt: skip
+
+    def sum_up(fn: Any) -> None:
+        pointers = [fn.load("ptr", "%feeds", 8 * k) for k in range(7)]
+        total = fn.load("double", pointers[1])
+        for name in range(2):  # n and m
+            size = fn.emit(f"sitofp i64 {fn.load('i64', '%dims', 8 * name)} to double")
+            total = fn.emit(f"fadd double {total}, {size}")
+        fn.store("double", total, fn.load("ptr", "%outs"))
+        testing.succeed(fn)
+
+    signature = signature_of([], dense(F64), "single", slots=tuple(slots))
+    assert signature.sizes == ("n", "m")
+    addresses = [variable.address for variable in variables]
+    step, program = build(signature, sum_up, slots=addresses)
+    assert step() == 1.5 + 3 + 2
+    assert program.misses == 0
+    for index, value, dtype in [
+        (0, np.zeros((2, 4)), "f32"), (0, np.zeros((2, 3)), "f64"), (1, [1.0], "f64"),
+        (3, np.zeros((2, 2)), "i64"), (4, np.zeros((5, 2)), "f64"), (5, None, "f64"),
+    ]:  # fmt: skip
+        kept = variables[index].array
+        kind = "f32" if index == 0 else "i64" if index == 3 else "f64"
+        variables[index].set(value, dtype)
+        misses = program.misses
+        with pytest.raises((python_entry.VariantMismatch, FailedPreconditionError)):
+            step()
+        assert program.misses == misses + 1
+        variables[index].set(kept, kind)
+        assert step() == 6.5
+    variables[2].set(np.zeros(5))
+    variables[4].set(np.zeros((10, 4)))
+    assert step() == 1.5 + 5 + 4
+
+
 def test_slots_that_are_only_written_are_not_checked() -> None:
     slots = (abi.Slot("v", VECTOR, read=False, written=True),)
     step, program = build(

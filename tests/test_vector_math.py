@@ -26,7 +26,7 @@ LIBM_OLD = LIBM | {n + s for n in ("floor", "ceil", "trunc", "nearbyint") for s 
 FUNCTIONS: dict[str, tuple[Callable[..., Any], Any, tuple[float, float], tuple[float, float]]] = {
     "exp": (np.exp, mp.exp, (0.97, 0.92), (-745, 709.7)),
     "expm1": (np.expm1, mp.expm1, (2.0, 2.0), (-40, 709.7)),
-    "log": (np.log, mp.log, (0.81, 0.75), (1e-320, 1e300)),
+    "log": (np.log, mp.log, (0.81, 0.74), (1e-320, 1e300)),
     "log1p": (np.log1p, mp.log1p, (2.0, 2.0), (-1 + 1e-15, 1e300)),
     "sin": (np.sin, mp.sin, (1.0, 1.0), (-1e12, 1e12)),
     "cos": (np.cos, mp.cos, (1.0, 1.0), (-1e12, 1e12)),

@@ -259,6 +259,11 @@ class CountUpTo(NodeDef):
         """A check against the limit and an addition."""
         variable = variable_output(node.inputs[0])
         old = x.read(variable)
+        if old.type.dtype not in ("i32", "i64"):
+            raise DTypeError(
+                f"Value passed to parameter 'ref' has DataType {dtypes.from_ir(old.type.dtype).name} "
+                "not in list of allowed values: int32, int64"
+            )
         limit = x.const(node.attrs["limit"], old.type.dtype)
         x.emit("require", x.emit("less", old, limit),
                message=f"Reached limit of {node.attrs['limit']}")

@@ -67,7 +67,9 @@ class Cond(OpDef):
                 yield f"'{label}' takes no parameters"
             yield from yields(region, label, wanted, op.attr("binds"))
 
-    def evaluate(self, op: Operation, run: Run, pred: Any) -> tuple[Any, ...]:
+    def evaluate(
+        self, op: Operation, run: Run, pred: Any, *, binds: Any = ()
+    ) -> tuple[Any, ...]:
         """The results of the branch that ``pred`` picks."""
         return run(op.regions[0 if pred else 1])
 
@@ -99,7 +101,9 @@ class While(OpDef):
             wanted = [boolean] if label == "test" else types
             yield from yields(region, label, wanted, free)
 
-    def evaluate(self, op: Operation, run: Run, *inits: Any) -> tuple[Any, ...]:
+    def evaluate(
+        self, op: Operation, run: Run, *inits: Any, binds: Any = ()
+    ) -> tuple[Any, ...]:
         """The loop variables after the last turn."""
         test, body = op.regions
         values = inits

@@ -6,11 +6,29 @@ Their region computes one element: its parameters are the operands' elements, sc
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
 from stepforge.ir import dims
 from stepforge.ir.core import Operation
 from stepforge.ir.errors import IRError
-from stepforge.ir.opdef import OpDef, define_op
-from stepforge.ir.types import Type
+from stepforge.ir.opdef import OpDef, define_op, lookup
+from stepforge.ir.ops.arrays import Array
+from stepforge.ir.types import Type, numpy_dtype
+
+Run: TypeAlias = Callable[..., tuple[Any, ...]]
+Shape: TypeAlias = tuple[int, ...]
+# kind of a reduction -> the op that reduces a whole tensor so
+REDUCTIONS = {
+    "add": "reduce_sum",
+    "mul": "reduce_prod",
+    "max": "reduce_max",
+    "min": "reduce_min",
+    "and": "reduce_all",
+    "or": "reduce_any",
+}
 
 
 def region_problem(op: Operation) -> str | None:
@@ -25,6 +43,17 @@ def region_problem(op: Operation) -> str | None:
     if given != [r.type.dtype for r in op.results]:
         return f"the region yields {', '.join(given)}"
     return None
+
+
+def elements(op: Operation, run: Run, operands: tuple[Array, ...], shape: Shape) -> list[Array]:
+    """What the region yields, element by element over the index space."""
+    spread = [np.broadcast_to(x, shape) for x in operands]
+    yielded = op.regions[0].terminator.operands
+    out = [np.empty(shape, numpy_dtype(v.type.dtype)) for v in yielded]
+    for at in np.ndindex(*shape):
+        for target, value in zip(out, run(op.regions[0], *[x[at] for x in spread]), strict=True):
+            target[at] = value
+    return out
 
 
 @define_op
@@ -45,6 +74,11 @@ class Fused(OpDef):
         if any(r.type.shape != shape for r in op.results):
             return "every result has the shape of the index space"
         return region_problem(op)
+
+
+    def evaluate(self, op: Operation, run: Run, *operands: Array, shape: Shape) -> tuple[Array, ...]:
+        """The reference meaning: the region, once for each element."""
+        return tuple(elements(op, run, operands, shape))
 
 
 @define_op
@@ -78,3 +112,21 @@ class Reduce(OpDef):
         if op.result.type.shape != want:
             return f"the result has shape {op.result.type.shape}, not {want}"
         return region_problem(op)
+
+    def evaluate(
+        self,
+        op: Operation,
+        run: Run,
+        *operands: Array,
+        shape: Shape,
+        axes: tuple[int, ...],
+        kind: str,
+        mean: bool,
+        keep_dims: bool,
+    ) -> Array:
+        """The reference meaning: the elements, then the plain reduction of all of them."""
+        (whole,) = elements(op, run, operands, shape)
+        name = "reduce_mean" if mean else REDUCTIONS[kind]
+        rule = lookup(name).numpy
+        assert rule is not None
+        return np.asarray(rule(whole, axes=axes, keep_dims=keep_dims))
