@@ -10,11 +10,12 @@ for its products.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from stepforge.codegen import philox_distributions as distributions
-from stepforge.codegen.lane_core import Lane, register_element, storage_bytes
+from stepforge.codegen.lane_core import Lane, bits_of, register_element, storage_bytes
 from stepforge.codegen.lanes import LaneBuilder
-from stepforge.codegen.llvm import UNLIKELY, FunctionWriter, ModuleWriter
+from stepforge.codegen.llvm import FunctionWriter, ModuleWriter
 from stepforge.codegen.target import Target
 from stepforge.ir.philox import (
     BLOCKS_PER_NUMBER,
@@ -23,11 +24,12 @@ from stepforge.ir.philox import (
     MULTIPLIERS,
     ROUNDS,
     TRUNCATION,
-    WORDS_PER_NUMBER,
 )
 
 STATE_KEY, STATE_RESERVED, STATE_UPPER = 0, 8, 16  # byte offsets in ``Stream.state``
+BLOCK_BITS = 128
 VECTORS = 2  # of counters, side by side
+Words: TypeAlias = tuple[Lane, Lane, Lane, Lane]
 
 
 def emit_fill(
@@ -66,7 +68,7 @@ def _load_key(fn: FunctionWriter, state: str) -> _Key:
     return _Key(Lane("u64", key), Lane("u64", upper))
 
 
-def _words(k: LaneBuilder, blocks: Lane, key: _Key) -> tuple[Lane, Lane, Lane, Lane]:
+def _words(k: LaneBuilder, blocks: Lane, key: _Key) -> Words:
     """The four words of the blocks of the given numbers, each in the lower half of a u64."""
     one = k.rewritten(width=1)
     c0, c1 = blocks, k.shr(blocks, 32)
@@ -83,12 +85,13 @@ def _words(k: LaneBuilder, blocks: Lane, key: _Key) -> tuple[Lane, Lane, Lane, L
 
 
 class _Fill:
-    """Writes the function that fills memory with one kind of number."""
+    """Writes the function that fills memory with numbers of one kind and dtype."""
 
     def __init__(
         self, module: ModuleWriter, target: Target, name: str, kind: str, dtype: str
     ) -> None:
         self.kind, self.dtype = kind, dtype
+        self.wide = "f64" if dtype == "f64" else "f32"  # what normal numbers are made in
         params = [("ptr", "state"), ("ptr", "out"), ("i64", "count")]
         if kind == "uniform_int":
             params += [(register_element(dtype), bound) for bound in ("low", "high")]
@@ -97,14 +100,13 @@ class _Fill:
         )
         self.k = LaneBuilder(fn, VECTORS * target.vector_bits // 64, has_fma=target.has("fma"))
         self.one = self.k.rewritten(width=1)
-        self.group = 4 // _words_per_number(dtype)  # numbers of a block
+        self.group = BLOCK_BITS // bits_of(dtype)  # numbers that a block gives
         self.many = self.k.rewritten(width=self.group * self.k.width)
         self.key = _load_key(fn, "%state")
         self.range: distributions.Range | None = None
-        self.raw = ""  # where numbers wait for those that replace the rejected ones
 
     def text(self) -> str:
-        """The function: whole turns go to their place, the last one by way of the stack."""
+        """The function: whole turns go to their place, the last numbers by way of the stack."""
         fn, size, turn = self.fn, storage_bytes(self.dtype), self.many.width
         if self.kind == "uniform_int":
             low, high = Lane(self.dtype, "%low"), Lane(self.dtype, "%high")
@@ -112,60 +114,110 @@ class _Fill:
         reserved = fn.emit(f"mul i64 %count, {BLOCKS_PER_NUMBER}")
         cell = fn.offset("%state", STATE_RESERVED)
         first = fn.emit(f"atomicrmw add ptr {cell}, i64 {reserved} monotonic")
-        last_turn = fn.alloca("i8", turn * size, align=64)
+        last = fn.alloca("i8", turn * size, align=64)
 
         def fill(i: str) -> None:
             whole = fn.emit(f"icmp sge i64 {fn.emit(f'sub i64 %count, {i}')}, {turn}")
             place = fn.offset("%out", fn.emit(f"mul i64 {i}, {size}"))
-            place = fn.emit(f"select i1 {whole}, ptr {place}, ptr {last_turn}")
-            self.many.store(self._numbers(first, i), place)
+            numbers = self._numbers(first, i)
+            self.many.store(numbers, fn.emit(f"select i1 {whole}, ptr {place}, ptr {last}"))
 
         fn.loop(0, "%count", fill, step=turn)
         rest = fn.emit(f"and i64 %count, {turn - 1}")
         done = fn.emit(f"mul i64 {fn.emit(f'sub i64 %count, {rest}')}, {size}")
-        self._copy(fn.offset("%out", done), last_turn, fn.emit(f"mul i64 {rest}, {size}"))
+        _copy(fn, fn.offset("%out", done), last, fn.emit(f"mul i64 {rest}, {size}"))
         fn.do("ret void")
         return fn.finish()
 
-    def _copy(self, target: str, source: str, size: str) -> None:
-        copy = self.fn.module.declare("llvm.memcpy.p0.p0.i64", "void", "ptr, ptr, i64, i1")
-        self.fn.call("void", copy, ("ptr", target), ("ptr", source), ("i64", size), ("i1", "false"))
-
     def _numbers(self, first: str, i: str) -> Lane:
-        """The numbers of one turn, from number ``i`` on."""
-        k = self.k
+        """The numbers of one turn, of which ``i`` is the first."""
         if self.kind == "truncated_normal":
-            return self._truncated(first, i)
-        words = _words(k, self._blocks(first, f"udiv exact i64 {i}, {self.group}", 1), self.key)
+            skipped = self.fn.emit(f"mul i64 {i}, {BLOCKS_PER_NUMBER // 4}")
+            return self._truncated(self.fn.emit(f"add i64 {first}, {skipped}"))
+        used = self.fn.emit(f"udiv exact i64 {i}, {self.group}")
+        words = self._words(self.fn.emit(f"add i64 {first}, {used}"), 1)
         if self.kind == "uniform":
-            return distributions.uniform(k, words, self.dtype)
+            return distributions.uniform(self.k, words, self.dtype)
         if self.range is not None:
-            return distributions.uniform_int(k, words, self.range)
-        return self.many.convert(distributions.normal(k, words, self.dtype), self.dtype)
+            return distributions.uniform_int(self.k, words, self.range)
+        return self.many.convert(distributions.normal(self.k, words, self.wide), self.dtype)
 
-    def _blocks(self, first: str, behind: str, step: int) -> Lane:
-        """Numbers of blocks, ``step`` apart, the first of them ``behind`` (an instruction)."""
-        start = self.fn.emit(f"add i64 {first}, {self.fn.emit(behind)}")
+    def _words(self, start: str, step: int) -> Words:
+        """The words of blocks that are ``step`` apart, from number ``start`` on."""
         steps = self.k.mul(self.k.iota("u64"), step)
-        return self.k.add(steps, self.k.splat(Lane("u64", start)))
+        return _words(self.k, self.k.add(steps, self.k.splat(Lane("u64", start))), self.key)
 
-    # ---- truncated ------------------------------------------------------------------------------
-    def _truncated(self, first: str, i: str) -> Lane:
-        """As many numbers as a block gives are a group, which has all blocks to itself that its
-        numbers have reserved: it takes as many as it rejects."""
-        fn, many, wide = self.fn, self.many, _computed(self.dtype)
-        step = self.group * BLOCKS_PER_NUMBER // 4
-        blocks = self._blocks(first, f"mul i64 {i}, {step // self.group}", step)
-        numbers = distributions.normal(self.k, _words(self.k, blocks, self.key), self.dtype)
-        self.raw = self.raw or fn.alloca("i8", many.width * storage_bytes(wide), align=64)
-        many.store(numbers, self.raw)
-        rejected = many.ge(many.abs(numbers), TRUNCATION)
-        bits = fn.emit(f"bitcast <{many.width} x i1> {rejected.text} to i{many.width}")
-        redraw = _redraw(fn.module, wide, self.k)
+    def _truncated(self, start: str) -> Lane:
+        """As the normal numbers of a turn; then each group replaces what it has to reject.
 
-        def check(group: str) -> None:
-            at = fn.emit(f"mul i64 {group}, {self.group}")
-            ...
+        A group is as many numbers as one block gives. It has all blocks to itself that its numbers
+        reserve, and begins with the first of them.
+        """
+        fn, many, step = self.fn, self.many, self.group * BLOCKS_PER_NUMBER // 4
+        numbers = distributions.normal(self.k, self._words(start, step), self.wide)
+        waiting = fn.alloca("i8", many.width * storage_bytes(self.wide), align=64)
+        many.store(numbers, waiting)
+        rejected = fn.alloca("i8", many.width)
+        many.store(many.ge(many.abs(numbers), TRUNCATION), rejected)
+        redraw = _redraw(fn.module, self.one, self.wide)
+
+        def check(number: str) -> None:
+            at = fn.emit(f"mul i64 {number}, {self.group}")
+            flags = fn.load(f"i{8 * self.group}", fn.offset(rejected, at))
+            block = fn.emit(f"add i64 {start}, {fn.emit(f'mul i64 {number}, {step}')}")
+            place = fn.offset(waiting, at, register_element(self.wide))
+            fn.if_(
+                fn.emit(f"icmp ne i{8 * self.group} {flags}, 0"),
+                lambda: fn.call("void", redraw, ("ptr", "%state"), ("i64", block), ("ptr", place)),
+            )
 
         fn.loop(0, self.k.width, check)
-        return many.convert(many.load(self.raw, wide), self.dtype)
+        return many.convert(many.load(waiting, self.wide), self.dtype)
+
+
+def _redraw(module: ModuleWriter, k: LaneBuilder, dtype: str) -> str:
+    """A function that goes on with a group whose first block gave a number to reject.
+
+    What is kept of that block and of those that follow moves up, until the group is full.
+    """
+    name, element, group = f"philox_redraw_{dtype}", register_element(dtype), BLOCK_BITS // bits_of(dtype)
+
+    def text() -> str:
+        params = [("ptr", "state"), ("i64", "first"), ("ptr", "group")]
+        fn = FunctionWriter(
+            module, name, "void", params, linkage="internal", attributes="noinline"
+        )
+        one, key = k.rewritten(fn), _load_key(fn, "%state")
+        kept, filled, block = fn.alloca(element, 2 * group), fn.alloca("i64"), fn.alloca("i64")
+        fn.store("i64", "0", filled)
+        fn.store("i64", "%first", block)
+
+        def keep(number: Lane) -> None:
+            at = fn.load("i64", filled)
+            one.store(number, fn.offset(kept, at, element))
+            taken = one.convert(one.lt(one.abs(number), TRUNCATION), "i64").text
+            fn.store("i64", fn.emit(f"add i64 {at}, {taken}"), filled)
+
+        for i in range(group):
+            keep(one.load(fn.offset("%group", i, element), dtype))
+        again, full = fn.label("again"), fn.label("full")
+        fn.branch(again)
+        fn.start(again)
+        following = fn.emit(f"add i64 {fn.load('i64', block)}, 1")
+        fn.store("i64", following, block)
+        words = _words(one, Lane("u64", following), key)
+        for number in distributions.normal_columns(one, words, dtype):
+            keep(number)
+        lacking = fn.emit(f"icmp ult i64 {fn.load('i64', filled)}, {group}")
+        fn.branch_if(lacking, again, full)
+        fn.start(full)
+        _copy(fn, "%group", kept, str(group * storage_bytes(dtype)))
+        fn.do("ret void")
+        return fn.finish()
+
+    return module.helper(name, text)
+
+
+def _copy(fn: FunctionWriter, target: str, source: str, size: str) -> None:
+    copy = fn.module.declare("llvm.memcpy.p0.p0.i64", "void", "ptr, ptr, i64, i1")
+    fn.call("void", copy, ("ptr", target), ("ptr", source), ("i64", size), ("i1", "false"))

@@ -26,12 +26,13 @@ def placeholder_with_default(input: Any, shape: Any, name: str | None = None) ->
 
     Raises: ValueError where the default itself has not that shape.
     """
-    value = convert_to_tensor(input, name="input")
-    sizes = as_shape(shape)
-    if not sizes.is_compatible_with(value.shape):
-        raise ValueError(f"Shapes {value.shape} and {sizes} are not compatible")
-    attrs = {"dtype": value.dtype.base_dtype.ir, "shape": sizes.sizes}
-    return create_op("PlaceholderWithDefault", [value], attrs, name).outputs[0]
+    with name_scope(name, "PlaceholderWithDefault") as scope:
+        value = convert_to_tensor(input, name="input")
+        sizes = as_shape(shape)
+        if not sizes.is_compatible_with(value.shape):
+            raise ValueError(f"Shapes {value.shape} and {sizes} are not compatible")
+        attrs = {"dtype": value.dtype.base_dtype.ir, "shape": sizes.sizes}
+        return create_op("PlaceholderWithDefault", [value], attrs, scope).outputs[0]
 
 
 def identity(input: Any, name: str | None = None) -> Any:
@@ -82,7 +83,7 @@ def group(*inputs: Any, name: str | None = None) -> Operation:
     """
     elements = list(_flatten(inputs))
     if not elements:
-        return no_op(name)
+        return no_op("group_deps" if name is None else name)
     with name_scope(name, "group_deps", elements) as scope:
         by_device: dict[str, list[Any]] = {}
         for element in elements:
@@ -143,7 +144,7 @@ def tuple_(
         for control in control_inputs or ():
             gates.append(_node_of(control))
         if not gates:
-            raise ValueError("'tensors' must have at least one Tensor.")
+            raise ValueError(f"'tensors' must have at least one Tensor. Received: {tensors}.")
         gate = group(*gates)
         return [None if t is None else with_dependencies([gate], t) for t in tensors]
 
@@ -160,15 +161,12 @@ def _node_of(control: Any) -> Operation:
 def Assert(  # noqa: N802  (TensorFlow's name)
     condition: Any, data: Sequence[Any], summarize: int | None = None, name: str | None = None
 ) -> Operation:
-    """A node that raises InvalidArgumentError, quoting ``data``, where ``condition`` is false.
-
-    Raises: InvalidArgumentError at once where the condition is known to be false already.
-    """
-    with name_scope(name, "Assert", [condition, *data]) as scope:
+    """A node whose run raises InvalidArgumentError, quoting ``data``, where ``condition`` is false."""
+    with name_scope(name, "Assert", [condition, *data]):
         values = [convert_to_tensor(value) for value in data]
         test = convert_to_tensor(condition, name="condition")
         attrs = {"summarize": 3 if summarize is None else summarize}
-        return create_op("Assert", [test, *values], attrs, scope + "Assert/")
+        return create_op("Assert", [test, *values], attrs, "Assert")
 
 
 def Print(  # noqa: N802  (TensorFlow's name)

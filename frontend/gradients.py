@@ -89,13 +89,14 @@ def gradients(
     Gradients of gathers are ``IndexedSlices``.
     Raises: ValueError for lists that do not match, LookupError for a node type without a gradient rule.
     """
-    ys, xs, stops = _as_list(ys), _as_list(xs), _as_list(stop_gradients)
+    ys, xs = _as_list(ys), _as_list(xs)
+    stops = [] if stop_gradients is None else _as_list(stop_gradients)
     seeds = [None] * len(ys) if grad_ys is None else _as_list(grad_ys)
-    if len(seeds) != len(ys):
-        raise ValueError(f"Length mismatch. Passed {len(seeds)} grad_ys for {len(ys)} ys")
     unconnected = _unconnected(unconnected_gradients)
     values = [v for v in [*ys, *stops, *xs, *seeds] if v is not None]
     with name_scope(name, "gradients", values):
+        if len(seeds) != len(ys):
+            raise ValueError(f"Length mismatch. Passed {len(seeds)} grad_ys for {len(ys)} ys")
         targets = [_dense(convert_to_tensor_or_indexed_slices(y, name="y")) for y in ys]
         sources = [_source(x) for x in xs]
         first = [_first(i, y, seed) for i, (y, seed) in enumerate(zip(targets, seeds, strict=True))]
@@ -109,8 +110,6 @@ def gradients(
 
 
 def _as_list(value: Any) -> list[Any]:
-    if value is None:
-        return []
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 

@@ -174,7 +174,7 @@ class Optimizer:
         return group(*update_ops, name=name_scope)
 
     def _valid_dtypes(self) -> tuple[DType, ...]:
-        return float16, bfloat16, float32, float64
+        return float32, float64, float16, bfloat16
 
     # ---- one update -----------------------------------------------------------------------------
     def _apply(self, gradient: Any, variable: Any) -> Any:

@@ -40,7 +40,7 @@ class GradientDescentOptimizer(Optimizer):
 
     def _resource_apply_sparse(self, grad: Any, handle: Any, indices: Any) -> Any:
         delta = -grad * like(self._learning_rate_tensor, handle)
-        return scatter_resource("ResourceScatterAdd", handle, indices, delta, None).op
+        return scatter_resource("ResourceScatterAdd", handle, indices, delta)
 
 
 class MomentumOptimizer(Optimizer):
@@ -144,19 +144,21 @@ class AdamOptimizer(Optimizer):
     def _decayed(self, variable: Any, rows: Any, indices: Any) -> Operation:
         """The update of ``ApplyAdam`` for slices: means decay everywhere, the gradient adds to rows."""
         beta1_power, beta2_power = self._get_beta_accumulators()
-        one = api.constant(1.0, variable.dtype.base_dtype)
-        rate = like(self._lr_tensor, variable) * api.sqrt(one - like(beta2_power.value(), variable))
-        rate = rate / (one - like(beta1_power.value(), variable))
+        powers = like(beta1_power.value(), variable), like(beta2_power.value(), variable)
+        rate = like(self._lr_tensor, variable) * api.sqrt(1 - powers[1]) / (1 - powers[0])
         beta1, beta2 = like(self._beta1_tensor, variable), like(self._beta2_tensor, variable)
-        means = []
-        for slot_name, beta, part in (("m", beta1, rows), ("v", beta2, rows * rows)):
-            slot = self.get_slot(variable, slot_name)
-            decayed = slot.assign(slot * beta, use_locking=self._use_locking)
-            with control_dependencies([decayed]):
-                means.append(api.scatter_add(slot, indices, part * (one - beta)))
-        root = api.sqrt(means[1]) + like(self._epsilon_tensor, variable)
-        step = variable.assign_sub(rate * means[0] / root, use_locking=self._use_locking)
-        return group(step, *means)
+        m = self._mean("m", variable, beta1, rows * (1 - beta1), indices)
+        v = self._mean("v", variable, beta2, rows * rows * (1 - beta2), indices)
+        root = api.sqrt(v)
+        step = rate * m / (root + like(self._epsilon_tensor, variable))
+        return group(variable.assign_sub(step, use_locking=self._use_locking), m, v)
+
+    def _mean(self, slot_name: str, variable: Any, beta: Any, part: Any, indices: Any) -> Any:
+        """The new value of a slot that decays everywhere and gets ``part`` added to its rows."""
+        slot = self.get_slot(variable, slot_name)
+        decayed = slot.assign(slot * beta, use_locking=self._use_locking)
+        with control_dependencies([decayed]):
+            return api.convert_to_tensor(api.scatter_add(slot, indices, part))
 
     def _finish(self, update_ops: list[Any], name_scope: str) -> Operation:
         with control_dependencies(update_ops):

@@ -12,7 +12,7 @@ from typing import Any
 from stepforge.frontend.convert import convert_to_tensor
 from stepforge.frontend.dtypes import int32
 from stepforge.frontend.graph import create_op
-from stepforge.frontend.operation import Tensor
+from stepforge.frontend.operation import Operation, Tensor
 from stepforge.frontend.scopes import name_scope
 
 
@@ -97,7 +97,8 @@ def _scatter(type_: str, name: str, doc: str, *, locking: bool = False) -> Calla
         name: str | None = None,
     ) -> Any:
         if is_resource(ref):
-            return scatter_resource("Resource" + type_, ref, indices, updates, name)
+            op = scatter_resource("Resource" + type_, ref, indices, updates, name)
+            return ref.read_after(op)
         target = reference(ref)
         with name_scope(name, type_, [target]) as scope:
             where = convert_to_tensor(indices, name="indices", preferred_dtype=int32)
@@ -111,14 +112,13 @@ def _scatter(type_: str, name: str, doc: str, *, locking: bool = False) -> Calla
 
 
 def scatter_resource(
-    type_: str, variable: Any, indices: Any, updates: Any, name: str | None
-) -> Any:
-    """A scatter update of a resource variable; the result is a variable that is read after it."""
+    type_: str, variable: Any, indices: Any, updates: Any, name: str | None = None
+) -> Operation:
+    """The node of a scatter update of a resource variable."""
     rows = convert_to_tensor(updates, variable.dtype.base_dtype)
     with name_scope(name, type_, [variable]) as scope:
         where = convert_to_tensor(indices, name="indices", preferred_dtype=int32)
-        op = create_op(type_, [variable.handle, where, rows], None, scope)
-    return variable.read_after(op)
+        return create_op(type_, [variable.handle, where, rows], None, scope)
 
 
 def _rows(what: str) -> str:

@@ -286,8 +286,7 @@ class MatrixSetDiag(NodeDef):
 
     def extract(self, x: Any, node: Any, value: Any, diagonal: Any) -> Any:
         """The IR's ``matrix_set_diag``, once the sizes fit."""
-        shape = matrices(x, value)
-        _fit_diagonal(x, shape, 0, x.shape(diagonal))
+        diagonal = _fitted_diagonal(x, matrices(x, value), 0, diagonal)
         return x.emit("matrix_set_diag", value, diagonal)
 
     def gradient(self, tf: Any, op: Any, dz: Any) -> list[Any]:
@@ -296,12 +295,16 @@ class MatrixSetDiag(NodeDef):
         return [tf.matrix_set_diag(dz, diagonal), tf.matrix_diag_part(dz)]
 
 
-def _fit_diagonal(x: Any, shape: Shape, k: int, diagonal: Shape) -> None:
+def _fitted_diagonal(x: Any, shape: Shape, k: int, diagonal: Any) -> Any:
+    """The diagonal number ``k`` of matrices of ``shape``, with its sizes in their terms."""
+    have = x.shape(diagonal)
     length = dims.minimum(shape[-2] + min(k, 0), shape[-1] - max(k, 0))
-    if len(diagonal) != len(shape) - 1:
-        raise ShapeError(f"Shape must be rank {len(shape) - 1} but is rank {len(diagonal)}")
-    for have, want in zip(diagonal, (*shape[:-2], length), strict=True):
-        fit(x, have, want, f"diagonal {bracketed(diagonal)} does not fit {bracketed(shape)}")
+    wanted = (*shape[:-2], length)
+    if len(have) != len(wanted):
+        raise ShapeError(f"Shape must be rank {len(wanted)} but is rank {len(have)}")
+    for a, b in zip(have, wanted, strict=True):
+        fit(x, a, b, f"diagonal {bracketed(have)} does not fit {bracketed(shape)}")
+    return diagonal if have == wanted else x.emit("reshape", diagonal, shape=wanted)
 
 
 @define_node
@@ -317,7 +320,7 @@ class MatrixSetDiagV3(NodeDef):
         offset = _offset(x, k)
         if offset is None:
             return undetermined(x, value.type.dtype, len(shape))
-        _fit_diagonal(x, shape, offset, x.shape(diagonal))
+        diagonal = _fitted_diagonal(x, shape, offset, diagonal)
         if offset == 0:
             return x.emit("matrix_set_diag", value, diagonal)
         placed = _placed(x, diagonal, offset, shape[-2], shape[-1])

@@ -369,8 +369,8 @@ class ResourceGather(NodeDef):
         """Slices at the rows that were read; their dense shape is the variable's."""
         handle, indices = op.inputs
         shape = declared(handle)[1] or ()
-        rows = tf.reshape(indices, [-1])
         values = tf.reshape(dz, [-1, *shape[1:]])
+        rows = tf.reshape(indices, [-1])
         return [tf.IndexedSlices(values, rows, tf.constant(list(shape))), None]
 
 
