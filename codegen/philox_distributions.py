@@ -11,8 +11,9 @@ library rounds: then the numbers of f32 are those of the reference to the last b
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from stepforge.codegen.vector_math_kernels import (
     logarithm,
     polynomial,
     split_exponent,
+    two_product,
     two_sum,
 )
 from stepforge.ir.philox import LOW_WORD, SMALLEST
@@ -166,28 +168,22 @@ def normal_columns(k: LaneBuilder, words: Sequence[Lane], dtype: str) -> tuple[L
 
 def _box_muller(k: LaneBuilder, first: Lane, second: Lane, dtype: str) -> tuple[Lane, Lane]:
     """Two normal numbers of two uniform ones, which are f64; ``dtype`` is what all is rounded to."""
-    smallest = float(np.float32(SMALLEST)) if dtype == "f32" else SMALLEST
-    logarithms = k.convert(_log(k, clamp(k, first, smallest, None)), dtype)
+    f = _FUNCTIONS[dtype]
+    logarithms = k.convert(f.log(k, clamp(k, first, f.smallest, None)), dtype)
     radius = k.sqrt(k.mul(logarithms, -2.0))
     angle = k.convert(k.mul(second, 2 * math.pi), dtype)
-    sine, cosine = _circular(k, k.convert(angle, "f64"))
+    sine, cosine = _sine_and_cosine(k, k.convert(angle, "f64"), f.small_angle)
     return k.mul(k.convert(sine, dtype), radius), k.mul(k.convert(cosine, dtype), radius)
 
 
-def _log(k: LaneBuilder, x: Lane) -> Lane:
-    """The logarithm of numbers that are neither tiny nor huge, nor any special case."""
-    m, e = split_exponent(k, x)
-    return logarithm(k, k.sub(m, 1.0), exponent_value(k, e, "f64"))
-
-
-def _circular(k: LaneBuilder, x: Lane) -> tuple[Lane, Lane]:
-    """Sine and cosine of f64 angles in [0, 2 pi]."""
+def _sine_and_cosine(k: LaneBuilder, x: Lane, small_angle: _SmallAngle) -> tuple[Lane, Lane]:
+    """Of f64 angles in [0, 2 pi]; ``small_angle`` has them up to pi/4."""
     p = PRECISION["f64"]
     rounded = k.add(k.mul(x, 2 / math.pi), p.magic)
     whole, quarter = k.sub(rounded, p.magic), k.bitcast(rounded, "u64")
     exact = k.sub(x, k.mul(whole, _HALF_PI[0]))
-    r, tail = two_sum(k, exact, k.neg(k.mul(whole, _HALF_PI[1])))
-    sine, cosine = _of_small_angle(k, r, k.sub(tail, k.mul(whole, _HALF_PI[2])))
+    r, lost = two_sum(k, exact, k.neg(k.mul(whole, _HALF_PI[1])))
+    sine, cosine = small_angle(k, r, k.sub(lost, k.mul(whole, _HALF_PI[2])))
     odd = k.ne(k.and_(quarter, 1), 0)
     return (
         _negated_if(k, k.select(odd, cosine, sine), quarter),
@@ -195,8 +191,42 @@ def _circular(k: LaneBuilder, x: Lane) -> tuple[Lane, Lane]:
     )
 
 
-def _of_small_angle(k: LaneBuilder, r: Lane, tail: Lane) -> tuple[Lane, Lane]:
-    """Sine and cosine of r + tail, |r| <= pi/4."""
+def _negated_if(k: LaneBuilder, x: Lane, quarter: Lane) -> Lane:
+    """x with its sign changed in the third and the fourth quarter."""
+    sign = k.shl(k.and_(quarter, 2), 62)
+    return k.bitcast(k.xor(k.bitcast(x, "u64"), sign), "f64")
+
+
+# The arguments are never tiny, huge or special, which the functions of ``vector_math`` provide for.
+def _log(k: LaneBuilder, x: Lane) -> Lane:
+    m, e = split_exponent(k, x)
+    return logarithm(k, k.sub(m, 1.0), exponent_value(k, e, "f64"))
+
+
+def _precise_log(k: LaneBuilder, x: Lane) -> Lane:
+    """As ``_log``; what the rounding of the large terms loses goes to the small ones."""
+    high, low = PRECISION["f64"].ln2
+    m, n = split_exponent(k, x)
+    e, f = exponent_value(k, n, "f64"), k.sub(m, 1.0)
+    s = k.div(f, k.add(f, 2.0))
+    z = k.mul(s, s)
+    half_square, lost_square = two_product(k, k.mul(f, 0.5), f)
+    linear, lost_linear = two_sum(k, k.mul(e, high), f)
+    large, lost_large = two_sum(k, linear, k.neg(half_square))
+    lost = k.sub(k.add(lost_linear, lost_large), lost_square)
+    small = k.fma(s, k.fma(z, polynomial(k, "log", z), half_square), k.mul(e, low))
+    return k.add(large, k.add(small, lost))
+
+
+def _small_angle(k: LaneBuilder, r: Lane, tail: Lane) -> tuple[Lane, Lane]:
+    """Sine and cosine of r; the tail would not show."""
+    z = k.mul(r, r)
+    cosine = k.fma(k.mul(z, z), polynomial(k, "cos", z), k.fma(z, -0.5, 1.0))
+    return k.fma(k.mul(z, r), polynomial(k, "sin", z), r), cosine
+
+
+def _precise_small_angle(k: LaneBuilder, r: Lane, tail: Lane) -> tuple[Lane, Lane]:
+    """Sine and cosine of r + tail."""
     z = k.mul(r, r)
     above = k.fma(z, -0.5, 1.0)
     lost = k.fma(z, -0.5, k.sub(1.0, above))
@@ -206,7 +236,19 @@ def _of_small_angle(k: LaneBuilder, r: Lane, tail: Lane) -> tuple[Lane, Lane]:
     return k.add(sine, r), cosine
 
 
-def _negated_if(k: LaneBuilder, x: Lane, quarter: Lane) -> Lane:
-    """x with its sign changed in the third and the fourth quarter."""
-    sign = k.shl(k.and_(quarter, 2), 62)
-    return k.bitcast(k.xor(k.bitcast(x, "u64"), sign), "f64")
+_SmallAngle: TypeAlias = "Callable[[LaneBuilder, Lane, Lane], tuple[Lane, Lane]]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Functions:
+    """What Box and Muller's transform takes: the smallest uniform number, and functions of f64."""
+
+    smallest: float
+    log: Callable[[LaneBuilder, Lane], Lane]
+    small_angle: _SmallAngle
+
+
+_FUNCTIONS = {
+    "f32": _Functions(float(np.float32(SMALLEST)), _log, _small_angle),
+    "f64": _Functions(SMALLEST, _precise_log, _precise_small_angle),
+}

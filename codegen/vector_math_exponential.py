@@ -85,12 +85,7 @@ def tanh(k: MemoryLanes, x: Lane) -> Lane:
     r, _, n = exponent_reduction(k, k.add(magnitude, magnitude))
     power = power_of_two(k, n, x.dtype)
     e = k.fma(exponential_minus_one(k, r), power, k.sub(power, 1.0))
-    total, lost = two_sum(k, 2.0, e)
-
-    def inverse(y: Lane) -> Lane:  # of e + 2; useless close to 1, where nothing is to be corrected
-        return k.select(k.lt(y, 0.875), k.fma(y, -0.5, 0.5), 0.0)
-
-    return k.copysign(corrected_quotient(k, e, total, lost, inverse), x)
+    return k.copysign(k.div(e, k.add(e, 2.0)), x)
 
 
 def _half_exp(k: MemoryLanes, magnitude: Lane) -> Lane:

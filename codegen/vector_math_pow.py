@@ -54,6 +54,8 @@ def _pow_f32(k: MemoryLanes, x: Lane, y: Lane) -> Lane:
 def _pow_f64(k: MemoryLanes, x: Lane, y: Lane) -> Lane:
     """x**y of positive x: exp(y * log(x)), the logarithm and the product as pairs."""
     high, low = _log_pair(k, x)
+    if not k.has_fma:  # the product of pairs would overflow; of what is as large, all is decided
+        y = clamp(k, y, -1e25, 1e25)
     exponent, error = two_product(k, y, high)
     error = k.fma(y, low, error)
     exceeds = k.gt(k.abs(exponent), _LARGEST)

@@ -58,11 +58,13 @@ def _fused_reduction(k: MemoryLanes, x: Lane) -> tuple[Lane, Lane, Lane]:
 def _exact_reduction(k: MemoryLanes, x: Lane) -> tuple[Lane, Lane, Lane]:
     wide = k.convert(x, "f64")
     whole, n = _quarters(k, wide)
+    lost = k.constant(0.0, wide)
     for part in _EXACT:
-        wide = k.add(wide, k.mul(whole, part))
+        wide, low = two_sum(k, wide, k.mul(whole, part))
+        lost = k.add(lost, low)
     r = k.convert(wide, x.dtype)
-    tail = k.convert(k.sub(wide, k.convert(r, "f64")), x.dtype)
-    return r, tail, k.convert(n, PRECISION[x.dtype].integer)
+    tail = k.add(lost, k.sub(wide, k.convert(r, "f64")))
+    return r, k.convert(tail, x.dtype), k.convert(n, PRECISION[x.dtype].integer)
 
 
 def _sine_and_cosine(k: MemoryLanes, r: Lane, tail: Lane) -> tuple[Lane, Lane]:

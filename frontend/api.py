@@ -1,7 +1,8 @@
-"""The API functions in one namespace, for gradient rules and whatever else is written like user code.
+"""The API functions in one namespace, for gradient rules and whatever else is written like user
+code.
 
-A name is looked up in the modules below when it is first used, so that importing this costs nothing and the
-modules may use it in turn.
+A name is looked up in the modules below when it is first used, so that importing this costs nothing
+and the modules may use it in turn.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from stepforge.frontend import elementwise_ops
-from stepforge.frontend.array_calls import INDEX, make, shape_tensor
+from stepforge.frontend.array_calls import INDEX, make
 from stepforge.frontend.convert import constant, convert_to_tensor
 from stepforge.frontend.dtypes import (
     DType,
@@ -61,8 +61,7 @@ def _filled(number: int, default_name: str, shape: Any, dtype: Any, name: str | 
             if known is not None and not np.isscalar(shape) and np.prod(known) < SMALL:
                 return constant(content, kind, known, scope)
             if known is None:
-                shape = shape_tensor(shape, "packed")
-                shape = elementwise_ops.cast(shape, int32) if shape.dtype not in INDEX else shape
+                shape = convert_to_tensor(shape, int32)
             else:
                 shape = shape_constant(known, "shape_as_tensor")
         if shape.shape.ndims == 0:

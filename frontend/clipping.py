@@ -16,19 +16,19 @@ from stepforge.frontend.operation import Tensor
 from stepforge.frontend.scopes import colocate_with, name_scope
 
 
-def _values(t: Any, name: str) -> Tensor:
+def _values(t: Any, name: str) -> Any:
     found = convert_to_tensor_or_indexed_slices(t, name=name)
     return found.values if isinstance(found, IndexedSlices) else found
 
 
 def _like(t: Any, values: Tensor) -> Any:
     """``values`` in the form that ``t`` has."""
-    return IndexedSlices(values, t.indices, t.dense_shape) if isinstance(t, IndexedSlices) else values
+    return (
+        IndexedSlices(values, t.indices, t.dense_shape) if isinstance(t, IndexedSlices) else values
+    )
 
 
-def clip_by_value(
-    t: Any, clip_value_min: Any, clip_value_max: Any, name: str | None = None
-) -> Any:
+def clip_by_value(t: Any, clip_value_min: Any, clip_value_max: Any, name: str | None = None) -> Any:
     """``t`` with values below the minimum or above the maximum replaced by these.
 
     Raises: ValueError where the bounds would broadcast ``t`` to another shape.
@@ -46,11 +46,11 @@ def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: str | None = No
     """``t`` scaled down so that its L2 norm (along ``axes``) is at most ``clip_norm``."""
     with name_scope(name, "clip_by_norm", [t, clip_norm]) as scope:
         values = _values(t, "t")
-        squares = api.reduce_sum(values * values, axes, keepdims=True)  # type: ignore[operator]
+        squares = api.reduce_sum(values * values, axes, keepdims=True)
         positive = squares > 0  # the square root has no derivative at 0
         safe = api.where(positive, squares, api.ones_like(squares))
         norm = api.where(positive, api.sqrt(safe), squares)
-        scaled = values * clip_norm  # type: ignore[operator]
+        scaled = values * clip_norm
         values.shape.assert_is_compatible_with(scaled.shape)
         clipped = api.identity(scaled / api.maximum(norm, clip_norm), name=scope)
     return _like(t, clipped)
@@ -59,13 +59,13 @@ def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: str | None = No
 def clip_by_average_norm(t: Any, clip_norm: Any, name: str | None = None) -> Tensor:
     """``t`` scaled down so that its L2 norm per element is at most ``clip_norm``."""
     with name_scope(name, "clip_by_average_norm", [t, clip_norm]) as scope:
-        value = convert_to_tensor(t, name="t")
+        value: Any = convert_to_tensor(t, name="t")
         count = api.cast(api.size(value), value.dtype.base_dtype)
-        squares = value * value  # type: ignore[operator]
+        squares = value * value
         inverse = api.rsqrt(api.reduce_sum(squares, api.range(api.rank(value))))
-        one = constant(1.0, value.dtype.base_dtype)
-        factor = api.minimum(inverse * count, one / clip_norm)  # type: ignore[operator]
-        scaled = value * clip_norm * factor  # type: ignore[operator]
+        one: Any = constant(1.0, value.dtype.base_dtype)
+        factor = api.minimum(inverse * count, one / clip_norm)
+        scaled = value * clip_norm * factor
         return api.identity(scaled, name=scope)  # type: ignore[no-any-return]
 
 
@@ -100,13 +100,14 @@ def clip_by_global_norm(
 ) -> tuple[list[Any], Tensor]:
     """All tensors scaled down so that their norm together is at most ``clip_norm``, and that norm.
 
-    A norm that is not finite makes all results NaN. Raises: TypeError where ``t_list`` is no sequence.
+    A norm that is not finite makes all results NaN. Raises: TypeError where ``t_list`` is no
+    sequence.
     """
     given = _tensors(t_list)
-    norm = global_norm(given, name) if use_norm is None else use_norm
+    norm: Any = global_norm(given, name) if use_norm is None else use_norm
     with name_scope(name, "clip_by_global_norm", [t for t in given if t is not None]) as scope:
-        one = constant(1.0, norm.dtype.base_dtype)
-        factor = clip_norm * api.minimum(1.0 / norm, one / clip_norm)  # type: ignore[operator]
+        one: Any = constant(1.0, norm.dtype.base_dtype)
+        factor = clip_norm * api.minimum(1.0 / norm, one / clip_norm)
         factor = factor + (norm - norm)
         clipped: list[Any] = []
         for i, t in enumerate(given):

@@ -1,4 +1,6 @@
-"""API functions that give truth values, and those on bits: ``tf.equal``, ``tf.logical_and``, ``tf.bitwise``."""
+"""API functions that give truth values, and those on bits: ``tf.equal``, ``tf.logical_and``,
+``tf.bitwise``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""From whatever a program passes to an API function to a tensor: constants, lists, variables, slices."""
+"""From whatever a program passes to an API function to a tensor: constants, lists, variables,
+slices.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ def constant(
 ) -> Tensor:
     """A constant tensor. Python numbers become float32 and int32 (int64 where that is too small).
 
-    ``shape`` fills the tensor up with the last element, or with ``verify_shape`` must be the value's own.
+    ``shape`` fills the tensor up with the last element, or with ``verify_shape`` must be the
+    value's own.
     Raises: TypeError where the value has not ``dtype``, ValueError for None or too many elements.
     """
     wanted = None if dtype is None else as_dtype(dtype)
@@ -209,7 +212,8 @@ def register_tensor_conversion_function(
 ) -> None:
     """Let values of ``base_type`` convert by ``conversion_func(value, dtype, name, as_ref)``.
 
-    A function of lower ``priority`` goes first; one that returns NotImplemented leaves it to the next.
+    A function of lower ``priority`` goes first; one that returns NotImplemented leaves it to the
+    next.
     Raises: TypeError where the arguments are no types or no function.
     """
     types = base_type if isinstance(base_type, tuple) else (base_type,)

@@ -1,4 +1,6 @@
-"""API functions that pass values on, order nodes, or call Python: identity, group, Print, py_func ..."""
+"""API functions that pass values on, order nodes, or call Python: identity, group, Print, py_func
+...
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ def placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> Tenso
 
 
 def placeholder_with_default(input: Any, shape: Any, name: str | None = None) -> Tensor:
-    """A tensor with the value of ``input`` in runs that feed none. ``shape`` is what feeds may have.
+    """A tensor with the value of ``input`` in runs that feed none. ``shape`` is what feeds may
+    have.
 
     Raises: ValueError where the default itself has not that shape.
     """
@@ -65,7 +68,7 @@ def prevent_gradient(input: Any, message: str = "", name: str | None = None) -> 
 
 
 def check_numerics(tensor: Any, message: str, name: str | None = None) -> Tensor:
-    """The value of ``tensor``; runs raise InvalidArgumentError where it has a NaN or an infinity."""
+    """The value of ``tensor``; a run raises InvalidArgumentError for a NaN or an infinity."""
     value = convert_to_tensor(tensor, name="tensor")
     return create_op("CheckNumerics", [value], {"message": message}, name).outputs[0]
 
@@ -124,10 +127,12 @@ def with_dependencies(
 ) -> Any:
     """The value of ``output_tensor``, available once ``dependencies`` have run."""
     values = [*dependencies, output_tensor]
-    with name_scope(name, "control_dependency", values) as scope, colocate_with(output_tensor.op):
-        with control_dependencies(dependencies):
-            value = convert_to_tensor_or_indexed_slices(output_tensor)
-            return identity(value, scope)
+    with (
+        name_scope(name, "control_dependency", values) as scope,
+        colocate_with(output_tensor.op),
+        control_dependencies(dependencies),
+    ):
+        return identity(convert_to_tensor_or_indexed_slices(output_tensor), scope)
 
 
 def tuple_(
@@ -141,8 +146,7 @@ def tuple_(
     """
     with name_scope(name, "tuple", [t for t in tensors if t is not None]):
         gates = [t.op for t in tensors if t is not None]
-        for control in control_inputs or ():
-            gates.append(_node_of(control))
+        gates += [_node_of(control) for control in control_inputs or ()]
         if not gates:
             raise ValueError(f"'tensors' must have at least one Tensor. Received: {tensors}.")
         gate = group(*gates)
@@ -153,15 +157,17 @@ def _node_of(control: Any) -> Operation:
     if isinstance(control, Tensor):
         return control.op
     if not isinstance(control, Operation):
-        raise TypeError(f"'control_inputs' must only contain Operation or Tensor. Got {type(control)}")
+        raise TypeError(
+            f"'control_inputs' must only contain Operation or Tensor. Got {type(control)}"
+        )
     return control
 
 
 # ---- Python and the console ----------------------------------------------------------------------
-def Assert(  # noqa: N802  (TensorFlow's name)
+def Assert(
     condition: Any, data: Sequence[Any], summarize: int | None = None, name: str | None = None
 ) -> Operation:
-    """A node whose run raises InvalidArgumentError, quoting ``data``, where ``condition`` is false."""
+    """A node that raises InvalidArgumentError, quoting ``data``, where ``condition`` is false."""
     with name_scope(name, "Assert", [condition, *data]):
         values = [convert_to_tensor(value) for value in data]
         test = convert_to_tensor(condition, name="condition")
@@ -169,7 +175,7 @@ def Assert(  # noqa: N802  (TensorFlow's name)
         return create_op("Assert", [test, *values], attrs, "Assert")
 
 
-def Print(  # noqa: N802  (TensorFlow's name)
+def Print(
     input_: Any,
     data: Sequence[Any],
     message: str | None = None,
@@ -191,11 +197,12 @@ def Print(  # noqa: N802  (TensorFlow's name)
 def py_func(
     func: Callable[..., Any],
     inp: Sequence[Any],
-    Tout: Any,  # noqa: N803  (TensorFlow's name)
+    Tout: Any,
     stateful: bool = True,
     name: str | None = None,
 ) -> Any:
-    """Tensors that calling ``func`` with NumPy arrays gives; ``Tout`` is one dtype or a list of them.
+    """Tensors that calling ``func`` with NumPy arrays gives; ``Tout`` is one dtype or a list of
+    them.
 
     Returns one tensor for one dtype, a list for a list, the node where the list is empty.
     """
@@ -211,7 +218,10 @@ def py_func(
 
 
 def numpy_function(
-    func: Callable[..., Any], inp: Sequence[Any], Tout: Any, name: str | None = None  # noqa: N803
+    func: Callable[..., Any],
+    inp: Sequence[Any],
+    Tout: Any,
+    name: str | None = None,
 ) -> Any:
     """``py_func`` under its later name."""
     return py_func(func, inp, Tout, stateful=True, name=name)
@@ -220,4 +230,3 @@ def numpy_function(
 def is_tensor(value: Any) -> bool:
     """True for tensors, slices and whatever else converts to a tensor without a constant."""
     return isinstance(value, (Tensor, IndexedSlices)) or hasattr(type(value), "__tf_tensor__")
-

@@ -1,7 +1,7 @@
 """Cross entropies of ``tf.nn``: losses of each row of logits against labels.
 
-Arguments go by keyword in TensorFlow 1 because the order of labels and logits changed between versions; the
-positional order here is that of 1.5 and later.
+Arguments go by keyword in TensorFlow 1 because the order of labels and logits changed between
+versions; the positional order here is that of 1.5 and later.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def sparse_softmax_cross_entropy_with_logits(
 ) -> Tensor:
     """The cross entropy of softmax(logits) over the last axis with class numbers as labels.
 
-    Raises: ValueError where labels or logits are missing or their shapes do not fit; a label out of range is
-    an error of the running step.
+    Raises: ValueError where labels or logits are missing or their shapes do not fit; a label out of
+    range is an error of the running step.
     """
     _both("sparse_softmax_cross_entropy_with_logits", labels, logits)
     with name_scope(name, "SparseSoftmaxCrossEntropyWithLogits"):

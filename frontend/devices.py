@@ -85,14 +85,14 @@ def canonical(text: str) -> str:
 
 @lru_cache(maxsize=1024)
 def merge(outer: str, inner: str) -> str:
-    """The device of a node in two nested scopes: what ``inner`` leaves open comes from ``outer``."""
+    """The device of a node in nested scopes: what ``inner`` leaves open comes from ``outer``."""
     spec = DeviceSpec.from_string(outer).make_merged_spec(DeviceSpec.from_string(inner))
     return spec.to_string()
 
 
 @dataclass(frozen=True)
 class DeviceScope:
-    """One level of the stack that ``tf.device`` makes: a name, a function of the node, or a reset."""
+    """What one ``tf.device`` says: a name, a function of the node, or a reset."""
 
     name: str = ""
     function: DeviceFunction | None = None
@@ -100,7 +100,7 @@ class DeviceScope:
 
     @classmethod
     def of(cls, given: Any) -> DeviceScope:
-        """The scope of ``tf.device(given)``. Raises: ValueError, TypeError for what is no device."""
+        """The scope of ``tf.device(given)``. Raises: ValueError, TypeError for no device."""
         if given is None:
             return cls(resets=True)
         if isinstance(given, DeviceSpec):
@@ -117,7 +117,9 @@ class DeviceScope:
             op.device = merge(self.name, op.device)
             return
         chosen = self.function(op)
-        op.device = chosen.to_string() if isinstance(chosen, DeviceSpec) else canonical(chosen or "")
+        op.device = (
+            chosen.to_string() if isinstance(chosen, DeviceSpec) else canonical(chosen or "")
+        )
 
 
 def apply_scopes(scopes: tuple[DeviceScope, ...], op: Any) -> None:

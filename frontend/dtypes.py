@@ -13,7 +13,8 @@ import numpy as np
 
 from stepforge.ir.types import numpy_dtype
 
-# name -> (TensorFlow's number, IR name, kind, bits); kind as in ir.types.NUMERIC, q quantized, o object
+# name -> (TensorFlow's number, IR name, kind, bits)
+# kind as in ir.types.NUMERIC, q quantized, o object
 _TABLE: dict[str, tuple[int, str, str, int]] = {
     "float32": (1, "f32", "f", 32),
     "float64": (2, "f64", "f", 64),
@@ -67,6 +68,7 @@ class DType:
 
     @property
     def is_ref_dtype(self) -> bool:
+        """True for the dtypes of reference variables."""
         return self._number > _REF_OFFSET
 
     _is_ref_dtype = is_ref_dtype  # TensorFlow's own name, which programs read
@@ -100,10 +102,12 @@ class DType:
 
     @property
     def is_numpy_compatible(self) -> bool:
+        """True where NumPy has the dtype."""
         return bool(self._ir) and self._ir != "resource"
 
     @property
     def is_bool(self) -> bool:
+        """True for bool."""
         return self._kind == "b"
 
     @property
@@ -113,18 +117,22 @@ class DType:
 
     @property
     def is_floating(self) -> bool:
+        """True for real floating dtypes."""
         return self._kind == "f"
 
     @property
     def is_complex(self) -> bool:
+        """True for complex64 and complex128."""
         return self._kind == "c"
 
     @property
     def is_quantized(self) -> bool:
+        """True for quantized dtypes."""
         return self._kind == "q"
 
     @property
     def is_unsigned(self) -> bool:
+        """True for unsigned integers."""
         return self._kind == "u"
 
     @property
@@ -157,7 +165,7 @@ class DType:
         if self._ir == "bf16":
             import ml_dtypes
 
-            return getattr(ml_dtypes.finfo(self.as_numpy_dtype), which)
+            return getattr(ml_dtypes.finfo(self.as_numpy_dtype), which)  # type: ignore
         return getattr(np.finfo(self.as_numpy_dtype), which)
 
     def is_compatible_with(self, other: Any) -> bool:
@@ -241,7 +249,9 @@ def as_dtype(value: Any) -> DType:
         return _BY_NUMBER[value]
     found = _from_numpy(value)
     if found is None:
-        raise TypeError(f"Cannot convert the argument `type_value`: {value!r} to a TensorFlow DType.")
+        raise TypeError(
+            f"Cannot convert the argument `type_value`: {value!r} to a TensorFlow DType."
+        )
     return found
 
 

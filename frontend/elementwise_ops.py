@@ -158,7 +158,10 @@ def add(x: Any, y: Any, name: str | None = None) -> Tensor:
 
 
 def scalar_mul(scalar: Any, x: Any, name: str | None = None) -> Any:
-    """``x``, which may be an ``IndexedSlices``, times a scalar. Raises: ValueError for no scalar."""
+    """``x``, which may be an ``IndexedSlices``, times a scalar.
+
+    Raises: ValueError for no scalar.
+    """
     factor = convert_to_tensor(scalar, as_dtype(x.dtype).base_dtype, "scalar")
     if factor.shape.ndims != 0:
         raise ValueError(f"The input scalar must be a 0-D value. Received shape {factor.shape}.")
@@ -241,7 +244,10 @@ def floordiv(x: Any, y: Any, name: str | None = None) -> Tensor:
 
 
 def polyval(coeffs: Sequence[Any], x: Any, name: str | None = None) -> Tensor:
-    """The polynomial with ``coeffs``, highest power first, at ``x``. Raises: ValueError for no list."""
+    """The polynomial with ``coeffs``, highest power first, at ``x``.
+
+    Raises: ValueError for no list.
+    """
     if not isinstance(coeffs, list):
         raise ValueError(f"Argument coeffs must be list type. Received type {type(coeffs)}.")
     with name_scope(name, "polyval") as scope:
@@ -281,7 +287,8 @@ def accumulate_n(
 ) -> Tensor:
     """The sum of tensors of one shape, which may be given.
 
-    Raises: ValueError for shapes or dtypes that differ, TypeError for another dtype than the one asked for.
+    Raises: ValueError for shapes or dtypes that differ, TypeError for another dtype than the one
+    asked for.
     """
     problem = "inputs must be a list of at least one Tensor with the same dtype and shape"
     if not inputs or not isinstance(inputs, (list, tuple)):
@@ -382,7 +389,10 @@ def _common_limits(source: DType, target: DType) -> tuple[Any, Any]:
 
 # ---- complex numbers ----------------------------------------------------------------------------
 def complex(real: Any, imag: Any, name: str | None = None) -> Tensor:
-    """Complex numbers from their parts, both float32 or both float64. Raises: TypeError otherwise."""
+    """Complex numbers from their parts, both float32 or both float64.
+
+    Raises: TypeError otherwise.
+    """
     first = convert_to_tensor(real, name="real")
     second = convert_to_tensor(imag, name="imag")
     dtypes = (first.dtype.base_dtype, second.dtype.base_dtype)
@@ -409,8 +419,11 @@ def imag(input: Any, name: str | None = None) -> Tensor:
     """The imaginary part; 0 for real numbers."""
     with name_scope(name, "Imag") as scope:
         value = convert_to_tensor(input, name="input")
-        type_ = "Imag" if value.dtype.is_complex else "ZerosLike"
-        return create_op(type_, (value,), None, scope if type_ == "Imag" else None).outputs[0]
+        if value.dtype.is_complex:
+            return create_op("Imag", (value,), None, scope).outputs[0]
+        from stepforge.frontend.array_ops import zeros_like  # which uses this module
+
+        return zeros_like(value)
 
 
 def angle(input: Any, name: str | None = None) -> Tensor:

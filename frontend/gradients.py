@@ -1,8 +1,8 @@
 """``tf.gradients``: reverse accumulation on graph nodes.
 
-Gradients are nodes like any other, made with API functions by the rules of the node types. Only nodes between
-``xs`` and ``ys`` are visited, each once all of its consumers among them have been, in TensorFlow's order, so
-that names come out the same.
+Gradients are nodes like any other, made with API functions by the rules of the node types. Only
+nodes between ``xs`` and ``ys`` are visited, each once all of its consumers among them have been, in
+TensorFlow's order, so that names come out the same.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from stepforge.frontend.operation import Operation, Tensor
 from stepforge.frontend.scopes import colocate_with, name_scope
 
 Gradient = Any  # Tensor or IndexedSlices
-_REGISTERED: dict[str, Callable[..., Any] | None] = {}  # what RegisterGradient and NotDifferentiable said
+_REGISTERED: dict[
+    str, Callable[..., Any] | None
+] = {}  # what RegisterGradient and NotDifferentiable said
 
 
 class UnconnectedGradients(Enum):
@@ -44,7 +46,8 @@ class AggregationMethod:
 class RegisterGradient:
     """Decorator: ``@tf.RegisterGradient("Name") def gradient(op, *grads)``.
 
-    The name is a node type without a gradient of its own or one that ``gradient_override_map`` mentions.
+    The name is a node type without a gradient of its own or one that ``gradient_override_map``
+    mentions.
     Raises: TypeError for a name that is no string, KeyError for a name that is taken.
     """
 
@@ -54,11 +57,12 @@ class RegisterGradient:
         self._op_type = op_type
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Register ``function`` and return it."""
         _register(self._op_type, function)
         return function
 
 
-def NotDifferentiable(op_type: str) -> None:  # noqa: N802  (TensorFlow's name)
+def NotDifferentiable(op_type: str) -> None:
     """Say that nodes of a type have no gradient. Raises: as ``RegisterGradient``."""
     if not isinstance(op_type, str):
         raise TypeError("op_type must be a string")
@@ -84,10 +88,11 @@ def gradients(
 ) -> list[Any]:
     """The derivatives of the sum of ``ys`` with respect to each of ``xs``.
 
-    ``grad_ys`` are the derivatives to begin with (by default ones), ``stop_gradients`` tensors to take for
-    constants. An ``x`` that no ``y`` depends on has None, or zeros as ``unconnected_gradients`` says.
-    Gradients of gathers are ``IndexedSlices``.
-    Raises: ValueError for lists that do not match, LookupError for a node type without a gradient rule.
+    ``grad_ys`` are the derivatives to begin with (by default ones), ``stop_gradients`` tensors to
+    take for constants. An ``x`` that no ``y`` depends on has None, or zeros as
+    ``unconnected_gradients`` says. Gradients of gathers are ``IndexedSlices``.
+    Raises: ValueError for lists that do not match, LookupError for a node type without a gradient
+    rule.
     """
     ys, xs = _as_list(ys), _as_list(xs)
     stops = [] if stop_gradients is None else _as_list(stop_gradients)
@@ -100,11 +105,18 @@ def gradients(
         targets = [_dense(convert_to_tensor_or_indexed_slices(y, name="y")) for y in ys]
         sources = [_source(x) for x in xs]
         first = [_first(i, y, seed) for i, (y, seed) in enumerate(zip(targets, seeds, strict=True))]
-        walk = _Walk(targets, sources, [_source(s) for s in stops], colocate_gradients_with_ops,
-                     gate_gradients)
+        walk = _Walk(
+            targets,
+            sources,
+            [_source(s) for s in stops],
+            colocate_gradients_with_ops,
+            gate_gradients,
+        )
         found = walk.run(first)
     return [
-        api.zeros_like(x) if gradient is None and unconnected is UnconnectedGradients.ZERO else gradient
+        api.zeros_like(x)
+        if gradient is None and unconnected is UnconnectedGradients.ZERO
+        else gradient
         for gradient, x in zip(found, sources, strict=True)
     ]
 
@@ -228,9 +240,7 @@ def trainable(tensor: Tensor) -> bool:
     return dtype.is_floating or dtype.is_complex or dtype is resource
 
 
-def _pending_counts(
-    targets: Iterable[Tensor], sources: Iterable[Tensor]
-) -> dict[Operation, int]:
+def _pending_counts(targets: Iterable[Tensor], sources: Iterable[Tensor]) -> dict[Operation, int]:
     """The nodes between sources and targets, each with the number of its uses among them."""
     reached: set[Operation] = set()
     pending = [x.op for x in sources]
@@ -287,8 +297,8 @@ def _check_shape(op: Operation, tensor: Tensor, gradient: Gradient) -> None:
         gradient.set_shape(tensor.shape)
     except ValueError:
         raise ValueError(
-            "Incompatible shapes between op input and calculated input gradient. Forward operation: "
-            f"{op.name}. Input index: {op.inputs.index(tensor)}. Original input shape: "
+            "Incompatible shapes between op input and calculated input gradient. Forward "
+            f"operation: {op.name}. Input index: {op.inputs.index(tensor)}. Original input shape: "
             f"{tensor.shape}. Calculated input gradient shape: {gradient.shape}"
         ) from None
 
@@ -311,8 +321,8 @@ def _same_dtype(indices: Sequence[Tensor]) -> list[Tensor]:
 def sum_to(x: Any, like: Tensor) -> Any:
     """``x`` summed over what broadcasting from the shape of ``like`` has repeated.
 
-    The shape of ``like`` is that of its tensor in the step; no node is made where it is that of ``x``
-    for certain.
+    The shape of ``like`` is that of its tensor in the step; no node is made where it is that of
+    ``x`` for certain.
     """
     if isinstance(x, IndexedSlices):
         x = api.convert_to_tensor(x)
@@ -333,7 +343,8 @@ def hessians(
     gate_gradients: bool = False,
     aggregation_method: int | None = None,
 ) -> list[Any]:
-    """The second derivatives of the sum of ``ys`` with respect to each of ``xs``: shape ``x.shape * 2``.
+    """The second derivatives of the sum of ``ys`` with respect to each of ``xs``: shape ``x.shape *
+    2``.
 
     Raises: ValueError where an ``x`` has no static shape.
     """

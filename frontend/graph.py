@@ -1,7 +1,8 @@
 """The graph: nodes in order of creation, their names, collections and the scopes they are made in.
 
-Making a node runs its ``extract`` rule once with the graph's inference extractor, which gives the dtypes and
-static shapes of its outputs; a rule that finds a mistake raises before the node is in the graph.
+Making a node runs its ``extract`` rule once with the graph's inference extractor, which gives the
+dtypes and static shapes of its outputs; a rule that finds a mistake raises before the node is in
+the graph.
 """
 
 from __future__ import annotations
@@ -45,11 +46,11 @@ class Graph:
         attrs: dict[str, Any] | None = None,
         name: str | None = None,
     ) -> Operation:
-        """Add a node of ``type_`` and return it. ``name`` defaults to the type; one that ends in ``/``
-        is taken as it is.
+        """Add a node of ``type_`` and return it. ``name`` defaults to the type; one that ends in
+        ``/`` is taken as it is.
 
-        Raises: RuntimeError where the graph is finalized; ValueError for a bad name, an input of another
-        graph or shapes that do not fit; TypeError for dtypes that do not fit.
+        Raises: RuntimeError where the graph is finalized; ValueError for a bad name, an input of
+        another graph or shapes that do not fit; TypeError for dtypes that do not fit.
         """
         definition = lookup_node(type_)
         self._check_open()
@@ -126,7 +127,7 @@ class Graph:
         return len(self._operations)
 
     def next_op_seed(self) -> int:
-        """The op seed of a random node that was given none, where the graph has a seed: 0, 1, 2 ..."""
+        """The op seed of a node that was given none, in a graph that has a seed: 0, 1, 2 ..."""
         with self._lock:
             self._seed_requests += 1
             return self._seed_requests - 1
@@ -137,8 +138,8 @@ class Graph:
     ) -> Any:
         """The Tensor or Operation that ``obj`` is, names, or stands for (a variable).
 
-        Raises: TypeError for what cannot be one, KeyError for an unknown name, ValueError for a malformed
-        name or an element of another graph.
+        Raises: TypeError for what cannot be one, KeyError for an unknown name, ValueError for a
+        malformed name or an element of another graph.
         """
         wanted = _wanted(allow_tensor, allow_operation)
         convert = getattr(obj, "_as_graph_element", None)
@@ -173,9 +174,7 @@ class Graph:
         if op is None:
             raise KeyError(f"{problem}{op_name!r}, does not exist in the graph.")
         if int(index) >= len(op.outputs):
-            raise KeyError(
-                f"{problem}{op_name!r}, exists but only has {len(op.outputs)} outputs."
-            )
+            raise KeyError(f"{problem}{op_name!r}, exists but only has {len(op.outputs)} outputs.")
         return op.outputs[int(index)]
 
     def _named_operation(self, name: str, allow_operation: bool) -> Operation:
@@ -194,9 +193,7 @@ class Graph:
     def get_operation_by_name(self, name: str) -> Operation:
         """The node called ``name``. Raises: TypeError, ValueError, KeyError."""
         if not isinstance(name, (str, bytes)):
-            raise TypeError(
-                f"Operation names are strings (or similar), not {type(name).__name__}."
-            )
+            raise TypeError(f"Operation names are strings (or similar), not {type(name).__name__}.")
         found: Operation = self.as_graph_element(name, allow_tensor=False)
         return found
 
@@ -298,6 +295,7 @@ class Graph:
     # ---- life -----------------------------------------------------------------------------------
     @property
     def finalized(self) -> bool:
+        """True after ``finalize``."""
         return self._finalized
 
     def finalize(self) -> None:
@@ -310,6 +308,7 @@ class Graph:
 
     @property
     def building_function(self) -> bool:
+        """False: there are no function graphs."""
         return False
 
     def prevent_feeding(self, tensor: Tensor) -> None:
@@ -317,6 +316,7 @@ class Graph:
         self._unfeedable.add(tensor)
 
     def is_feedable(self, tensor: Tensor) -> bool:
+        """False where ``prevent_feeding`` forbade feeds."""
         return tensor not in self._unfeedable
 
     def prevent_fetching(self, op: Operation) -> None:
@@ -324,6 +324,7 @@ class Graph:
         self._unfetchable.add(op)
 
     def is_fetchable(self, tensor_or_op: Any) -> bool:
+        """False where ``prevent_fetching`` forbade fetches."""
         return getattr(tensor_or_op, "op", tensor_or_op) not in self._unfetchable
 
 
@@ -352,7 +353,9 @@ _global_graph: list[Graph] = []  # at most one: the default graph outside of eve
 
 
 def get_default_graph() -> Graph:
-    """The default graph of this thread; outside of every ``as_default`` that is one for all threads."""
+    """The default graph of this thread; outside of every ``as_default`` that is one for all
+    threads.
+    """
     stack = default.graphs.stack
     if stack:
         return stack[-1]  # type: ignore[no-any-return]
@@ -393,7 +396,7 @@ def graph_of(values: Iterable[Any]) -> Graph:
                 f"{value} must be from the same graph as {first} (graphs are {graph} and "
                 f"{first.graph})."
             )
-    return get_default_graph() if first is None else first.graph  # type: ignore[no-any-return]
+    return get_default_graph() if first is None else first.graph
 
 
 def create_op(

@@ -1,4 +1,6 @@
-"""Collections of a graph: named lists in which programs and libraries find variables, losses, updates."""
+"""Collections of a graph: named lists in which programs and libraries find variables, losses,
+updates.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,7 @@ class Collections:
         return self._lists.setdefault(name, [])
 
     def find(self, name: Any, scope: str | None = None) -> list[Any]:
-        """A copy of the list, restricted to members whose ``name`` matches the pattern ``scope``."""
+        """A copy of the list, or of its members whose ``name`` matches the pattern ``scope``."""
         members = self._lists.get(name, [])
         if scope is None:
             return list(members)

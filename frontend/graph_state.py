@@ -1,7 +1,7 @@
 """What ``with`` blocks change about nodes that are made inside them: a graph's state per thread.
 
-Names, control dependencies, devices, colocation and the control flow context. The public functions of
-``scopes`` work on the default graph's state.
+Names, control dependencies, devices, colocation and the control flow context. The public functions
+of ``scopes`` work on the default graph's state.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Restoring:
 
 
 class Controller:
-    """One ``control_dependencies`` block: its control inputs and the nodes made inside it so far."""
+    """A ``control_dependencies`` block: its control inputs and the nodes made inside so far."""
 
     def __init__(self, inputs: list[Any]) -> None:
         self.inputs = inputs
@@ -117,7 +117,9 @@ def with_colocation(state: ScopeState, op: Any, *, ignore_existing: bool) -> Res
 
 
 class GraphNameScope:
-    """The context of ``graph.name_scope(name)``: yields the scope as a prefix with ``/`` at its end."""
+    """The context of ``graph.name_scope(name)``: yields the scope as a prefix with ``/`` at its
+    end.
+    """
 
     __slots__ = ("_graph", "_name", "_old")
 

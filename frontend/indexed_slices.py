@@ -28,14 +28,17 @@ class IndexedSlices:
 
     @property
     def values(self) -> Tensor:
+        """The rows."""
         return self._values
 
     @property
     def indices(self) -> Tensor:
+        """Where the rows stand."""
         return self._indices
 
     @property
     def dense_shape(self) -> Tensor | None:
+        """The shape of the dense tensor, None where it is not known."""
         return self._dense_shape
 
     @property
@@ -54,26 +57,32 @@ class IndexedSlices:
 
     @property
     def name(self) -> str:
+        """The name of the tensor with the rows."""
         return self._values.name
 
     @property
     def op(self) -> Operation:
+        """The node that gives the rows."""
         return self._values.op
 
     @property
     def dtype(self) -> DType:
+        """The dtype."""
         return self._values.dtype
 
     @property
     def device(self) -> str:
+        """The device."""
         return self._values.device
 
     @property
     def graph(self) -> Any:
+        """The graph."""
         return self._values.graph
 
     def __neg__(self) -> IndexedSlices:
-        return IndexedSlices(-self._values, self._indices, self._dense_shape)  # type: ignore[operator]
+        negative: Any = -self._values  # type: ignore[operator]
+        return IndexedSlices(negative, self._indices, self._dense_shape)
 
     def __str__(self) -> str:
         tail = "" if self._dense_shape is None else f", dense_shape={self._dense_shape}"

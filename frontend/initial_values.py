@@ -1,7 +1,8 @@
 """Initial values that are computed from other variables.
 
-One run initialises all variables, so an initial value must not read a variable that has no value yet. The
-nodes between such a read and the initial value are made a second time, on ``InitializedValue`` nodes.
+One run initialises all variables, so an initial value must not read a variable that has no value
+yet. The nodes between such a read and the initial value are made a second time, on
+``InitializedValue`` nodes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,12 @@ from stepforge.frontend.graph import create_op
 from stepforge.frontend.graph_collections import GraphKeys
 from stepforge.frontend.operation import Operation, Tensor
 
-_READS_SAFELY = ("IsVariableInitialized", "VarIsInitializedOp", "ReadVariableOp", "InitializedValue")
+_READS_SAFELY = (
+    "IsVariableInitialized",
+    "VarIsInitializedOp",
+    "ReadVariableOp",
+    "InitializedValue",
+)
 
 
 def guarded(initial_value: Tensor, name: str) -> Tensor:

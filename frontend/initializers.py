@@ -1,6 +1,7 @@
 """Initializers: callables that make the initial value of a variable from its shape and dtype.
 
-Names and seeds of the nodes that they make are TensorFlow 1's, so the same seed gives the same numbers.
+Names and seeds of the nodes that they make are TensorFlow 1's, so the same seed gives the same
+numbers.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from stepforge.frontend.convert import constant
 from stepforge.frontend.dtypes import DType, as_dtype
 from stepforge.frontend.operation import Tensor
 
-_TRUNCATED_STDDEV = 0.87962566103423978  # of a normal distribution cut off at two standard deviations
+_TRUNCATED_STDDEV = (
+    0.87962566103423978  # of a normal distribution cut off at two standard deviations
+)
 
 
 class Initializer:
     """Base class: ``initializer(shape, dtype)`` gives a tensor."""
 
     def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None) -> Tensor:
+        """The initial value of a variable of ``shape``."""
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
@@ -42,6 +46,7 @@ class Zeros(Initializer):
         self.dtype = as_dtype(dtype)
 
     def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None) -> Tensor:
+        """The initial value of a variable of ``shape``."""
         return api.zeros(shape, self.dtype if dtype is None else dtype)  # type: ignore[no-any-return]
 
 
@@ -52,6 +57,7 @@ class Ones(Initializer):
         self.dtype = as_dtype(dtype)
 
     def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None) -> Tensor:
+        """The initial value of a variable of ``shape``."""
         return api.ones(shape, self.dtype if dtype is None else dtype)  # type: ignore[no-any-return]
 
 
@@ -78,6 +84,7 @@ class Constant(Initializer):
         partition_info: Any = None,
         verify_shape: bool | None = None,
     ) -> Tensor:
+        """The initial value of a variable of ``shape``."""
         chosen = self.dtype if dtype is None else dtype
         verify = self.verify_shape if verify_shape is None else verify_shape
         return constant(self.value, chosen, shape, verify_shape=verify)
@@ -97,6 +104,7 @@ class RandomUniform(Initializer):
         self.dtype = as_dtype(dtype)
 
     def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None) -> Tensor:
+        """The initial value of a variable of ``shape``."""
         chosen = self.dtype if dtype is None else dtype
         return api.random_uniform(  # type: ignore[no-any-return]
             shape, self.minval, self.maxval, chosen, seed=self.seed
@@ -117,6 +125,7 @@ class RandomNormal(Initializer):
         self.dtype = _floating(dtype)
 
     def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None) -> Tensor:
+        """The initial value of a variable of ``shape``."""
         chosen = self.dtype if dtype is None else dtype
         return api.random_normal(  # type: ignore[no-any-return]
             shape, self.mean, self.stddev, chosen, seed=self.seed
@@ -127,6 +136,7 @@ class TruncatedNormal(RandomNormal):
     """Normal, values more than two standard deviations from the mean drawn again."""
 
     def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None) -> Tensor:
+        """The initial value of a variable of ``shape``."""
         chosen = self.dtype if dtype is None else dtype
         return api.truncated_normal(  # type: ignore[no-any-return]
             shape, self.mean, self.stddev, chosen, seed=self.seed
@@ -142,6 +152,7 @@ class UniformUnitScaling(Initializer):
         self.factor, self.seed, self.dtype = factor, seed, _floating(dtype)
 
     def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None) -> Tensor:
+        """The initial value of a variable of ``shape``."""
         chosen = self.dtype if dtype is None else dtype
         inputs = max(1.0, math.prod(float(n) for n in list(shape)[:-1]))
         limit = math.sqrt(3 / inputs) * self.factor
@@ -174,13 +185,14 @@ class VarianceScaling(Initializer):
         distribution = distribution.lower()
         if distribution not in ("normal", "uniform", "truncated_normal", "untruncated_normal"):
             raise ValueError(
-                f"Invalid `distribution` argument: {distribution}. Allowed distributions are normal, "
-                "uniform, truncated_normal, untruncated_normal."
+                f"Invalid `distribution` argument: {distribution}. Allowed distributions are "
+                "normal, uniform, truncated_normal, untruncated_normal."
             )
         self.scale, self.mode, self.distribution, self.seed = scale, mode, distribution, seed
         self.dtype = _floating(dtype)
 
     def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None) -> Tensor:
+        """The initial value of a variable of ``shape``."""
         chosen = self.dtype if dtype is None else dtype
         scale = self.scale / max(1.0, _fan(shape, self.mode))
         if self.distribution == "uniform":
@@ -206,6 +218,7 @@ class GlorotUniform(VarianceScaling):
         super().__init__(1.0, "fan_avg", "uniform", seed, dtype)
 
     def get_config(self) -> dict[str, Any]:
+        """The settings that ``from_config`` takes."""
         return {"seed": self.seed, "dtype": self.dtype.name}
 
 
@@ -216,6 +229,7 @@ class GlorotNormal(VarianceScaling):
         super().__init__(1.0, "fan_avg", "truncated_normal", seed, dtype)
 
     def get_config(self) -> dict[str, Any]:
+        """The settings that ``from_config`` takes."""
         return {"seed": self.seed, "dtype": self.dtype.name}
 
 
@@ -231,6 +245,7 @@ class Orthogonal(Initializer):
         self.gain, self.dtype, self.seed = gain, _floating(dtype), seed
 
     def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None) -> Tensor:
+        """The initial value of a variable of ``shape``."""
         chosen = self.dtype if dtype is None else dtype
         sizes = [int(n) for n in shape]
         if len(sizes) < 2:
@@ -255,6 +270,7 @@ class Identity(Initializer):
         self.gain, self.dtype = gain, _floating(dtype)
 
     def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None) -> Tensor:
+        """The initial value of a variable of ``shape``."""
         sizes = list(shape)
         if len(sizes) != 2:
             raise ValueError(
@@ -279,7 +295,7 @@ def _fan(shape: Any, mode: str) -> float:
 
 
 def _fans(sizes: Sequence[int]) -> tuple[float, float]:
-    """Inputs and outputs of a weight: the last two axes, times the size of a convolution's window."""
+    """Inputs and outputs of a weight: the last two axes, times a convolution's window."""
     if not sizes:
         return 1.0, 1.0
     if len(sizes) == 1:

@@ -32,7 +32,8 @@ def exponential_decay(
     staircase: bool = False,
     name: str | None = None,
 ) -> Tensor:
-    """``learning_rate * decay_rate ** (global_step / decay_steps)``; ``staircase`` rounds the power down.
+    """``learning_rate * decay_rate ** (global_step / decay_steps)``, the power rounded down by
+    ``staircase``.
 
     Raises: ValueError without a global step.
     """
@@ -97,9 +98,10 @@ def polynomial_decay(
     cycle: bool = False,
     name: str | None = None,
 ) -> Tensor:
-    """From ``learning_rate`` to ``end_learning_rate`` in ``decay_steps`` steps, as a power of what is left.
+    """From ``learning_rate`` to ``end_learning_rate`` in ``decay_steps`` steps.
 
-    ``cycle`` starts over with twice, three times ... as many steps. Raises: ValueError without a step.
+    The difference goes as a power of what is left; ``cycle`` starts over with twice, three times
+    ... as many steps. Raises: ValueError without a step.
     """
     _need(global_step, "polynomial_decay")
     values = [learning_rate, global_step, decay_steps, end_learning_rate, power]
@@ -131,14 +133,13 @@ def piecewise_constant(
     for level in levels:
         if level.dtype.base_dtype != levels[0].dtype.base_dtype:
             raise ValueError(
-                f"Values must have elements all with the same dtype ({levels[0].dtype.base_dtype} vs "
-                f"{level.dtype.base_dtype})."
+                "Values must have elements all with the same dtype "
+                f"({levels[0].dtype.base_dtype} vs {level.dtype.base_dtype})."
             )
     with name_scope(name, "PiecewiseConstant", [step, *limits, *levels]) as scope:
         found = levels[-1]
         for i, (limit, level) in reversed(list(enumerate(zip(limits, levels, strict=False)))):
-            found = api.where(api.less_equal(step, limit), level, found,
-                              name=None if i else scope)
+            found = api.where(api.less_equal(step, limit), level, found, name=None if i else scope)
         return found if limits else api.identity(found, scope)
 
 
@@ -159,7 +160,7 @@ def cosine_decay(
     alpha: float = 0.0,
     name: str | None = None,
 ) -> Tensor:
-    """Half a cosine from ``learning_rate`` down to ``alpha`` times it. Raises: ValueError without a step."""
+    """Half a cosine from ``learning_rate`` down to ``alpha`` times it. Raises: ValueError."""
     _need(global_step, "cosine decay")
     with name_scope(name, "CosineDecay", [learning_rate, global_step]):
         rate = _rate(learning_rate)
@@ -182,7 +183,7 @@ def cosine_decay_restarts(
     alpha: float = 0.0,
     name: str | None = None,
 ) -> Tensor:
-    """``cosine_decay`` that starts over, ``t_mul`` times as long and ``m_mul`` times as high each time.
+    """``cosine_decay`` that starts over, each time ``t_mul`` times as long, ``m_mul`` as high.
 
     Raises: ValueError without a step.
     """
@@ -217,7 +218,7 @@ def linear_cosine_decay(
     beta: float = 0.001,
     name: str | None = None,
 ) -> Tensor:
-    """A line down to 0 (plus ``alpha``) times a cosine, plus ``beta``. Raises: ValueError without a step."""
+    """A line down to 0 (plus ``alpha``) times a cosine, plus ``beta``. Raises: ValueError."""
     _need(global_step, "linear cosine decay")
     with name_scope(name, "LinearCosineDecay", [learning_rate, global_step]) as scope:
         rate = _rate(learning_rate)

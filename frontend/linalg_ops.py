@@ -28,7 +28,8 @@ def matmul(
 ) -> Tensor:
     """The matrix product; with more than two axes that of the matrices in the last two.
 
-    Raises: ValueError for a factor that is to be both transposed and adjoint, or sizes that do not fit.
+    Raises: ValueError for a factor that is to be both transposed and adjoint, or sizes that do not
+    fit.
     """
     for label, transpose, adjoint_ in (("a", transpose_a, adjoint_a), ("b", transpose_b, adjoint_b)):
         if transpose and adjoint_:
@@ -102,7 +103,9 @@ matrix_determinant = unary("MatrixDeterminant", "The determinants of square matr
 
 
 def matrix_inverse(input: Any, adjoint: bool = False, name: str | None = None) -> Tensor:
-    """The inverses of square matrices, or of their adjoints; a singular one is an error of the step."""
+    """The inverses of square matrices, or of their adjoints; a singular one is an error of the
+    step.
+    """
     return call("MatrixInverse", (input,), {"adjoint": adjoint}, name)
 
 

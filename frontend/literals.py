@@ -1,7 +1,8 @@
 """From Python and NumPy values to the array of a constant, with TensorFlow 1's rules for dtypes.
 
-Python numbers and lists of them become ``float32`` and ``int32`` (``int64`` where that is too small) and do
-not convert to a dtype of another kind; NumPy values keep their dtype or are cast to any other.
+Python numbers and lists of them become ``float32`` and ``int32`` (``int64`` where that is too
+small) and do not convert to a dtype of another kind; NumPy values keep their dtype or are cast to
+any other.
 """
 
 from __future__ import annotations
@@ -18,15 +19,22 @@ from stepforge.ir.types import Type, numpy_dtype
 
 Array = np.ndarray[Any, Any]
 _INT32 = (-(2**31), 2**31)
-_ACCEPTS = {"b": "b", "i": "biu", "u": "biu", "f": "biuf", "c": "biufc"}  # target kind -> source kinds
+_ACCEPTS = {
+    "b": "b",
+    "i": "biu",
+    "u": "biu",
+    "f": "biuf",
+    "c": "biufc",
+}  # target kind -> source kinds
 _SUPPORTED = "https://www.tensorflow.org/api_docs/python/tf/dtypes"
 
 
 def literal(value: Any, dtype: DType | None = None) -> Array:
-    """The array of a constant with ``value``: of ``dtype`` where that is given, else of the one that
-    TensorFlow chooses; strings give an object array of ``bytes``.
+    """The array of a constant with ``value``: of ``dtype`` where that is given, else of the one
+    that TensorFlow chooses; strings give an object array of ``bytes``.
 
-    Raises: TypeError for what has no dtype or not the one asked for; ValueError for None and ragged lists.
+    Raises: TypeError for what has no dtype or not the one asked for; ValueError for None and ragged
+    lists.
     """
     if type(value) is float and (dtype is None or dtype is float32):
         with np.errstate(over="ignore"):
@@ -115,8 +123,8 @@ def _from_objects(array: Array, value: Any, dtype: DType | None) -> Array:
     if dtype is not None:
         raise _mismatch(value, dtype.base_dtype)
     raise TypeError(
-        f"Failed to convert elements of {value} to Tensor. Consider casting elements to a supported "
-        f"type. See {_SUPPORTED} for supported TF dtypes."
+        f"Failed to convert elements of {value} to Tensor. Consider casting elements to a "
+        f"supported type. See {_SUPPORTED} for supported TF dtypes."
     )
 
 

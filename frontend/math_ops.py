@@ -1,8 +1,8 @@
 """Python's operators on tensors: ``x + 1`` makes a node ``add`` with a constant ``add/y``.
 
-The function forms (``tf.add``, node ``Add``) are in the modules by theme; what differs is names of scopes and
-what becomes of an operand that is no tensor. Importing this module defines the operators; it also finds the
-functions of those modules, so that ``math_ops.exp`` works wherever ``exp`` is kept.
+The function forms (``tf.add``, node ``Add``) are in the modules by theme; what differs is names of
+scopes and what becomes of an operand that is no tensor. Importing this module defines the
+operators.
 """
 
 from __future__ import annotations
@@ -10,14 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from stepforge.frontend import (
-    comparison_ops,
-    contraction_ops,
-    diagonal_ops,
-    elementwise_ops,
-    linalg_ops,
-    reduction_ops,
-)
+from stepforge.frontend import comparison_ops, elementwise_ops, linalg_ops
 from stepforge.frontend.convert import convert_to_tensor
 from stepforge.frontend.dtypes import bool_
 from stepforge.frontend.graph import create_op
@@ -130,15 +123,3 @@ def _comparison(function: Callable[..., Tensor]) -> Callable[[Tensor, Any], Tens
 
 
 define_operators()
-
-
-_THEMES = (
-    elementwise_ops, comparison_ops, reduction_ops, linalg_ops, diagonal_ops, contraction_ops,
-)
-
-
-def __getattr__(name: str) -> Any:
-    for module in _THEMES:
-        if not name.startswith("_") and hasattr(module, name):
-            return getattr(module, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

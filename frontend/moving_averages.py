@@ -28,7 +28,8 @@ def assign_moving_average(
 ) -> Any:
     """``variable = variable * decay + value * (1 - decay)``; the result has the new value.
 
-    ``zero_debias`` makes up for a variable that began with 0, by dividing by what the weights sum to.
+    ``zero_debias`` makes up for a variable that began with 0, by dividing by what the weights sum
+    to.
     """
     values = [v for v in (variable, value, decay) if not isinstance(v, (int, float))]
     with name_scope(name, "AssignMovingAvg", values) as scope:
@@ -69,9 +70,11 @@ def _unique(name: str) -> str:
 
 
 class ExponentialMovingAverage:
-    """Keeps moving averages of variables and tensors: ``average = decay * average + (1 - decay) * value``.
+    """Keeps moving averages of variables and tensors: ``average = decay * average + (1 - decay) *
+    value``.
 
-    With ``num_updates`` the decay begins lower: ``min(decay, (1 + num_updates) / (10 + num_updates))``.
+    With ``num_updates`` the decay begins lower: ``min(decay, (1 + num_updates) / (10 +
+    num_updates))``.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class ExponentialMovingAverage:
 
     @property
     def name(self) -> str:
+        """The name of the scope and of the slots."""
         return self._name
 
     def apply(self, var_list: Iterable[Any] | None = None) -> Operation:
@@ -143,7 +147,7 @@ class ExponentialMovingAverage:
     def variables_to_restore(
         self, moving_avg_variables: Iterable[Any] | None = None
     ) -> dict[str, Any]:
-        """Names to restore from, for ``Saver``: a variable with an average takes that one's name."""
+        """Names to restore from, for ``Saver``: a variable takes its average's name."""
         averaged = (
             trainable_variables() + moving_average_variables()
             if moving_avg_variables is None
@@ -163,10 +167,20 @@ def weighted_moving_average(
     """The moving average of ``value * weight`` over that of ``weight``; updated where it is run."""
     with variable_scope(name, values=[value, weight]):
         product, weights = value * weight, weight
-        top = get_variable("value", initializer=Zeros(), shape=product.get_shape(),
-                           dtype=product.dtype.base_dtype, trainable=False)
-        below = get_variable("weight", initializer=Zeros(), shape=weights.get_shape(),
-                             dtype=weights.dtype.base_dtype, trainable=False)
+        top = get_variable(
+            "value",
+            initializer=Zeros(),
+            shape=product.get_shape(),
+            dtype=product.dtype.base_dtype,
+            trainable=False,
+        )
+        below = get_variable(
+            "weight",
+            initializer=Zeros(),
+            shape=weights.get_shape(),
+            dtype=weights.dtype.base_dtype,
+            trainable=False,
+        )
         numerator = assign_moving_average(top, product, decay, zero_debias=False)
         denominator = assign_moving_average(below, weights, decay, zero_debias=False)
         divide = api.truediv if truediv else api.div

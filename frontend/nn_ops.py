@@ -1,22 +1,20 @@
-"""``tf.nn``: activations, softmax, biases, dropout, the best k, embeddings."""
+"""``tf.nn``: activations, softmax, biases, dropout, the best k."""
 
 from __future__ import annotations
 
-import importlib
 import numbers
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from stepforge.frontend import elementwise_ops, linalg_ops, reduction_ops
+from stepforge.frontend import elementwise_ops, linalg_ops
 from stepforge.frontend.convert import constant, convert_to_tensor
-from stepforge.frontend.core_ops import identity
 from stepforge.frontend.dtypes import as_dtype, float32, int32
 from stepforge.frontend.graph import create_op
+from stepforge.frontend.indexing_ops import where_v2
+from stepforge.frontend.joining_ops import concat
 from stepforge.frontend.node_calls import binary, call, integer_argument, renamed, unary
 from stepforge.frontend.operation import Tensor
-from stepforge.frontend.indexing_ops import gather, where_v2
-from stepforge.frontend.joining_ops import concat, stack
 from stepforge.frontend.scopes import name_scope
 from stepforge.frontend.seeds import get_seed
 from stepforge.frontend.shape_ops import shape, transpose
@@ -195,8 +193,8 @@ def dropout(
 ) -> Tensor:
     """``x`` with elements set to 0 at random, the others scaled so that the mean stays.
 
-    ``rate``, or 1 - ``keep_prob``, is the share that is dropped; ``noise_shape`` broadcasts the choice.
-    Raises: ValueError for a rate outside of [0, 1) or an ``x`` that is not floating point.
+    ``rate``, or 1 - ``keep_prob``, is the share that is dropped; ``noise_shape`` broadcasts the
+    choice. Raises: ValueError for a rate outside of [0, 1) or an ``x`` that is not floating point.
     """
     rate = _dropout_rate(keep_prob, rate)
     with name_scope(name, "dropout"):
@@ -267,7 +265,7 @@ def _noise_shape(value: Tensor, noise_shape: Any) -> Any:
     ]
 
 
-# ---- the best k, embeddings ---------------------------------------------------------------------
+# ---- the best k ---------------------------------------------------------------------------------
 def top_k(
     input: Any, k: Any = 1, sorted: bool = True, index_type: Any = int32, name: str | None = None
 ) -> TopK:
@@ -293,75 +291,3 @@ def in_top_k(predictions: Any, targets: Any, k: Any, name: str | None = None) ->
         classes = integer_argument("InTopKV2", "targets", targets)
         count = convert_to_tensor(k, classes.dtype.base_dtype, "k")
         return create_op("InTopKV2", (scores, classes, count), None, scope).outputs[0]
-
-
-def embedding_lookup(
-    params: Any,
-    ids: Any,
-    partition_strategy: str = "mod",
-    name: str | None = None,
-    validate_indices: bool = True,
-    max_norm: Any = None,
-) -> Tensor:
-    """Rows of ``params`` by number, clipped to ``max_norm`` where that is given.
-
-    A list of several ``params`` holds the rows in turn ("mod") or in blocks ("div").
-    Raises: ValueError for no params or another strategy.
-    """
-    if params is None:
-        raise ValueError("params must be specified")
-    parts = list(params) if isinstance(params, (list, tuple)) else [params]
-    if not parts:
-        raise ValueError("Length of params is currently 0. Need at least one param.")
-    with name_scope(name, "embedding_lookup") as scope:
-        numbers_ = convert_to_tensor(ids, name="ids")
-        if len(parts) == 1:
-            rows = gather(parts[0], numbers_, name=scope)
-            return identity(_clipped(rows, numbers_, max_norm))
-        tensors = [convert_to_tensor(part, name=f"params_{i}") for i, part in enumerate(parts)]
-        joined, position = _joined_rows(tensors, numbers_, partition_strategy)
-        return _clipped(gather(joined, position), numbers_, max_norm)
-
-
-def _clipped(rows: Tensor, ids: Tensor, max_norm: Any) -> Tensor:
-    """Rows scaled down to a norm of at most ``max_norm``."""
-    if max_norm is None:
-        return rows
-    if ids.shape.ndims is None or rows.shape.ndims is None:
-        raise ValueError("embedding_lookup: max_norm wants ids and params of known rank")
-    axes = list(range(ids.shape.ndims, rows.shape.ndims))
-    squares = reduction_ops.reduce_sum(call("Mul", (rows, rows), None, "mul"), axes, True)
-    length = elementwise_ops.sqrt(squares)
-    scale = call("Maximum", (length, max_norm))
-    return call("RealDiv", (call("Mul", (rows, max_norm), None, "mul"), scale), None, "truediv")
-
-
-def _joined_rows(parts: list[Tensor], ids: Tensor, strategy: str) -> tuple[Tensor, Tensor]:
-    """All rows in one tensor, and where each id is in it.
-
-    Raises: ValueError for an unknown strategy.
-    """
-    if strategy not in ("mod", "div"):
-        raise ValueError(
-            f"Unrecognized partition strategy: {strategy}.Must be one of either `mod` or `div`."
-        )
-    joined = concat(parts, 0)
-    if strategy == "div":  # blocks in order, the larger ones first: the ids are the positions
-        return joined, ids
-    counts = [elementwise_ops.cast(shape(p)[0], ids.dtype.base_dtype) for p in parts]
-    starts = reduction_ops.cumsum(stack(counts), exclusive=True)
-    part = call("FloorMod", (ids, len(parts)))
-    within = call("FloorDiv", (ids, len(parts)))
-    return joined, elementwise_ops.add(gather(starts, part), within)
-
-
-_THEMES = ("cross_entropy_ops", "normalization_ops")  # which use this module
-
-
-def __getattr__(name: str) -> Any:
-    for module in _THEMES:
-        if not name.startswith("_"):
-            found = getattr(importlib.import_module(f"stepforge.frontend.{module}"), name, None)
-            if found is not None:
-                return found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

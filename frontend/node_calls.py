@@ -1,7 +1,9 @@
-"""How API functions make one node: arguments become tensors of one dtype inside the node's own scope.
+"""How API functions make one node: arguments become tensors of one dtype inside the node's own
+scope.
 
-A Python number beside a tensor becomes a constant called after the parameter (``Mul/y``), of the tensor's
-dtype. Where all arguments are tensors already, which is nearly always, nothing of that is needed.
+A Python number beside a tensor becomes a constant called after the parameter (``Mul/y``), of the
+tensor's dtype. Where all arguments are tensors already, which is nearly always, nothing of that is
+needed.
 """
 
 from __future__ import annotations
@@ -84,7 +86,10 @@ def argument(
 
 
 def integer_argument(type_: str, label: str, value: Any) -> Tensor:
-    """An argument that counts or chooses axes: int32 or int64. Raises: TypeError for another dtype."""
+    """An argument that counts or chooses axes: int32 or int64.
+
+    Raises: TypeError for another dtype.
+    """
     if isinstance(value, Tensor):
         tensor = value
     else:

@@ -176,25 +176,25 @@ def batch_norm_with_global_normalization(
 def l2_normalize(
     x: Any, axis: Any = None, epsilon: float = 1e-12, name: str | None = None, dim: Any = None
 ) -> Tensor:
-    """``x`` scaled to unit length over ``axis``; shorter vectors than sqrt(epsilon) stay shorter."""
+    """``x`` scaled to unit length over ``axis``; shorter vectors than sqrt(epsilon) stay shorter.
+    """
     axis = renamed("axis", axis, "dim", dim)
     with name_scope(name, "l2_normalize") as scope:
         value = convert_to_tensor(x, name="x")
         if value.dtype.is_complex:
             return _unit_complex(value, axis, epsilon, scope)
-        return elementwise_ops.multiply(
-            value, _inverse_length(elementwise_ops.square(value), axis, epsilon), scope
-        )
+        total = reduction_ops.reduce_sum(elementwise_ops.square(value), axis, keepdims=True)
+        return elementwise_ops.multiply(value, _inverse_root(total, epsilon), scope)
 
 
-def _inverse_length(squares: Tensor, axis: Any, epsilon: float) -> Tensor:
-    total = reduction_ops.reduce_sum(squares, axis, keepdims=True)
-    return elementwise_ops.rsqrt(elementwise_ops.maximum(total, epsilon))
+def _inverse_root(squares: Tensor, epsilon: float) -> Tensor:
+    return elementwise_ops.rsqrt(elementwise_ops.maximum(squares, epsilon))
 
 
 def _unit_complex(value: Tensor, axis: Any, epsilon: float, scope: str) -> Tensor:
     real, imag = elementwise_ops.real, elementwise_ops.imag
     squares = [elementwise_ops.square(part(value)) for part in (real, imag)]
-    inverse = _inverse_length(call("AddV2", squares, None, "add"), axis, epsilon)
+    total = reduction_ops.reduce_sum(call("AddV2", squares, None, "add"), axis, keepdims=True)
+    inverse = _inverse_root(real(total), epsilon)
     parts = [elementwise_ops.multiply(part(value), inverse) for part in (real, imag)]
     return elementwise_ops.complex(*parts, name=scope)

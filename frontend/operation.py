@@ -1,7 +1,7 @@
 """Nodes of a graph and the tensors that they give.
 
-Both know their place in the graph and nothing of how they run. What the IR knows of a tensor (its dtype and
-symbolic shape) was inferred when its node was made and is kept in ``Tensor.abstract``.
+Both know their place in the graph and nothing of how they run. What the IR knows of a tensor (its
+dtype and symbolic shape) was inferred when its node was made and is kept in ``Tensor.abstract``.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from stepforge.ir.core import Site, Value
 from stepforge.ir.types import NUMERIC, Type
 
 OPERATORS = (
-    "add radd sub rsub mul rmul div rdiv truediv rtruediv floordiv rfloordiv mod rmod pow rpow "
-    "matmul rmatmul lt le gt ge and rand or ror xor rxor invert neg abs getitem"
-).split()
+    *("add", "radd", "sub", "rsub", "mul", "rmul", "div", "rdiv", "truediv", "rtruediv"),
+    *("floordiv", "rfloordiv", "mod", "rmod", "pow", "rpow", "matmul", "rmatmul"),
+    *("lt", "le", "gt", "ge", "and", "rand", "or", "ror", "xor", "rxor"),
+    *("invert", "neg", "abs", "getitem"),
+)
 
 
 class OperatorNotAllowedInGraphError(TypeError):
@@ -160,6 +162,7 @@ class Tensor:
 
     @property
     def graph(self) -> Any:
+        """The graph that the tensor belongs to."""
         return self.op.graph
 
     @property
@@ -169,10 +172,12 @@ class Tensor:
 
     @property
     def dtype(self) -> DType:
+        """The dtype, a reference dtype for a variable."""
         return self._dtype
 
     @property
     def device(self) -> str:
+        """The node's device."""
         return self.op.device
 
     @property
@@ -256,8 +261,8 @@ class Tensor:
 
     def __iter__(self) -> Iterator[Any]:
         raise OperatorNotAllowedInGraphError(
-            f"Iterating over a symbolic `tf.Tensor` is not allowed: {self.name} has no value before "
-            "a session runs. Use tf.unstack, tf.map_fn or tf.while_loop."
+            f"Iterating over a symbolic `tf.Tensor` is not allowed: {self.name} has no value "
+            "before a session runs. Use tf.unstack, tf.map_fn or tf.while_loop."
         )
 
     def __len__(self) -> NoReturn:

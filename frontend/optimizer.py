@@ -73,8 +73,9 @@ class Optimizer:
         )
         if all(gradient is None for gradient, _ in pairs):
             raise ValueError(
-                "No gradients provided for any variable, check your graph for ops that do not support "
-                f"gradients, between variables {[str(v) for _, v in pairs]} and loss {loss}."
+                "No gradients provided for any variable, check your graph for ops that do not "
+                f"support gradients, between variables {[str(v) for _, v in pairs]} and loss "
+                f"{loss}."
             )
         return self.apply_gradients(pairs, global_step, name)
 
@@ -87,7 +88,8 @@ class Optimizer:
         colocate_gradients_with_ops: bool = False,
         grad_loss: Any = None,
     ) -> list[tuple[Any, Any]]:
-        """Pairs of gradient (None where there is none) and variable, by default of trainable variables.
+        """Pairs of gradient (None where there is none) and variable, by default of trainable
+        variables.
 
         Raises: ValueError without variables, or for a loss or variable that is not floating.
         """
@@ -114,7 +116,10 @@ class Optimizer:
         return pairs
 
     def apply_gradients(
-        self, grads_and_vars: Iterable[tuple[Any, Any]], global_step: Any = None, name: str | None = None
+        self,
+        grads_and_vars: Iterable[tuple[Any, Any]],
+        global_step: Any = None,
+        name: str | None = None,
     ) -> Operation:
         """A node that applies gradients to variables and then increments ``global_step``.
 
@@ -152,9 +157,9 @@ class Optimizer:
     def _finished(self, updates: list[Any], global_step: Any, scope: str) -> Operation:
         if global_step is None:
             return self._finish(updates, scope)
-        with control_dependencies([self._finish(updates, "update")]):
-            with colocate_with(global_step.op):
-                stepped = assign_add(global_step, 1, name=scope)
+        update = self._finish(updates, "update")
+        with control_dependencies([update]), colocate_with(global_step.op):
+            stepped = assign_add(global_step, 1, name=scope)
         op: Operation = stepped.op
         return op
 
@@ -209,7 +214,7 @@ class Optimizer:
         resource = _is_resource(variable)
         kind = f"{'Resource' if resource else ''}{'' if indices is None else 'Sparse'}Apply{update}"
         operands = []
-        for name, value in inputs.items():
+        for value in inputs.values():
             operands.append(_reference(value) if isinstance(value, Variable) else value)
             if value is gradient and indices is not None:
                 operands.append(indices)
@@ -223,7 +228,7 @@ class Optimizer:
         found = [v for (_, owner), v in self._non_slots.items() if owner is graph]
         for by_variable in self._slots.values():
             found += [slot for variable, slot in by_variable.items() if variable.graph is graph]
-        return sorted(found, key=lambda v: v.name)  # type: ignore[no-any-return]
+        return sorted(found, key=lambda v: v.name)
 
     def get_slot(self, var: Any, name: str) -> Any:
         """The slot ``name`` of a variable, None where there is none."""
@@ -289,9 +294,9 @@ def hyperparameter(value: Any, name: str, dtype: Any = None) -> Tensor:
     )
 
 
-def like(tensor: Tensor, variable: Any) -> Tensor:
+def like(tensor: Tensor, variable: Any) -> Any:
     """A hyperparameter in the dtype of a variable."""
-    return api.cast(tensor, variable.dtype.base_dtype)  # type: ignore[no-any-return]
+    return api.cast(tensor, variable.dtype.base_dtype)
 
 
 def deduplicated(gradient: IndexedSlices) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,6 @@
-"""The optimizers of ``tf.train``. Each gives one node per variable, whose formula is in its node type."""
+"""The optimizers of ``tf.train``. Each gives one node per variable, whose formula is in its node
+type.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,8 @@ class GradientDescentOptimizer(Optimizer):
 
 
 class MomentumOptimizer(Optimizer):
-    """``accumulation = momentum * accumulation + gradient``; ``variable -= learning_rate * accumulation``.
+    """``accumulation = momentum * accumulation + gradient``; ``variable -= learning_rate *
+    accumulation``.
 
     ``use_nesterov`` looks ahead: the gradient enters once more with the next accumulation.
     """
@@ -142,7 +145,9 @@ class AdamOptimizer(Optimizer):
         return self._decayed(handle, grad, indices)
 
     def _decayed(self, variable: Any, rows: Any, indices: Any) -> Operation:
-        """The update of ``ApplyAdam`` for slices: means decay everywhere, the gradient adds to rows."""
+        """The update of ``ApplyAdam`` for slices: means decay everywhere, the gradient adds to
+        rows.
+        """
         beta1_power, beta2_power = self._get_beta_accumulators()
         powers = like(beta1_power.value(), variable), like(beta2_power.value(), variable)
         rate = like(self._lr_tensor, variable) * api.sqrt(1 - powers[1]) / (1 - powers[0])
@@ -266,7 +271,9 @@ class AdagradOptimizer(Optimizer):
 
 
 class AdadeltaOptimizer(Optimizer):
-    """Steps by the gradient times the ratio of the roots of two moving means: of steps and gradients."""
+    """Steps by the gradient times the ratio of the roots of two moving means: of steps and
+    gradients.
+    """
 
     def __init__(
         self,
@@ -341,7 +348,12 @@ class FtrlOptimizer(Optimizer):
             dtype = variable.dtype.base_dtype
             start = initializers.Constant(self._initial, dtype)
             self._get_or_make_slot_with_initializer(
-                variable, start, variable.get_shape(), dtype, "accum", self._accum_name or self._name
+                variable,
+                start,
+                variable.get_shape(),
+                dtype,
+                "accum",
+                self._accum_name or self._name,
             )
             self._zeros_slot(variable, "linear", self._linear_name or self._name)
 

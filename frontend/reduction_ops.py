@@ -1,6 +1,8 @@
-"""API functions that reduce axes or run along one: ``tf.reduce_sum`` and its kin, ``tf.argmax``, ``tf.cumsum``.
+"""API functions that reduce axes or run along one: ``tf.reduce_sum`` and its kin, ``tf.argmax``,
+``tf.cumsum``.
 
-``axis=None`` is all axes: a constant ``[0, 1, ...]`` where the rank is known, else ``range(rank(x))``.
+``axis=None`` is all axes: a constant ``[0, 1, ...]`` where the rank is known, else
+``range(rank(x))``.
 """
 
 from __future__ import annotations
@@ -261,7 +263,8 @@ def expand_reduced(
 ) -> Tensor:
     """A reduced tensor over the shape of ``like``, what was reduced, again; for gradients.
 
-    ``axes`` and ``keep_dims`` are those of the reduction; with ``mean`` it is divided by their number.
+    ``axes`` and ``keep_dims`` are those of the reduction; with ``mean`` it is divided by their
+    number.
     """
     inputs = (convert_to_tensor(value), like, axes)
     attrs = {"keep_dims": keep_dims, "mean": mean}

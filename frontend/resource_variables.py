@@ -22,7 +22,9 @@ class ResourceVariable(Variable):
     _dtype: DType
     _shape: TensorShape
 
-    def _create(self, initial_value: Any, name: str | None, dtype: DType | None, shape: Any) -> None:
+    def _create(
+        self, initial_value: Any, name: str | None, dtype: DType | None, shape: Any
+    ) -> None:
         values = [] if callable(initial_value) else [initial_value]
         with name_scope(name, "Variable", values) as scope:
             with name_scope("Initializer"), device(None):
@@ -54,31 +56,38 @@ class ResourceVariable(Variable):
 
     @property
     def name(self) -> str:
+        """The handle's name: ``v:0``."""
         return self._handle.name
 
     @property
     def op(self) -> Operation:
+        """The node that stands for the variable."""
         return self._handle.op
 
     @property
     def dtype(self) -> DType:
+        """The dtype."""
         return self._dtype
 
     @property
     def shape(self) -> TensorShape:
+        """The static shape."""
         return self._shape
 
     def _as_graph_element(self) -> Tensor:
         return self._read
 
     def value(self) -> Tensor:
+        """A new read of the variable, which functions get."""
         with colocate_with(None, ignore_existing=True):
             return self._read_node()
 
     def read_value(self) -> Tensor:
+        """A new tensor with the value, read where this is called."""
         with name_scope("Read"):
             value = self._read_node()
-        return identity(value)
+        copied: Tensor = identity(value)
+        return copied
 
     def sparse_read(self, indices: Any, name: str | None = None) -> Tensor:
         """The rows at ``indices``."""
@@ -107,8 +116,9 @@ class ResourceVariable(Variable):
         operand = convert_to_tensor(value, self._dtype)
         if not self._shape.is_compatible_with(operand.shape):
             raise ValueError(
-                f"Cannot assign value to variable ' {self.name}': Shape mismatch.The variable shape "
-                f"{self._shape}, and the assigned value shape {operand.shape} are incompatible."
+                f"Cannot assign value to variable ' {self.name}': Shape mismatch.The variable "
+                f"shape {self._shape}, and the assigned value shape {operand.shape} are "
+                "incompatible."
             )
         attrs = {"dtype": self._dtype.ir, "validate_shape": self._shape.is_fully_defined()}
         return self._changed("AssignVariableOp", operand, attrs, name, read_value)
@@ -148,6 +158,7 @@ class ResourceVariable(Variable):
         return UnreadVariable(self, op)
 
     def initialized_value(self) -> Tensor:
+        """The value, or the initial value while there is none."""
         with name_scope("cond"):
             attrs = [self._handle, self._initial_value]
             return create_op("InitializedValue", attrs, None, "Merge").outputs[0]
@@ -168,16 +179,20 @@ class UnreadVariable(ResourceVariable):
 
     @property
     def op(self) -> Operation:
+        """The node that stands for the variable."""
         return self._parent
 
     @property
     def name(self) -> str:
+        """The handle's name: ``v:0``."""
         return self._parent.name
 
     def value(self) -> Tensor:
+        """A new read of the variable, which functions get."""
         with control_dependencies([self._parent]):
             return super().value()
 
     def read_value(self) -> Tensor:
+        """A new tensor with the value, read where this is called."""
         with control_dependencies([self._parent]):
             return super().read_value()

@@ -14,11 +14,12 @@ from stepforge.frontend.graph import Graph, get_default_graph, graph_of, on_defa
 from stepforge.frontend.graph_state import GraphNameScope
 
 
-class name_scope:  # noqa: N801  (TensorFlow's name)
+class name_scope:
     """A context that puts ``name/`` before the names of nodes made inside; yields that prefix.
 
-    ``default_name`` stands in where ``name`` is None, as the functions of the API use it; the graph is that
-    of ``values``. A name that ends in ``/`` re-enters a scope, None or ``""`` leaves all scopes.
+    ``default_name`` stands in where ``name`` is None, as the functions of the API use it; the graph
+    is that of ``values``. A name that ends in ``/`` re-enters a scope, None or ``""`` leaves all
+    scopes.
 
     Raises: ValueError for an invalid name, for ``values`` without any name, or of several graphs.
     """
@@ -33,8 +34,8 @@ class name_scope:  # noqa: N801  (TensorFlow's name)
     ) -> None:
         if default_name is not None and not isinstance(default_name, str):
             raise TypeError(
-                f"`default_name` type ({type(default_name)}) is not a string type. You likely meant "
-                "to pass this into the `values` kwarg."
+                f"`default_name` type ({type(default_name)}) is not a string type. You likely "
+                "meant to pass this into the `values` kwarg."
             )
         self._name = default_name if name is None else name
         self._has_values = values is not None
@@ -43,6 +44,7 @@ class name_scope:  # noqa: N801  (TensorFlow's name)
 
     @property
     def name(self) -> str | None:
+        """The name that was asked for."""
         return self._name
 
     def __enter__(self) -> str:
@@ -86,7 +88,7 @@ def op_scope(
 
 
 def init_scope() -> Any:
-    """A context outside of control dependencies and control flow, for what runs once, before steps."""
+    """A context outside of control dependencies and control flow, for what runs before steps."""
     return get_default_graph().control_dependencies(None)
 
 

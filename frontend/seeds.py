@@ -1,6 +1,8 @@
-"""Seeds of random nodes: how the graph's seed and the node's own combine (TensorFlow 2's rules for v1).
+"""Seeds of random nodes: how the graph's seed and the node's own combine (TensorFlow 2's rules for
+v1).
 
-Nodes without a seed of their own count up from 0 in a graph that has one, whatever else is in the graph.
+Nodes without a seed of their own count up from 0 in a graph that has one, whatever else is in the
+graph.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ _MAX_INT32 = 2**31 - 1
 def get_seed(op_seed: int | None) -> tuple[int | None, int | None]:
     """The pair of seeds for a node that was given ``op_seed``.
 
-    Both are None where neither the graph nor the node has a seed: the numbers then differ from run to run.
+    Both are None where neither the graph nor the node has a seed: the numbers then differ from run
+    to run.
     """
     graph = get_default_graph()
     graph_seed = graph.seed

@@ -8,10 +8,10 @@ from typing import Any
 from stepforge.frontend import comparison_ops, elementwise_ops
 from stepforge.frontend.array_calls import INDEX, make
 from stepforge.frontend.array_ops import ones, range
+from stepforge.frontend.clipping import clip_by_norm
 from stepforge.frontend.convert import convert_to_tensor
 from stepforge.frontend.core_ops import identity
 from stepforge.frontend.dtypes import int32
-from stepforge.frontend.graph import create_op
 from stepforge.frontend.indexing_ops import (
     dynamic_partition,
     gather,
@@ -20,7 +20,6 @@ from stepforge.frontend.indexing_ops import (
 )
 from stepforge.frontend.joining_ops import concat
 from stepforge.frontend.operation import Tensor
-from stepforge.frontend.reduction_ops import reduce_sum
 from stepforge.frontend.scopes import colocate_with, name_scope
 from stepforge.frontend.shape_ops import reshape, shape, size
 
@@ -113,12 +112,12 @@ def embedding_lookup(
     if not tables:
         raise ValueError("Argument `params` must not be empty")
     with name_scope(name, "embedding_lookup") as scope:
-        if len(tables) == 1:
-            with colocate_with(tables[0]):
-                rows = gather(tables[0], ids, name=scope)
-            return identity(_clipped(rows, ids, max_norm))  # type: ignore[no-any-return]
         values = convert_to_tensor(ids, name="ids")
-        return _lookup_in_several(tables, values, partition_strategy, max_norm, scope)
+        if len(tables) > 1:
+            return _lookup_in_several(tables, values, partition_strategy, max_norm, scope)
+        with colocate_with(tables[0]):
+            rows = gather(tables[0], values, name=scope)
+        return identity(_clipped(rows, values, max_norm))  # type: ignore[no-any-return]
 
 
 def _is_several(params: Any) -> bool:
@@ -162,21 +161,12 @@ def _blocks(tables: Sequence[Any], flat: Tensor) -> tuple[Tensor, Tensor]:
     return part, inner
 
 
-def _clipped(rows: Tensor, ids: Any, max_norm: float | None) -> Tensor:
+def _clipped(rows: Tensor, ids: Tensor, max_norm: float | None) -> Any:
     """Rows whose norm is larger than ``max_norm`` scaled down to it."""
     if max_norm is None:
         return rows
-    first = convert_to_tensor(ids).shape.ndims
-    last = rows.shape.ndims
-    if first is None or last is None:
+    first, count = ids.shape.ndims, rows.shape.ndims
+    if first is None or count is None:
         raise ValueError("embedding_lookup: the ranks of ids and table must be known for max_norm")
-    axes = [axis for axis in _axes(last) if axis >= first]
-    squares = reduce_sum(rows * rows, axes, keepdims=True)
-    positive = squares > 0
-    safe = where(positive, squares, create_op("OnesLike", (squares,)).outputs[0])
-    norm = where(positive, elementwise_ops.sqrt(safe), squares)
-    return rows * max_norm / elementwise_ops.maximum(norm, max_norm)
-
-
-def _axes(count: int) -> list[int]:
-    return [axis for axis, _ in enumerate([None] * count)]
+    axes = [first + axis for axis, _ in enumerate([None] * (count - first))]
+    return clip_by_norm(rows, max_norm, axes=axes)

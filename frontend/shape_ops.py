@@ -11,6 +11,7 @@ from stepforge.frontend.array_calls import INDEX, make
 from stepforge.frontend.convert import constant, constant_of_array, convert_to_tensor
 from stepforge.frontend.dtypes import as_dtype, int32
 from stepforge.frontend.graph import create_op
+from stepforge.frontend.joining_ops import concat
 from stepforge.frontend.node_calls import renamed
 from stepforge.frontend.operation import Tensor
 from stepforge.frontend.scopes import name_scope
@@ -85,24 +86,26 @@ def _reversed_axes(value: Tensor) -> Any:
     count = value.shape.ndims
     if count is not None:
         return np.arange(count - 1, -1, -1, dtype=np.int32)
-    axes = create_op("Rank", (value,)).outputs[0]
-    last = make("Sub", (("x", axes, int32), ("y", 1, int32))).outputs[0]
-    ends = (("start", last, int32), ("limit", -1, int32), ("delta", -1, int32))
+    last = create_op("Rank", (value,)).outputs[0] - 1  # type: ignore[operator]
+    return _range(last, -1, -1)
+
+
+def _range(start: Any, limit: Any, delta: int) -> Tensor:
+    ends = (("start", start, int32), ("limit", limit, int32), ("delta", delta, int32))
     return make("Range", ends).outputs[0]
 
 
 def matrix_transpose(
     a: Any, name: str = "matrix_transpose", conjugate: bool = False
 ) -> Tensor:
-    """``a`` with its last two axes exchanged.
-
-    Raises: ValueError where the rank is known to be less than 2, or not known.
-    """
+    """``a`` with its last two axes exchanged. Raises: ValueError where its rank is known to be less than 2."""
     with name_scope(name, "matrix_transpose", [a] if isinstance(a, Tensor) else []):
         value = convert_to_tensor(a, name="a")
         count = value.shape.ndims
         if count is None:
-            raise ValueError("matrix_transpose: the rank of `a` must be known; give it a shape")
+            axes: Any = create_op("Rank", (value,)).outputs[0]
+            order: Any = concat([_range(0, axes - 2, 1), [axes - 1, axes - 2]], 0)
+            return transpose(value, order, conjugate=conjugate)
         if count < 2:
             raise ValueError(
                 "Argument `a` should be a (batch) matrix with rank >= 2. Received `a` = "

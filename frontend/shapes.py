@@ -1,7 +1,8 @@
-"""Static shapes as the API shows them: ``Dimension`` and ``TensorShape`` with TensorFlow 1's behaviour.
+"""Static shapes as the API shows them: ``Dimension`` and ``TensorShape`` with TensorFlow 1's
+behaviour.
 
-What the IR knows of a size beyond "unknown" (that two are equal, that one is the product of others) does
-not show here: a symbolic size is ``Dimension(None)``.
+What the IR knows of a size beyond "unknown" (that two are equal, that one is the product of others)
+does not show here: a symbolic size is ``Dimension(None)``.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Dimension:
 
     @property
     def value(self) -> int | None:
+        """The number, None where it is unknown."""
         return self._value
 
     def __repr__(self) -> str:
@@ -199,6 +201,7 @@ class TensorShape:
 
     @property
     def rank(self) -> int | None:
+        """The rank, None where it is unknown."""
         return self.ndims
 
     def __repr__(self) -> str:
@@ -252,6 +255,7 @@ class TensorShape:
         return total
 
     def is_fully_defined(self) -> bool:
+        """True where rank and all sizes are known."""
         return self._sizes is not None and None not in self._sizes
 
     def __eq__(self, other: object) -> bool:
@@ -282,14 +286,14 @@ class TensorShape:
 
     def merge_with(self, other: Any) -> TensorShape:
         """What both shapes say together. Raises: ValueError where they contradict each other."""
-        other = as_shape(other)
+        shape = as_shape(other)
         if self._sizes is None:
-            return other
-        if other.sizes is None:
+            return shape
+        if shape.sizes is None:
             return self
-        if not self.is_compatible_with(other):
-            raise ValueError(f"Shapes {self} and {other} are not compatible")
-        pairs = zip(self._sizes, other.sizes, strict=True)
+        if not self.is_compatible_with(shape):
+            raise ValueError(f"Shapes {self} and {shape} are not compatible")
+        pairs = zip(self._sizes, shape.sizes, strict=True)
         return TensorShape([b if a is None else a for a, b in pairs])
 
     def most_specific_compatible_shape(self, other: Any) -> TensorShape:

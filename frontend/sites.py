@@ -1,7 +1,7 @@
 """Where in the user's program a node is made: found by walking the stack out of the package.
 
-It happens for every node, so a frame is kept as its code object and instruction offset; line numbers are
-worked out when an error or ``op.traceback`` asks for them.
+It happens for every node, so a frame is kept as its code object and instruction offset; line
+numbers are worked out when an error or ``op.traceback`` asks for them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def user_stack() -> Stack:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and _inside(frame):
         frame = frame.f_back
-    found = []
+    found: list[tuple[CodeType, int]] = []
     while frame is not None and len(found) < _DEPTH:
         found.append((frame.f_code, frame.f_lasti))
         frame = frame.f_back
@@ -41,7 +41,7 @@ def user_stack() -> Stack:
 
 
 def _inside(frame: FrameType) -> bool:
-    name = frame.f_globals.get("__name__", "")
+    name: str = frame.f_globals.get("__name__", "")
     return name == _PACKAGE or name.startswith(_PREFIX)
 
 

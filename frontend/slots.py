@@ -1,6 +1,7 @@
 """Slots: variables that an optimizer or a moving average keeps beside another variable.
 
-A slot is called ``<variable>/<name>``; that name is made unique as a variable scope's default name is.
+A slot is called ``<variable>/<name>``; that name is made unique as a variable scope's default name
+is.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def create_slot_with_initializer(
     name: str,
     colocate_with_primary: bool = True,
 ) -> Any:
-    """A slot of ``primary`` that begins with what an initializer gives for ``shape`` and ``dtype``."""
+    """A slot of ``primary`` that begins with what an initializer gives."""
     settings = {"initializer": initializer, "shape": shape, "dtype": dtype}
     return _slot(primary, name, settings, colocate_with_primary)
 

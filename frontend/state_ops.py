@@ -1,7 +1,7 @@
 """Assignments and updates of variables as functions: ``tf.assign``, ``tf.scatter_add`` ...
 
-Each takes a reference variable (or the result of another assignment to it) or a resource variable, whose own
-methods then do the work.
+Each takes a reference variable (or the result of another assignment to it) or a resource variable,
+whose own methods then do the work.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def is_resource(ref: Any) -> bool:
     return getattr(ref, "handle", None) is not None
 
 
-def _assignment(type_: str, ref: Any, value: Any, name: str | None, attrs: dict[str, Any]) -> Tensor:
+def _assignment(
+    type_: str, ref: Any, value: Any, name: str | None, attrs: dict[str, Any]
+) -> Tensor:
     target = reference(ref)
     with name_scope(name, type_, [target]) as scope:
         operand = value
@@ -47,8 +49,8 @@ def assign(
 ) -> Any:
     """Set a variable; the result has the new value.
 
-    Raises: ValueError where the shape does not fit (unless ``validate_shape`` is False), TypeError for
-    another dtype.
+    Raises: ValueError where the shape does not fit (unless ``validate_shape`` is False), TypeError
+    for another dtype.
     """
     if is_resource(ref):
         return ref.assign(value, name=name)
@@ -122,7 +124,8 @@ def scatter_resource(
 
 
 def _rows(what: str) -> str:
-    return f"""{what} the rows ``updates`` at ``indices`` of a variable's first axis; gives its new value.
+    return f"""{what} the rows ``updates`` at ``indices`` of a variable's first axis; gives its new
+    value.
 
     ``updates`` has the shape of ``indices`` followed by that of a row, or is a scalar.
     Raises: ValueError where shapes do not fit; a run raises InvalidArgumentError for a bad index.

@@ -1,4 +1,4 @@
-"""Switches between TensorFlow's versions: there is version 1's behaviour only, so they do nothing."""
+"""Switches between TensorFlow's versions, which do nothing: there is version 1's behaviour only."""
 
 from __future__ import annotations
 

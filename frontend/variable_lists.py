@@ -16,7 +16,9 @@ from stepforge.frontend.state_ops import is_variable_initialized
 
 
 def global_variables(scope: str | None = None) -> list[Any]:
-    """All variables that ``global_variables_initializer`` initialises; ``scope`` is a pattern of names."""
+    """All variables that ``global_variables_initializer`` initialises; ``scope`` is a pattern of
+    names.
+    """
     return get_default_graph().get_collection(GraphKeys.GLOBAL_VARIABLES, scope)
 
 
@@ -115,7 +117,8 @@ def get_global_step(graph: Graph | None = None) -> Any:
     found = graph.get_collection(GraphKeys.GLOBAL_STEP)
     if len(found) > 1:
         raise ValueError(
-            f"Multiple items found in collection 'global_step', but there should be only one: {found}."
+            "Multiple items found in collection 'global_step', but there should be only one: "
+            f"{found}."
         )
     if found:
         assert_global_step(found[0])
@@ -156,7 +159,9 @@ def get_or_create_global_step(graph: Graph | None = None) -> Any:
 
 def assert_global_step(global_step_tensor: Any) -> None:
     """Raises: TypeError where the argument is no integer scalar variable or tensor."""
-    if not isinstance(global_step_tensor, Tensor) and not hasattr(global_step_tensor, "initializer"):
+    if not isinstance(global_step_tensor, Tensor) and not hasattr(
+        global_step_tensor, "initializer"
+    ):
         raise TypeError(
             f'Existing "global_step" must be a Variable or Tensor: {global_step_tensor}.'
         )
@@ -165,9 +170,7 @@ def assert_global_step(global_step_tensor: Any) -> None:
             f'Existing "global_step" does not have integer type: {global_step_tensor.dtype}'
         )
     if global_step_tensor.get_shape().ndims not in (0, None):
-        raise TypeError(
-            f'Existing "global_step" is not scalar: {global_step_tensor.get_shape()}'
-        )
+        raise TypeError(f'Existing "global_step" is not scalar: {global_step_tensor.get_shape()}')
 
 
 def global_step(sess: Any, global_step_tensor: Any) -> int:

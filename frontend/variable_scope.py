@@ -1,7 +1,7 @@
 """``variable_scope`` and ``get_variable``.
 
-Names of variables come from variable scopes alone; entering one also opens a name scope, for the nodes that
-are made in it.
+Names of variables come from variable scopes alone; entering one also opens a name scope, for the
+nodes that are made in it.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def get_variable(
 ) -> Any:
     """Find or make the variable ``name`` of the current variable scope.
 
-    Floats begin with Glorot's uniform distribution, integers and bools with zeros, where neither the call
-    nor the scope gives an initializer.
-    Raises: ValueError where it exists but may not be reused, does not exist but may not be made, or has
-    another shape or dtype.
+    Floats begin with Glorot's uniform distribution, integers and bools with zeros, where neither
+    the call nor the scope gives an initializer.
+    Raises: ValueError where it exists but may not be reused, does not exist but may not be made, or
+    has another shape or dtype.
     """
     return get_variable_scope().get_variable(
         name,
@@ -78,13 +78,15 @@ def get_local_variable(name: str, *args: Any, **keywords: Any) -> Any:
     return get_variable(name, *args, **keywords)
 
 
-class variable_scope:  # noqa: N801  (TensorFlow's name)
-    """A context in which ``get_variable`` puts ``name/`` before names; yields the ``VariableScope``.
+class variable_scope:
+    """A context in which ``get_variable`` puts ``name/`` before names; yields the
+    ``VariableScope``.
 
-    A string prolongs the current scope, a ``VariableScope`` returns to that scope. Without ``name_or_scope``
-    the name is ``default_name``, with a number where that was used already. ``reuse`` is True (find only),
-    ``AUTO_REUSE`` (find or make), or None or False (as outside); the other settings are defaults for
-    ``get_variable``. ``auxiliary_name_scope=False`` leaves the name scope as it is.
+    A string prolongs the current scope, a ``VariableScope`` returns to that scope. Without
+    ``name_or_scope`` the name is ``default_name``, with a number where that was used already.
+    ``reuse`` is True (find only), ``AUTO_REUSE`` (find or make), or None or False (as outside); the
+    other settings are defaults for ``get_variable``. ``auxiliary_name_scope=False`` leaves the name
+    scope as it is.
 
     Raises: TypeError without any name, ValueError for a bad ``reuse``.
     """
@@ -137,7 +139,9 @@ class variable_scope:  # noqa: N801  (TensorFlow's name)
             stack.enter_context(graph.as_default())
             prefix = self._enter_name_scope(stack)
             scope = self._scope(prefix)
-            stack.enter_context(OpenScope(scope, jump=isinstance(self._name_or_scope, VariableScope)))
+            stack.enter_context(
+                OpenScope(scope, jump=isinstance(self._name_or_scope, VariableScope))
+            )
             self._exits.append(stack.pop_all())
         return scope
 

@@ -1,6 +1,7 @@
 """Variables found again by name: what a graph keeps for ``get_variable``.
 
-A ``VariableScope`` is a prefix of names with defaults; ``variable_scope`` has the contexts that open one.
+A ``VariableScope`` is a prefix of names with defaults; ``variable_scope`` has the contexts that
+open one.
 """
 
 from __future__ import annotations
@@ -123,7 +124,8 @@ class VariableScope:
             for field in ("initializer", "constraint", "dtype"):
                 if settings.get(field) is None:
                     settings[field] = getattr(self, field)
-            return _through_getter(settings.pop("custom_getter"), full_name, settings)
+            found: Variable = _through_getter(settings.pop("custom_getter"), full_name, settings)
+            return found
 
 
 def _check_initializer_dtype(initializer: Any, dtype: DType) -> None:
@@ -149,6 +151,7 @@ class OpenScopes(threading.local):
         self.counts: dict[str, int] = {}
 
     def close_subscopes(self, name: str) -> None:
+        """Let default names below the scope ``name`` begin anew."""
         for opened in self.counts:
             if opened.startswith(f"{name}/"):
                 self.counts[opened] = 0
@@ -213,8 +216,8 @@ def _find_or_make(
         return found
     if reuse is True:
         raise ValueError(
-            f"Variable {name} does not exist, or was not created with tf.get_variable(). Did you mean "
-            "to set reuse=tf.AUTO_REUSE in VarScope?"
+            f"Variable {name} does not exist, or was not created with tf.get_variable(). Did you "
+            "mean to set reuse=tf.AUTO_REUSE in VarScope?"
         )
     settings.pop("partitioner", None)
     made = _make(name, wanted, as_dtype(dtype), initializer, settings)
@@ -286,7 +289,7 @@ def _initial_value(
 ) -> tuple[Any, DType | None]:
     if not callable(initializer):
         return initializer, None
-    made = initializer() if inspect.isclass(initializer) else initializer
+    made: Any = initializer() if inspect.isclass(initializer) else initializer
     if shape is not None and shape.is_fully_defined():
         keywords: dict[str, Any] = {"dtype": dtype}
         if "partition_info" in _arguments(made):

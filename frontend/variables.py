@@ -1,7 +1,8 @@
 """Variables: state that lives in a session from run to run.
 
-``tf.Variable`` makes a reference variable as TensorFlow 1 does: a ``VariableV2`` node that stands for the
-variable in assignments, and ``v/read``, its value. ``resource_variables`` has the other kind.
+``tf.Variable`` makes a reference variable as TensorFlow 1 does: a ``VariableV2`` node that stands
+for the variable in assignments, and ``v/read``, its value. ``resource_variables`` has the other
+kind.
 """
 
 from __future__ import annotations
@@ -44,10 +45,10 @@ class VariableAggregation(Enum):
 class Variable:
     """State of a session, with an initial value.
 
-    Operators and functions take it for its value. ``use_resource`` chooses the kind of variable, by default
-    as the current variable scope says.
-    Raises: ValueError without initial value or where its shape is not known (unless ``validate_shape`` is
-    False), TypeError where the value has not ``dtype``.
+    Operators and functions take it for its value. ``use_resource`` chooses the kind of variable, by
+    default as the current variable scope says.
+    Raises: ValueError without initial value or where its shape is not known (unless
+    ``validate_shape`` is False), TypeError where the value has not ``dtype``.
     """
 
     __array_priority__ = 100
@@ -55,6 +56,7 @@ class Variable:
     _initializer: Operation
 
     def __new__(cls, *args: Any, **keywords: Any) -> Any:
+        """A variable of the kind that ``use_resource`` chooses."""
         if cls is not Variable:
             return super().__new__(cls)
         use_resource = args[11] if len(args) > 11 else keywords.get("use_resource")
@@ -94,7 +96,9 @@ class Variable:
             self._create(initial_value, name, None if dtype is None else as_dtype(dtype), shape)
         self.graph.add_to_collections(keys, self)
 
-    def _create(self, initial_value: Any, name: str | None, dtype: DType | None, shape: Any) -> None:
+    def _create(
+        self, initial_value: Any, name: str | None, dtype: DType | None, shape: Any
+    ) -> None:
         raise NotImplementedError
 
     def _static_shape(self, initial: Tensor, shape: Any) -> TensorShape:
@@ -131,10 +135,12 @@ class Variable:
 
     @property
     def dtype(self) -> DType:
+        """The dtype; a reference dtype for a reference variable."""
         raise NotImplementedError
 
     @property
     def shape(self) -> TensorShape:
+        """The static shape."""
         raise NotImplementedError
 
     def get_shape(self) -> TensorShape:
@@ -143,6 +149,7 @@ class Variable:
 
     @property
     def device(self) -> str:
+        """The device."""
         return self.op.device
 
     @property
@@ -190,7 +197,9 @@ class Variable:
         return session.run(self)
 
     def load(self, value: Any, session: Any = None) -> None:
-        """Set the value in ``session`` or the default session. Raises: ValueError without a session."""
+        """Set the value in ``session`` or the default session. Raises: ValueError without a
+        session.
+        """
         session = session_for(self.graph, session, noun="operation", verb="execute")
         session.run(self.initializer, {self.initializer.inputs[1]: value})
 
@@ -201,12 +210,16 @@ class Variable:
             return create_op("InitializedValue", inputs, None, "Merge").outputs[0]
 
     # ---- rows -----------------------------------------------------------------------------------
-    def scatter_add(self, sparse_delta: Any, use_locking: bool = False, name: str | None = None) -> Any:
+    def scatter_add(
+        self, sparse_delta: Any, use_locking: bool = False, name: str | None = None
+    ) -> Any:
         """Add ``IndexedSlices``; gives the new value."""
         rows = _slices(sparse_delta)
         return state_ops.scatter_add(self, rows.indices, rows.values, use_locking, name)
 
-    def scatter_sub(self, sparse_delta: Any, use_locking: bool = False, name: str | None = None) -> Any:
+    def scatter_sub(
+        self, sparse_delta: Any, use_locking: bool = False, name: str | None = None
+    ) -> Any:
         """Subtract ``IndexedSlices``; gives the new value."""
         rows = _slices(sparse_delta)
         return state_ops.scatter_sub(self, rows.indices, rows.values, use_locking, name)
@@ -276,7 +289,9 @@ class RefVariable(Variable):
 
     _variable: Tensor
 
-    def _create(self, initial_value: Any, name: str | None, dtype: DType | None, shape: Any) -> None:
+    def _create(
+        self, initial_value: Any, name: str | None, dtype: DType | None, shape: Any
+    ) -> None:
         values = [] if callable(initial_value) else [initial_value]
         with name_scope(name, "Variable", values) as scope:
             if callable(initial_value):
@@ -315,18 +330,22 @@ class RefVariable(Variable):
 
     @property
     def name(self) -> str:
+        """The node's name with the output's number: ``v:0``."""
         return self._variable.name
 
     @property
     def op(self) -> Operation:
+        """The node that stands for the variable."""
         return self._variable.op
 
     @property
     def dtype(self) -> DType:
+        """The dtype; a reference dtype for a reference variable."""
         return self._variable.dtype
 
     @property
     def shape(self) -> TensorShape:
+        """The static shape."""
         return self._variable.shape
 
     def set_shape(self, shape: Any) -> None:
@@ -335,27 +354,42 @@ class RefVariable(Variable):
         self._read.set_shape(shape)
 
     def value(self) -> Tensor:
+        """The tensor that functions get when they are given the variable."""
         return self._read
 
     def read_value(self) -> Tensor:
-        return identity(self._variable, name="read")
+        """A new tensor with the value, read where this is called."""
+        value: Tensor = identity(self._variable, name="read")
+        return value
 
     def assign(
-        self, value: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+        self,
+        value: Any,
+        use_locking: bool = False,
+        name: str | None = None,
+        read_value: bool = True,
     ) -> Any:
-        """Set the variable; gives a tensor with the new value, or the node without ``read_value``."""
+        """Set the variable; gives a tensor with the new value, or the node."""
         assigned = state_ops.assign(self, value, use_locking=use_locking, name=name)
         return assigned if read_value else assigned.op
 
     def assign_add(
-        self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+        self,
+        delta: Any,
+        use_locking: bool = False,
+        name: str | None = None,
+        read_value: bool = True,
     ) -> Any:
         """Add to the variable; gives a tensor with the new value, or the node."""
         assigned = state_ops.assign_add(self, delta, use_locking=use_locking, name=name)
         return assigned if read_value else assigned.op
 
     def assign_sub(
-        self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+        self,
+        delta: Any,
+        use_locking: bool = False,
+        name: str | None = None,
+        read_value: bool = True,
     ) -> Any:
         """Subtract from the variable; gives a tensor with the new value, or the node."""
         assigned = state_ops.assign_sub(self, delta, use_locking=use_locking, name=name)

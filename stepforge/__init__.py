@@ -22,7 +22,9 @@ __getattr__, __dir__ = namespace(
         "manip": "manip=",
         "compat": "compat=",
         "runtime.session": "Session InteractiveSession",
-        "runtime.config": "ConfigProto GPUOptions GraphOptions OptimizerOptions RunMetadata RunOptions",
+        "runtime.config": (
+            "ConfigProto GPUOptions GraphOptions OptimizerOptions RunMetadata RunOptions"
+        ),
         "frontend.graph": "Graph get_default_graph reset_default_graph",
         "frontend.operation": "Operation Tensor",
         "frontend.default": "get_default_session",
@@ -31,26 +33,24 @@ __getattr__, __dir__ = namespace(
         "frontend.seeds": "get_seed set_random_seed",
         "frontend.scopes": (
             "add_to_collection add_to_collections colocate_with container control_dependencies "
-            "device get_all_collection_keys get_collection get_collection_ref init_scope name_scope "
-            "op_scope"
+            "device get_all_collection_keys get_collection get_collection_ref init_scope "
+            "name_scope op_scope"
         ),
         "frontend.dtypes": (
-            "DType as_dtype bfloat16 bool=bool_ complex128 complex64 double float16 float32 float64 "
-            "half int16 int32 int64 int8 qint16 qint32 qint8 quint16 quint8 resource string uint16 "
-            "uint32 uint64 uint8 variant"
+            "DType as_dtype bfloat16 bool=bool_ complex128 complex64 double float16 float32 "
+            "float64 half int16 int32 int64 int8 qint16 qint32 qint8 quint16 quint8 resource "
+            "string uint16 uint32 uint64 uint8 variant"
         ),
-        "frontend.shapes": (
-            "Dimension TensorShape dimension_value dimension_at_index"
-        ),
+        "frontend.shapes": ("Dimension TensorShape dimension_value dimension_at_index"),
         "frontend.convert": (
             "constant convert_to_tensor convert_to_tensor_or_indexed_slices "
             "register_tensor_conversion_function"
         ),
         "frontend.indexed_slices": "IndexedSlices IndexedSlicesValue",
         "frontend.core_ops": (
-            "Assert Print check_numerics group guarantee_const=identity identity identity_n is_tensor "
-            "no_op numpy_function placeholder placeholder_with_default py_func stop_gradient "
-            "tuple=tuple_"
+            "Assert Print check_numerics group guarantee_const=identity identity identity_n "
+            "is_tensor no_op numpy_function placeholder placeholder_with_default py_func "
+            "stop_gradient tuple=tuple_"
         ),
         "frontend.variables": "Variable VariableAggregation VariableSynchronization",
         "frontend.variable_lists": (
@@ -90,12 +90,12 @@ __getattr__, __dir__ = namespace(
         ),
         "frontend.elementwise_ops": (
             "abs accumulate_n acos acosh add add_n angle asin asinh atan atan2 atanh cast ceil "
-            "complex conj cos cosh digamma div div_no_nan divide erf erfc exp expm1 floor floor_div "
-            "floordiv floormod igamma igammac imag lgamma log log1p log_sigmoid maximum minimum mod "
-            "multiply negative polygamma pow real realdiv reciprocal rint round rsqrt saturate_cast "
-            "scalar_mul sigmoid sign sin sinh sqrt square squared_difference subtract tan tanh "
-            "to_bfloat16 to_complex128 to_complex64 to_double to_float to_int32 to_int64 truediv "
-            "truncatediv truncatemod zeta"
+            "complex conj cos cosh digamma div div_no_nan divide erf erfc exp expm1 floor "
+            "floor_div floordiv floormod igamma igammac imag lgamma log log1p log_sigmoid maximum "
+            "minimum mod multiply negative polygamma pow real realdiv reciprocal rint round rsqrt "
+            "saturate_cast scalar_mul sigmoid sign sin sinh sqrt square squared_difference "
+            "subtract tan tanh to_bfloat16 to_complex128 to_complex64 to_double to_float to_int32 "
+            "to_int64 truediv truncatediv truncatemod zeta"
         ),
         "frontend.comparison_ops": (
             "equal greater greater_equal is_finite is_inf is_nan less less_equal logical_and "
@@ -115,7 +115,8 @@ __getattr__, __dir__ = namespace(
         ),
         "frontend.shape_ops": (
             "broadcast_dynamic_shape broadcast_static_shape broadcast_to expand_dims "
-            "invert_permutation matrix_transpose rank reshape shape shape_n size squeeze transpose"
+            "invert_permutation matrix_transpose rank reshape shape shape_n size squeeze "
+            "transpose"
         ),
         "frontend.array_ops": (
             "fill lin_space linspace meshgrid one_hot ones ones_like range sequence_mask zeros "

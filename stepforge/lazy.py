@@ -1,7 +1,7 @@
 """How the modules of the public API find their names: in tables, when a name is first used.
 
-A program touches few of the modules behind the API, and importing all of them would cost more than the rest
-of a small script.
+A program touches few of the modules behind the API, and importing all of them would cost more than
+the rest of a small script.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ def namespace(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """``__getattr__`` and ``__dir__`` of ``module``.
 
-    ``table`` maps the module that names come from (below ``stepforge``) to these names, separated by
-    blanks; ``tuple=tuple_`` is a name that is spelled otherwise there, ``nn=`` the module itself.
+    ``table`` maps the module that names come from (below ``stepforge``) to these names, separated
+    by blanks; ``tuple=tuple_`` is a name that is spelled otherwise there, ``nn=`` the module
+    itself.
     """
     sources = dict(_sources(table))
 

@@ -1,4 +1,6 @@
-"""Runs the recorded cases of ``data/math_reference.json`` with stepforge, for the tests that compare."""
+"""Runs the recorded cases of ``data/math_reference.json`` with stepforge, for the tests that
+compare.
+"""
 
 from __future__ import annotations
 
@@ -10,42 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from stepforge.frontend import api, dtypes
+import stepforge as tf
 from stepforge.frontend.extract.program import FeedKey, Request, extract
-from stepforge.frontend.graph import Graph
 from stepforge.ir.evaluate import evaluate
 from stepforge.ir.types import numpy_dtype
 
 RELATIVE = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 4e-6, "complex64": 4e-6}  # others 1e-11
-DTYPE_NAMES = {"float16", "float32", "float64", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "bool",
-               "complex64", "complex128"}
-
-
-class Namespace:
-    """``tf`` for the expressions of the cases: ``tf.nn.relu`` and ``tf.relu`` are one function here."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("nn", "math", "linalg", "bitwise"):
-            return _Renamed(name)
-        if name in DTYPE_NAMES:
-            return dtypes.as_dtype(name)
-        return getattr(api, name)
-
-
-class _Renamed:
-    """Functions of ``tf.linalg`` whose flat names differ."""
-
-    NAMES = {"diag": "matrix_diag", "diag_part": "matrix_diag_part", "set_diag": "matrix_set_diag"}
-
-    def __init__(self, group: str) -> None:
-        self._group = group
-
-    def __getattr__(self, name: str) -> Any:
-        flat = self.NAMES.get(name, name) if self._group == "linalg" else name
-        return getattr(api, flat)
-
-
-TF = Namespace()
 
 
 @lru_cache(maxsize=1)
@@ -59,7 +31,7 @@ def entries() -> list[dict[str, Any]]:
 def array(recorded: dict[str, Any]) -> np.ndarray[Any, Any]:
     """A recorded array."""
     name = recorded["dtype"]
-    dtype = numpy_dtype(dtypes.as_dtype(name).ir)
+    dtype = numpy_dtype(tf.as_dtype(name).ir)
     data = recorded["data"]
     if dtype.kind == "c":
         data = np.asarray(data[0::2]) + 1j * np.asarray(data[1::2])
@@ -78,18 +50,19 @@ class Built:
 
     def __init__(self, entry: dict[str, Any]) -> None:
         self.entry = entry
-        self.graph = Graph()
+        self.graph = tf.Graph()
         self.feeds = {name: array(given) for name, given in entry["inputs"].items()}
         with self.graph.as_default():
             self.inputs = {
-                name: api.placeholder(given["dtype"], given["static"], name)
+                name: tf.placeholder(given["dtype"], given["static"], name)
                 for name, given in entry["inputs"].items()
             }
-            names = {"tf": TF, "np": np, "abs": abs}
+            names = {"tf": tf, "np": np, "abs": abs}
             self.output = eval(entry["code"], names, dict(self.inputs))
         self.nodes = [
-            [op.name, op.type, [t.name for t in op.inputs]]
-            for op in self.graph.get_operations() if op.name not in self.inputs
+            " ".join([op.name, op.type, *[t.name for t in op.inputs]])
+            for op in self.graph.get_operations()
+            if op.name not in self.inputs
         ]
 
     def run(self, tensors: list[Any]) -> list[Any]:
@@ -111,10 +84,10 @@ class Built:
         values = self.run(ys)
         with self.graph.as_default():
             seeds = [
-                api.constant(weights(value.shape, value.dtype, i)) for i, value in enumerate(values)
+                tf.constant(weights(value.shape, value.dtype, i)) for i, value in enumerate(values)
             ]
-            found = api.gradients(ys, [self.inputs[name] for name in names], grad_ys=seeds)
-            return [None if g is None else api.convert_to_tensor(g) for g in found]
+            found = tf.gradients(ys, [self.inputs[name] for name in names], grad_ys=seeds)
+            return [None if g is None else tf.convert_to_tensor(g) for g in found]
 
 
 def close(have: Any, want: np.ndarray[Any, Any], factor: float = 1.0) -> str:
@@ -129,7 +102,9 @@ def close(have: Any, want: np.ndarray[Any, Any], factor: float = 1.0) -> str:
     left, right = have.astype(wide), want.astype(wide)
     finite = np.abs(right[np.isfinite(right)])
     scale = float(finite.max()) if finite.size else 1.0
-    fine = np.allclose(left, right, rtol=tolerance, atol=tolerance * max(scale, 1e-3), equal_nan=True)
+    fine = np.allclose(
+        left, right, rtol=tolerance, atol=tolerance * max(scale, 1e-3), equal_nan=True
+    )
     return "" if fine else f"{have} is not {want}"
 
 
@@ -161,15 +136,17 @@ def failures(built: Built) -> SimpleNamespace:
     return found
 
 
-def _compare(built: Built, names: list[str], have: list[Any], want: dict[str, Any],
-             factor: float) -> str:
+def _compare(
+    built: Built, names: list[str], have: list[Any], want: dict[str, Any], factor: float
+) -> str:
     problems = []
     values = iter(built.run([g for g in have if g is not None]))
     for name, tensor in zip(names, have, strict=True):
+        value = None if tensor is None else next(values)
         recorded = want[name]
-        if (tensor is None) != (recorded is None):
-            problems.append(f"d{name} is {tensor}, not {recorded}")
-        elif tensor is not None:
-            problem = close(next(values), array(recorded), factor)
-            problems += [f"d{name}: {problem}"] if problem else []
+        if recorded is None:
+            problem = "" if value is None or not np.any(value) else f"{value} is not None"
+        else:
+            problem = "None" if value is None else close(value, array(recorded), factor)
+        problems += [f"d{name}: {problem}"] if problem else []
     return "; ".join(problems)

@@ -18,7 +18,7 @@ import pytest
 from llvm_testing import Program
 
 from stepforge.codegen.lane_core import literal, round_to_half
-from stepforge.codegen.lanes import PRIMITIVES, Lane, LaneBuilder
+from stepforge.codegen.lanes import Lane, LaneBuilder
 from stepforge.codegen.llvm import FunctionWriter, ModuleWriter
 from stepforge.ir.types import FLOATS, INTEGERS, NUMERIC, SIGNED, numpy_dtype
 
@@ -54,9 +54,7 @@ def trunc_div(x: int, y: int) -> int:
 
 
 def integer_pow(x: int, y: int) -> int:
-    if y < 0:
-        return 0 if abs(x) != 1 else x ** (-y % 2)
-    return pow(x, y, 1 << 64)
+    return pow(x, y, 1 << 64) if y >= 0 else x ** (y % 2) if abs(x) == 1 else 0
 
 
 # name -> meaning, on Python integers; the result wraps
@@ -185,13 +183,12 @@ def test_python_numbers_become_constants() -> None:
     program = Program()
     program.add("f32", lambda k, x: k.add(k.mul(2, x), 0.1), ["f32"], 4)
     program.add("u8", lambda k, x: k.sub(x, 255), ["u8"], 4)
-    program.add("choice", lambda k, x: k.select(k.lt(x, 0), -math.inf, k.constant(7, x)), ["f64"],
-                4)
+    program.add("choice", lambda k, x: k.select(k.lt(x, 0), -math.inf, k.mul(x, 0)), ["f64"], 4)
     x = np.arange(-5, 6)
     narrow = x.astype(np.float32)
     np.testing.assert_array_equal(program.run("f32", narrow), narrow * 2 + np.float32(0.1))
     np.testing.assert_array_equal(program.run("u8", x.astype(np.uint8)), (x + 1).astype(np.uint8))
-    want = np.where(x < 0, -np.inf, 7)
+    want = np.where(x < 0, -np.inf, 0)
     np.testing.assert_array_equal(program.run("choice", x.astype(float)), want)
 
 
@@ -336,16 +333,15 @@ def guarded_page() -> tuple[mmap.mmap, int]:
     page = mmap.PAGESIZE
     memory = mmap.mmap(-1, 2 * page)
     start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    libc = ctypes.CDLL(None, use_errno=True)
-    assert libc.mprotect(ctypes.c_void_p(start + page), page, 0) == 0
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(start + page), page, 0) == 0
     return memory, page
 
 
-def at_the_end(count: int, dtype: str, place: int) -> np.ndarray:
-    """``count`` elements that end ``place`` bytes before the forbidden page."""
+def at_the_end(count: int, dtype: str) -> np.ndarray:
+    """``count`` elements that end at the forbidden page."""
     memory, page = guarded_page()
     kind = numpy_dtype(dtype)
-    return np.frombuffer(memory, kind, count, page - place - count * kind.itemsize)
+    return np.frombuffer(memory, kind, count, page - count * kind.itemsize)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
@@ -355,15 +351,14 @@ def test_tails_stay_inside_the_arrays(dtype: str) -> None:
     program.add("copy", lambda k, x: x, [dtype], 16)
     kind = numpy_dtype(dtype)
     for count in range(1, 36):
-        source = at_the_end(count, dtype, 0)
-        source[:] = (np.arange(count) % 2).astype(kind)
+        guarded, want = at_the_end(count, dtype), (np.arange(count) % 2).astype(kind)
         out = np.full(count + 2, 1, kind)
-        program.call("copy", source, out[1:], count)
-        np.testing.assert_array_equal(out[1:-1], source)
-        assert out[0] == out[-1] == 1
-        want = source.copy()
-        program.call("copy", want, at_the_end(count, dtype, 0), count)
-        np.testing.assert_array_equal(at_the_end(count, dtype, 0), want)
+        guarded[:] = want
+        program.call("copy", guarded, out[1:], count)
+        np.testing.assert_array_equal(out, [1, *want, 1])
+        guarded[:] = kind.type(1)
+        program.call("copy", want, guarded, count)
+        np.testing.assert_array_equal(guarded, want)
 
 
 @pytest.mark.parametrize("width", [1, 4, 16])
@@ -424,9 +419,8 @@ def test_reductions_halve_the_vector(dtype: str) -> None:
             one.store(k.reduce(kind, k.load("%x", dtype)), "%out")
 
         program.function(f"{kind}{width}", [("ptr", "x"), ("ptr", "out")], width, write)
-    rng = np.random.default_rng(3)
-    x = (rng.standard_normal(16) * 50).astype(numpy_dtype(dtype) if dtype != "u32" else np.int32)
-    x = x.astype(numpy_dtype(dtype))
+    numbers = np.random.default_rng(3).standard_normal(16) * 40
+    x = (abs(numbers) if dtype == "u32" else numbers).astype(numpy_dtype(dtype))
     for kind, width in cases:
         out = np.zeros(1, x.dtype)
         program.call(f"{kind}{width}", x, out)
@@ -503,7 +497,3 @@ def test_mistakes_are_type_errors() -> None:
             mistake()
     with pytest.raises(ValueError, match="power of two"):
         LaneBuilder(k.fn, 3)
-
-
-def test_every_primitive_is_a_method() -> None:
-    assert [name for name in PRIMITIVES if not hasattr(LaneBuilder, name)] == []

@@ -98,6 +98,9 @@ class Reshape(NodeDef):
     def extract(self, x: Any, node: Any, value: Any, shape: Any) -> Any:
         """The element counts must agree."""
         wanted = sizes.vector(x, node, 1, shape)
+        if value.type.shape is None:
+            known = [size if isinstance(size, int) and size >= 0 else None for size in wanted]
+            return sizes.undetermined(x, value.type.dtype, known)
         return x.emit("reshape", value, shape=reshaped(x, x.shape(value), wanted))
 
     def gradient(self, tf: Any, op: Any, grad: Any) -> list[Any]:

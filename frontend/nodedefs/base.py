@@ -1,8 +1,9 @@
-"""How a graph node type is declared: one class with its inputs, attributes and rules, in one registry.
+"""How a graph node type is declared: one class with its inputs, attributes and rules, in one
+registry.
 
-A node type is a TensorFlow op (``MatMul``, ``AddV2``, ``Sum``) with TensorFlow's inputs, those that are
-``Const`` nodes there included. ``extract`` says what it means in the IR and thereby also infers its dtypes
-and shapes while the graph is built; ``gradient`` is written with API functions.
+A node type is a TensorFlow op (``MatMul``, ``AddV2``, ``Sum``) with TensorFlow's inputs, those that
+are ``Const`` nodes there included. ``extract`` says what it means in the IR and thereby also infers
+its dtypes and shapes while the graph is built; ``gradient`` is written with API functions.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ REQUIRED: Final = object()  # the default of an attribute that a caller must giv
 class NodeDef:
     """Base class of declarations.
 
-    ``extract(self, x, node, *operands)`` returns the operand of the output (a tuple of them for several,
-    None for no output); ``x`` is an extractor, ``node`` the graph operation with its ``attrs``.
-    ``gradient(self, tf, op, *grads)`` returns one Tensor, IndexedSlices or None per input; ``tf`` is the
-    namespace of API functions. A variadic input is written ``"*values"``; operands come flat.
+    ``extract(self, x, node, *operands)`` returns the operand of the output (a tuple of them for
+    several, None for no output); ``x`` is an extractor, ``node`` the graph operation with its
+    ``attrs``. ``gradient(self, tf, op, *grads)`` returns one Tensor, IndexedSlices or None per
+    input; ``tf`` is the namespace of API functions. A variadic input is written ``"*values"``;
+    operands come flat.
     """
 
     type: ClassVar[str] = ""
@@ -31,7 +33,9 @@ class NodeDef:
     outputs: ClassVar[int] = 1
     no_gradient: ClassVar[bool] = False  # the node cuts gradients: nothing flows to its inputs
     stateful: ClassVar[bool] = False  # never merged with an equal node, nor folded
-    ref_inputs: ClassVar[tuple[str, ...]] = ()  # inputs whose operand is the variable's Symbol, unread
+    ref_inputs: ClassVar[
+        tuple[str, ...]
+    ] = ()  # inputs whose operand is the variable's Symbol, unread
     ref_outputs: ClassVar[bool] = False  # outputs have TensorFlow's reference dtypes (float32_ref)
 
     extract: Callable[..., Any]
@@ -45,7 +49,7 @@ class NodeDef:
         return self.outputs
 
     def input_name(self, node: Any, index: int) -> str:
-        """The declared name of input ``index`` of ``node``; all of a variadic list share one name."""
+        """The declared name of input ``index`` of ``node``; a variadic list shares one name."""
         names = self.inputs
         variadic = next((i for i, name in enumerate(names) if name.startswith("*")), len(names))
         if index < variadic:
@@ -65,8 +69,8 @@ _Class = TypeVar("_Class", bound=type[NodeDef])
 def define_node(cls: _Class) -> _Class:
     """Register a declaration under its ``type``, by default the name of its class.
 
-    Raises: TypeError for a second declaration of one type, and for one without docstring, ``extract``, or
-    either ``gradient`` or ``no_gradient``.
+    Raises: TypeError for a second declaration of one type, and for one without docstring,
+    ``extract``, or either ``gradient`` or ``no_gradient``.
     """
     type_ = cls.__dict__.get("type") or cls.__name__
     if type_ in NODES:
@@ -125,4 +129,5 @@ def define_elementwise(
     if gradient is not None:
         rule = gradient
         members["gradient"] = lambda self, tf, node, *grads: rule(tf, node, *grads)
-    return NODES[define_node(type(type_, (NodeDef,), members)).type]
+    define_node(type(type_, (NodeDef,), members))
+    return NODES[type_]

@@ -1,4 +1,7 @@
-"""Node types that give truth values: comparisons, tests of floats, logic. None of them has a gradient."""
+"""Node types that give truth values: comparisons, tests of floats, logic.
+
+None of them has a gradient.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Node types that pass values on or make them: constants, placeholders, identities, checks, Python calls."""
+"""Node types that pass values on or make them: constants, placeholders, identities, checks, Python
+calls.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from stepforge.ir.types import Type
 
 
 def declared_type(x: Any, node: Any) -> Type:
-    """The type that a node's ``dtype`` and ``shape`` attributes declare; unknown sizes get fresh names."""
+    """The type that a node's ``dtype`` and ``shape`` attributes declare; unknown sizes get fresh
+    names.
+    """
     shape = node.attrs["shape"]
     if shape is not None:
         shape = tuple(dims.named(x.fresh("d")) if n is None else n for n in shape)
@@ -46,7 +50,7 @@ class Placeholder(NodeDef):
 
 @define_node
 class PlaceholderWithDefault(NodeDef):
-    """A value that may be fed, else ``input``; ``shape`` may say less than the default's own shape."""
+    """A value that may be fed, else ``input``; ``shape`` may say less than the default's own."""
 
     inputs = ("input",)
     attrs: ClassVar[dict[str, Any]] = {"dtype": REQUIRED, "shape": None}
@@ -152,7 +156,11 @@ class CheckNumerics(NodeDef):
 
     def gradient(self, tf: Any, op: Any, dz: Any) -> Any:
         """Checks the gradient in turn."""
-        return [tf.check_numerics(dz, "Not a number (NaN) or infinity (Inf) values detected in gradient.")]
+        return [
+            tf.check_numerics(
+                dz, "Not a number (NaN) or infinity (Inf) values detected in gradient."
+            )
+        ]
 
 
 @define_node
@@ -181,8 +189,13 @@ class Print(NodeDef):
     def extract(self, x: Any, node: Any, value: Any, *data: Any) -> Any:
         """The operand, after a host op that prints."""
         attrs = node.attrs
-        x.emit("print", *data, text=attrs["message"], summarize=attrs["summarize"],
-               first_n=attrs["first_n"])
+        x.emit(
+            "print",
+            *data,
+            text=attrs["message"],
+            summarize=attrs["summarize"],
+            first_n=attrs["first_n"],
+        )
         return value
 
     def gradient(self, tf: Any, op: Any, dz: Any) -> Any:
@@ -192,7 +205,9 @@ class Print(NodeDef):
 
 @define_node
 class PyFunc(NodeDef):
-    """Calls the Python function that is registered under ``token``; its results have dtypes ``Tout``."""
+    """Calls the Python function that is registered under ``token``; its results have dtypes
+    ``Tout``.
+    """
 
     inputs = ("*input",)
     attrs: ClassVar[dict[str, Any]] = {"token": REQUIRED, "Tout": REQUIRED}

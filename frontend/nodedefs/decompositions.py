@@ -1,7 +1,7 @@
 """Node types of decompositions with several factors: ``Qr``, ``Svd``, ``SelfAdjointEigV2``.
 
-Their gradients are the published formulas in TensorFlow's form; they want inner sizes that are known while
-the graph is built where TensorFlow wants them.
+Their gradients are the published formulas in TensorFlow's form; they want inner sizes that are
+known while the graph is built where TensorFlow wants them.
 """
 
 from __future__ import annotations

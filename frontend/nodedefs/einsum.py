@@ -1,9 +1,9 @@
 """What an ``Einsum`` of one or two operands is in the IR, and its gradients.
 
-Every axis gets a label: a letter of the equation, or a number for the axes under ``...`` (counted from the
-right, so that they align as in broadcasting). The rest is bookkeeping: diagonals where a label repeats, sums
-over labels that nothing else has, then one ``matmul`` whose batch, row, inner and column axes are groups of
-labels.
+Every axis gets a label: a letter of the equation, or a number for the axes under ``...`` (counted
+from the right, so that they align as in broadcasting). The rest is bookkeeping: diagonals where a
+label repeats, sums over labels that nothing else has, then one ``matmul`` whose batch, row, inner
+and column axes are groups of labels.
 """
 
 from __future__ import annotations
@@ -183,7 +183,8 @@ def operand_gradient(tf: Any, operand: Any, subscripts: str, others: list[tuple[
                      dz: Any, target: str) -> Any:
     """The gradient of ``operand``: dz with the other operand, spread over labels that were summed.
 
-    The axes under ``...`` go first meanwhile, so that what they broadcast is summed like anything else.
+    The axes under ``...`` go first meanwhile, so that what they broadcast is summed like anything
+    else.
     """
     front = ELLIPSIS if ELLIPSIS in target else ""
     labels = "".join(dict.fromkeys(subscripts.replace(ELLIPSIS, "")))

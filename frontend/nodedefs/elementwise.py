@@ -1,7 +1,8 @@
 """Elementwise node types of one and two tensors: what they are in the IR, and their derivatives.
 
-Nearly all are one line of a table. Derivatives are TensorFlow's formulas, also where another one is equal in
-exact arithmetic, so that values agree in the last bits and at the edges (ties, zeros, infinities).
+Nearly all are one line of a table. Derivatives are TensorFlow's formulas, also where another one is
+equal in exact arithmetic, so that values agree in the last bits and at the edges (ties, zeros,
+infinities).
 """
 
 from __future__ import annotations
@@ -257,7 +258,8 @@ def _sigmoid_grad_grad(tf: Any, y: Any, dy: Any, g: Any) -> list[Any]:
 
 
 def _x_times(tf: Any, op: Any, g: Any, function: Any, slope_y: Any) -> list[Any]:
-    """Gradients of ``x * f(y)`` with 0 where x is 0: ``function(x, y)`` is the node's own function."""
+    """Gradients of ``x * f(y)`` with 0 where x is 0: ``function(x, y)`` is the node's own function.
+    """
     x, y = op.inputs
     slope_x = function(tf.cast(tf.not_equal(x, tf.zeros_like(x)), x.dtype), y)
     return [tf.sum_to(slope_x * g, x), tf.sum_to(slope_y * g, y)]

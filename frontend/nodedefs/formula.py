@@ -1,6 +1,8 @@
-"""What node declarations are written with: operands with Python's operators, and shapes of gradient rules.
+"""What node declarations are written with: operands with Python's operators, and shapes of gradient
+rules.
 
-``dy * (1 - y * y)`` says what ``TanhGrad`` is; the same through ``emit`` takes three calls and hides it.
+``dy * (1 - y * y)`` says what ``TanhGrad`` is; the same through ``emit`` takes three calls and
+hides it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Node types that gradient rules need and TensorFlow has not: sums over what broadcasting repeated."""
+"""Node types that gradient rules need: sums over what broadcasting has repeated."""
 
 from __future__ import annotations
 

@@ -69,6 +69,12 @@ class ConcatV2(NodeDef):
 
 def _check_joined(x: Any, first: Sequence[Dim], shape: Sequence[Dim], axis: int, number: int) -> None:
     both = f"shape[0] = {sizes.bracketed(first)} vs. shape[{number}] = {sizes.bracketed(shape)}"
+    if sizes.building(x):
+        if len(shape) != len(first):
+            raise ShapeError(f"Shape must be rank {len(first)} but is rank {len(shape)}")
+        parts = [(*both_sizes[:axis], *both_sizes[axis + 1 :]) for both_sizes in (first, shape)]
+        sizes.same_shape(x, *parts, "")
+        return
     if len(shape) != len(first):
         raise ShapeError(f"ConcatOp : Ranks of all input tensors should match: {both}")
     for i, (a, b) in enumerate(zip(first, shape, strict=True)):
@@ -167,11 +173,12 @@ class Split(NodeDef):
             return tuple(sizes.undetermined(x, value.type.dtype, len(shape)) for _ in range(num))
         axis = _split_axis(axis, len(shape))
         part = dims.floor_div(shape[axis], num)
-        sizes.require_equal(
-            x, part * num, shape[axis],
-            "Number of ways to split should evenly divide the split dimension, but got split_dim "
-            f"{axis} (size = {shape[axis]}) and num_split {num}",
-        )
+        wrong = "Number of ways to split should evenly divide the split dimension"
+        if sizes.building(x):
+            wrong = f"Dimension size must be evenly divisible by {num} but is {shape[axis]}\n\t{wrong}"
+        else:
+            wrong += f", but got split_dim {axis} (size = {shape[axis]}) and num_split {num}"
+        sizes.require_equal(x, part * num, shape[axis], wrong)
         return tuple(cut(x, value, axis, part * i, part) for i in range(num))
 
     def gradient(self, tf: Any, op: Any, *grads: Any) -> list[Any]:
@@ -224,6 +231,8 @@ def _resolved_rest(x: Any, lengths: Sequence[Dim], size: Dim) -> list[Dim]:
         "or be less than the size of the input along split_dim if not fully specified.  "
         f"Got: {total}"
     )
+    if sizes.building(x):
+        message = f"can't split axis of size {size} into pieces of size {sizes.bracketed(lengths)}"
     if len(given) == len(lengths):
         sizes.require_equal(x, total, size, message)
         return list(lengths)

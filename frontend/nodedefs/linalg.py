@@ -1,4 +1,7 @@
-"""Node types of linear algebra: factorisations, solvers, and diagonals. Matrices are the last two axes."""
+"""Node types of linear algebra: factorisations, solvers, and diagonals.
+
+Matrices are the last two axes.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,8 @@ def square(x: Any, operand: Any) -> Shape:
 
 @define_node
 class Cholesky(NodeDef):
-    """The lower triangular factor of symmetric positive definite matrices; NaN where they are not."""
+    """The lower triangular factor of symmetric positive definite matrices; NaN where they are not.
+    """
 
     inputs = ("input",)
 
@@ -145,7 +149,9 @@ class MatrixTriangularSolve(Solve):
 # ---- diagonals ----------------------------------------------------------------------------------
 @define_node
 class MatrixBandPart(NodeDef):
-    """A copy with everything outside a central band set to 0; a negative bound keeps the whole side."""
+    """A copy with everything outside a central band set to 0; a negative bound keeps the whole
+    side.
+    """
 
     inputs = ("input", "num_lower", "num_upper")
 
@@ -184,8 +190,8 @@ def _placed(x: Any, diagonal: Any, k: int, rows: Dim, columns: Dim) -> Any:
 
 
 def _matrix_sizes(x: Any, length: Dim, k: int, rows: Any, columns: Any) -> list[Dim]:
-    """The size of matrices with a diagonal of ``length``; -1 for rows and columns means square ones,
-    for one of them the least that there is room in.
+    """The size of matrices with a diagonal of ``length``; -1 for rows and columns means square
+    ones, for one of them the least that there is room in.
     """
     given = [None if static_scalar(x, n) == -1 else x.sizes(n)[0] for n in (rows, columns)]
     least = [length + max(-k, 0), length + max(k, 0)]

@@ -1,7 +1,7 @@
 """Node types of neural networks: activations, softmax and its losses, biases, the best k.
 
-Activations are a table; each goes with a node for its gradient, as TensorFlow has it (``ReluGrad``), which
-has a gradient in turn.
+Activations are a table; each goes with a node for its gradient, as TensorFlow has it
+(``ReluGrad``), which has a gradient in turn.
 """
 
 from __future__ import annotations
@@ -192,7 +192,9 @@ def _logits_gradient(tf: Any, op: Any, dloss: Any, dbackprop: Any) -> Any:
 
 @define_node
 class SoftmaxCrossEntropyWithLogits(NodeDef):
-    """The cross entropy of each row's softmax with the row of labels, and its gradient in the logits."""
+    """The cross entropy of each row's softmax with the row of labels, and its gradient in the
+    logits.
+    """
 
     inputs = ("features", "labels")
     outputs = 2
@@ -243,7 +245,8 @@ def _matched(x: Any, left: tuple[Dim, ...], right: tuple[Dim, ...], axis: int) -
 
 @define_node
 class SparseSoftmaxCrossEntropyWithLogits(NodeDef):
-    """The cross entropy of each row's softmax with a class number, and its gradient in the logits."""
+    """The cross entropy of each row's softmax with a class number, and its gradient in the logits.
+    """
 
     inputs = ("features", "labels")
     outputs = 2
@@ -382,7 +385,8 @@ class TopKV2(NodeDef):
 
 @define_node
 class InTopKV2(NodeDef):
-    """Whether each target class is among the ``k`` best predictions of its row; ties count as in."""
+    """Whether each target class is among the ``k`` best predictions of its row; ties count as in.
+    """
 
     inputs = ("predictions", "targets", "k")
     no_gradient = True

@@ -1,8 +1,8 @@
 """Node types that reduce axes or run along one: sums and their kin, ``ArgMax``, ``Cumsum``.
 
-The axes are an input (``Sum/reduction_indices``), as in TensorFlow; they must be known when a step is
-compiled. Gradients spread a reduced tensor over the input's shape again by ``ExpandReduced``, a node of ours
-that stands for the half dozen shape nodes TensorFlow makes there.
+The axes are an input (``Sum/reduction_indices``), as in TensorFlow; they must be known when a step
+is compiled. Gradients spread a reduced tensor over the input's shape again by ``ExpandReduced``, a
+node of ours that stands for the half dozen shape nodes TensorFlow makes there.
 """
 
 from __future__ import annotations
@@ -192,7 +192,8 @@ class All(Reduction):
 
 @define_node
 class ExpandReduced(NodeDef):
-    """A reduced tensor spread over the shape of what was reduced; with ``mean`` divided by their number.
+    """A reduced tensor spread over the shape of what was reduced; with ``mean`` divided by their
+    number.
 
     The adjoint of ``Sum`` (and ``Mean``): ``like`` gives the shape only.
     """

@@ -21,14 +21,16 @@ def building(x: Any) -> bool:
     return isinstance(x, InferenceExtractor)
 
 
-def undetermined(x: Any, dtype: str, rank: int | None = None) -> Any:
+def undetermined(x: Any, dtype: str, shape: int | Sequence[int | None] | None = None) -> Any:
     """The result of a rule that wants a value which is not known while the graph is built.
 
-    Its sizes, or without ``rank`` its rank too, stay open. Raises: UnknownRank when a step is compiled.
+    ``shape`` is what is known of it: sizes, the rank, or nothing. Raises: UnknownRank when a step is
+    compiled.
     """
-    if building(x):
-        return Value(x.open_type(dtype, None if rank is None else (None,) * rank))
-    raise UnknownRank
+    if not building(x):
+        raise UnknownRank
+    known = (None,) * shape if isinstance(shape, int) else shape
+    return Value(x.open_type(dtype, known))
 
 
 def static_list(x: Any, operand: Any) -> list[int] | None:
@@ -136,23 +138,40 @@ def elements(x: Any, tensor: Any, operand: Any, count: int) -> list[Any]:
     if known is not None:
         return list(known.reshape(-1))
     parts = _parts(x, tensor, operand)
-    if parts is None:
-        flat = x.emit("reshape", operand, shape=(count,))
-        parts = [
-            x.emit("reshape", x.emit("slice", flat, begin=(i,), size=(1,)), shape=())
-            for i in range(count)
-        ]
-    return [part if x.known(part) is None else x.known(part).item() for part in parts]
+    if parts is not None:
+        return parts
+    flat = x.emit("reshape", operand, shape=(count,))
+    return [
+        x.emit("reshape", x.emit("slice", flat, begin=(i,), size=(1,)), shape=())
+        for i in range(count)
+    ]
 
 
 def _parts(x: Any, tensor: Any, operand: Any) -> list[Any] | None:
-    """The scalars that a vector was packed from, None where it was not."""
-    if building(x):
-        source = tensor.op
-        if source.type != "Pack" or len(x.shape(operand)) != 1:
-            return None
-        return [value.abstract for value in source.inputs]
-    made_by = next((op for op in reversed(x.builder.ops) if operand in op.results), None)
-    if made_by is None or made_by.name != "stack" or len(x.shape(operand)) != 1:
+    """The elements that a vector was packed or joined from, None where it was not."""
+    shape = operand.type.shape
+    if shape is None or len(shape) != 1 or not isinstance(shape[0], int):
         return None
-    return list(made_by.operands)
+    kind, sources = _made_from(x, tensor, operand)
+    if kind in ("Pack", "stack"):
+        return [part if x.known(part) is None else x.known(part).item() for _, part in sources]
+    if kind not in ("ConcatV2", "concat"):
+        return None
+    found = []
+    for source, part in sources:
+        length = part.type.shape[0]
+        if not isinstance(length, int):
+            return None
+        found += elements(x, source, part, length)
+    return found
+
+
+def _made_from(x: Any, tensor: Any, operand: Any) -> tuple[str, list[tuple[Any, Any]]]:
+    """The node or IR op that made a vector, and its operands with the tensors that they belong to."""
+    if building(x):
+        inputs = tensor.op.inputs[:-1] if tensor.op.type == "ConcatV2" else tensor.op.inputs
+        return tensor.op.type, [(value, value.abstract) for value in inputs]
+    made_by = next((op for op in reversed(x.builder.ops) if operand in op.results), None)
+    if made_by is None:
+        return "", []
+    return made_by.name, [(None, part) for part in made_by.operands]

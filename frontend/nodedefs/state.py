@@ -1,8 +1,8 @@
 """Node types of variables: making them, reading, assigning and updating them.
 
-An extractor turns a variable into values: ``x.read`` gives the one that an update starts from, ``x.write``
-the one that comes after. Reference variables and resource variables differ in when a read happens, which is
-the extractor's concern, and in the outputs of their updates.
+An extractor turns a variable into values: ``x.read`` gives the one that an update starts from,
+``x.write`` the one that comes after. Reference variables and resource variables differ in when a
+read happens, which is the extractor's concern, and in the outputs of their updates.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ _VARIABLE_ATTRS: dict[str, Any] = {
 
 @define_node
 class VariableV2(NodeDef):
-    """A reference variable; its output is the value, or stands for the variable in an assignment."""
+    """A reference variable; its output is the value, and the variable in an assignment."""
 
     attrs: ClassVar[dict[str, Any]] = _VARIABLE_ATTRS
     no_gradient = True
@@ -261,12 +261,13 @@ class CountUpTo(NodeDef):
         old = x.read(variable)
         if old.type.dtype not in ("i32", "i64"):
             raise DTypeError(
-                f"Value passed to parameter 'ref' has DataType {dtypes.from_ir(old.type.dtype).name} "
-                "not in list of allowed values: int32, int64"
+                "Value passed to parameter 'ref' has DataType "
+                f"{dtypes.from_ir(old.type.dtype).name} not in list of allowed values: int32, int64"
             )
         limit = x.const(node.attrs["limit"], old.type.dtype)
-        x.emit("require", x.emit("less", old, limit),
-               message=f"Reached limit of {node.attrs['limit']}")
+        x.emit(
+            "require", x.emit("less", old, limit), message=f"Reached limit of {node.attrs['limit']}"
+        )
         x.write(variable, x.emit("add", old, x.const(1, old.type.dtype)))
         return old
 
@@ -383,17 +384,20 @@ class InitializedValue(NodeDef):
     stateful = True
 
     def extract(self, x: Any, node: Any, ref: Any, initial: Any) -> Any:
-        """A ``cond`` on whether the variable has a value, unless that is known."""
-        variable = variable_output(node.inputs[0])
+        """What was written before in this step, else a ``cond`` on whether the variable has a
+        value.
+        """
         if isinstance(x, InferenceExtractor):
             return Value(initial.type)
-        has_value = x.initialized(variable)
-        if x.static(has_value) is not None:
-            return x.read(variable)
+        variable = variable_output(node.inputs[0])
+        value = x.read(variable)
+        if not any(op.name == "read" and op.result is value for op in x.builder.ops):
+            return value
         then, other = Builder(node.site), Builder(node.site)
         then.emit("yield", then.emit("read", ref))
         other.emit("yield", initial)
         regions = [then.block(), other.block()]
+        has_value = x.initialized(variable)
         return x.emit("cond", has_value, types=[initial.type], regions=regions)
 
     def gradient(self, tf: Any, op: Any, dz: Any) -> Any:

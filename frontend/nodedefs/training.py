@@ -1,8 +1,10 @@
-"""Node types that apply a gradient: one formula for each optimizer, which serves its four node types.
+"""Node types that apply a gradient: one formula for each optimizer, which serves its four node
+types.
 
-``ApplyAdagrad`` works on a whole reference variable, ``SparseApplyAdagrad`` on the rows at ``indices``,
-``ResourceApplyAdagrad`` and ``ResourceSparseApplyAdagrad`` do the same for resource variables. A formula takes
-what the node takes, as terms, and gives the new values of the variable and its slots.
+``ApplyAdagrad`` works on a whole reference variable, ``SparseApplyAdagrad`` on the rows at
+``indices``, ``ResourceApplyAdagrad`` and ``ResourceSparseApplyAdagrad`` do the same for resource
+variables. A formula takes what the node takes, as terms, and gives the new values of the variable
+and its slots.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ Formula = Callable[..., tuple[Term, ...]]
 
 @dataclass(frozen=True)
 class Update:
-    """One optimizer: ``inputs`` begin with the variable and its ``slots - 1`` slots, in node order."""
+    """One optimizer. Of the node's ``inputs``, ``slots`` are the variable and its slots."""
 
     name: str
     inputs: str
@@ -190,9 +192,7 @@ UPDATES = (
         attrs=("use_nesterov",),
     ),
     Update("RMSProp", "var ms mom lr rho momentum epsilon grad", 3, _rms_prop),
-    Update(
-        "CenteredRMSProp", "var mg ms mom lr rho momentum epsilon grad", 4, _centered_rms_prop
-    ),
+    Update("CenteredRMSProp", "var mg ms mom lr rho momentum epsilon grad", 4, _centered_rms_prop),
     Update("Adagrad", "var accum lr grad", 2, _adagrad, attrs=("update_slots",)),
     Update("Adadelta", "var accum accum_update lr rho epsilon grad", 3, _adadelta),
     Update("Ftrl", "var accum linear grad lr l1 l2 lr_power", 3, _ftrl),
@@ -213,7 +213,7 @@ class Apply(NodeDef):
     is_sparse = False
 
     def extract(self, x: Any, node: Any, *operands: Any) -> Any:
-        """Read the variable and its slots, apply the formula, write them back, the variable last."""
+        """Read the variable and its slots, apply the formula, write them, the variable last."""
         update = self.update
         targets = [variable_output(tensor) for tensor in node.inputs[: update.slots]]
         old = [x.read(target) for target in targets]
