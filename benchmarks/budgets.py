@@ -35,7 +35,7 @@ class Budget:
 
 
 def fresh(arguments: list[str], processes: int) -> float:
-    """The smallest number that ``python *arguments`` prints; one process more fills the bytecode."""
+    """The smallest number that ``python *arguments`` prints; a first process makes bytecode."""
     times = []
     with tempfile.TemporaryDirectory() as bytecode:
         for _ in range(processes + 1):

@@ -13,6 +13,7 @@ from stepforge.codegen.conversions import DTYPES
 from stepforge.codegen.dims import emit_dim
 from stepforge.codegen.entry_feeds import element_alignment, element_type
 from stepforge.codegen.entry_support import declare, increase
+from stepforge.codegen.feed_support import new_array
 from stepforge.codegen.llvm import LIKELY, FunctionWriter
 from stepforge.codegen.signature import Fetch, Signature
 from stepforge.ir.types import Type
@@ -91,22 +92,7 @@ class ResultWriter:
         if not type_.dims:
             return self.fn.alloca("i8", 16, 16)
         descr = self.fn.module.extern(f"descr_{type_.dtype}")
-        increase(self.fn, descr)  # the array takes the reference
-        make = self.fn.module.declare(
-            "PyArray_NewFromDescr", "ptr", "ptr, ptr, i32, ptr, ptr, ptr, i32, ptr"
-        )
-        array = self.fn.call(
-            "ptr",
-            make,
-            ("ptr", self.fn.module.extern("PyArray_Type")),
-            ("ptr", descr),
-            ("i32", str(type_.rank)),
-            ("ptr", self._shape(type_)),
-            ("ptr", "null"),
-            ("ptr", "null"),
-            ("i32", "0"),
-            ("ptr", "null"),
-        )
+        array = new_array(self.fn, descr, str(type_.rank), self._shape(type_))
         self._made(array, failed)
         self.fn.store("ptr", array, self.objects, 8 * index)
         return self.fn.load("ptr", array, layout.ARRAY_DATA)

@@ -321,12 +321,7 @@ def _array_feed(module: ModuleWriter) -> None:
         ("ptr", "table"),
     ]
     fn = FunctionWriter(module, "stepforge_array_feed", "ptr", params)
-    kind = fn.load("ptr", "%object", layout.OBJECT_TYPE)
-    give(fn, fn.emit(f"icmp ne ptr {kind}, {module.extern('PyArray_Type')}"), "ptr", "null")
-    rank = fn.emit(f"sext i32 {fn.load('i32', '%object', layout.ARRAY_RANK)} to i64")
-    give(fn, fn.emit(f"icmp ne i64 {rank}, %rank"), "ptr", "null")
-    dtype = fn.call("i64", "@array_dtype", ("ptr", "%object"))
-    give(fn, fn.emit(f"icmp eq i64 {dtype}, {_UNKNOWN}"), "ptr", "null")
+    dtype = _known_array(fn)
     data = fn.load("ptr", "%object", layout.ARRAY_DATA)
     misplaced, same = _misplaced(fn), fn.emit(f"icmp eq i64 {dtype}, %to")
     give(fn, fn.emit(f"select i1 {same}, i1 {_negate(fn, misplaced)}, i1 false"), "ptr", data)
@@ -354,6 +349,17 @@ def _array_feed(module: ModuleWriter) -> None:
     good = fn.emit(f"icmp ne i32 {fn.call('i32', '@convert', *args)}, 0")
     fn.do(f"ret ptr {fn.emit(f'select i1 {good}, ptr {memory}, ptr null')}")
     fn.define()
+
+
+def _known_array(fn: FunctionWriter) -> str:
+    """The dtype of ``object``; gives null unless it is an array of a known dtype and right rank."""
+    kind = fn.load("ptr", "%object", layout.OBJECT_TYPE)
+    give(fn, fn.emit(f"icmp ne ptr {kind}, {fn.module.extern('PyArray_Type')}"), "ptr", "null")
+    rank = fn.emit(f"sext i32 {fn.load('i32', '%object', layout.ARRAY_RANK)} to i64")
+    give(fn, fn.emit(f"icmp ne i64 {rank}, %rank"), "ptr", "null")
+    dtype = fn.call("i64", "@array_dtype", ("ptr", "%object"))
+    give(fn, fn.emit(f"icmp eq i64 {dtype}, {_UNKNOWN}"), "ptr", "null")
+    return dtype
 
 
 def _negate(fn: FunctionWriter, flag: str) -> str:
@@ -421,20 +427,8 @@ def _feed_result(module: ModuleWriter) -> None:
     fn.call("void", module.declare("Py_IncRef", "void", "ptr"), ("ptr", "%object"))
     fn.do("ret ptr %object")
     fn.start(other)
-    fn.call("void", module.declare("Py_IncRef", "void", "ptr"), ("ptr", "%descr"))
-    make = module.declare("PyArray_NewFromDescr", "ptr", "ptr, ptr, i32, ptr, ptr, ptr, i32, ptr")
-    made = fn.call(
-        "ptr",
-        make,
-        ("ptr", array_type),
-        ("ptr", "%descr"),
-        ("i32", fn.emit("trunc i64 %rank to i32")),
-        ("ptr", "%dims"),
-        ("ptr", "null"),
-        ("ptr", "null"),
-        ("i32", "0"),
-        ("ptr", "null"),
-    )
+    rank = fn.emit("trunc i64 %rank to i32")
+    made = new_array(fn, "%descr", rank, "%dims")
     give(fn, fn.emit(f"icmp eq ptr {made}, null"), "ptr", "null")
     count = _count(fn, "%dims")
     size = fn.emit(f"mul i64 {count}, {_byte(fn, '@item_bytes', '%to')}")
@@ -452,3 +446,15 @@ def _count(fn: FunctionWriter, dims: str) -> str:
         carried=[("i64", "1")],
     )
     return count
+
+
+def new_array(fn: FunctionWriter, descr: str, rank: str, dims: str) -> str:
+    """A new C-contiguous array; null with an error set where there is no memory for it."""
+    module = fn.module
+    fn.call("void", module.declare("Py_IncRef", "void", "ptr"), ("ptr", descr))  # the array's own
+    params = "ptr, ptr, i32, ptr, ptr, ptr, i32, ptr"
+    kind = ("ptr", module.extern("PyArray_Type"))
+    shape = [("i32", rank), ("ptr", dims)]
+    rest = [("ptr", "null"), ("ptr", "null"), ("i32", "0"), ("ptr", "null")]
+    make = module.declare("PyArray_NewFromDescr", "ptr", params)
+    return fn.call("ptr", make, kind, ("ptr", descr), *shape, *rest)

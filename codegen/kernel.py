@@ -27,6 +27,7 @@ from stepforge.codegen.memory import (
     release_arena,
     take_arena,
 )
+from stepforge.codegen.philox import emit_fill
 from stepforge.codegen.target import Target
 from stepforge.ir import dims
 from stepforge.ir.core import Const, Function, Global, Operand, Operation, Site, Symbol, Value
@@ -56,8 +57,8 @@ class Check:
 class KernelPlan:
     """Everything the driver is written from.
 
-    ``slots`` are the symbols in table order; ``outputs`` the fetch number of each output parameter;
-    ``results`` the number of results that ``outs`` has room for.
+    ``slots`` are the symbols in table order, variables before random streams; ``outputs`` the fetch
+    number of each output parameter; ``results`` the number of results that ``outs`` has room for.
     """
 
     function: Function
@@ -310,6 +311,22 @@ class KernelWriter(LoopWriter):
         table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
         emit_product(self.fn, table, product, a.pointer, b.pointer, c.pointer)
 
+    def _philox(self, op: Operation) -> None:
+        stream, target, *bounds = op.operands
+        out = self.values[target]
+        low, high = [self.lane(bound, False) for bound in bounds] or (None, None)
+        emit_fill(
+            self.fn,
+            self.target,
+            op.attr("kind"),
+            out.type.dtype,
+            self._slot_pointer(stream),
+            out.pointer,
+            self.dim(dims.product(out.type.dims)),
+            low=low,
+            high=high,
+        )
+
     # ---- nests ----------------------------------------------------------------------------------
     def _nest(self, op: Operation) -> None:
         turns = turns_of(op)
@@ -361,6 +378,7 @@ class KernelWriter(LoopWriter):
         "host_call": _host_call,
         "new_result": _new_result,
         "gemm": _gemm,
+        "philox": _philox,
     }
 
 

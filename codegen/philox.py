@@ -164,12 +164,13 @@ class _Fill:
         def check(number: str) -> None:
             at = fn.emit(f"mul i64 {number}, {self.group}")
             flags = fn.load(f"i{8 * self.group}", fn.offset(rejected, at))
-            block = fn.emit(f"add i64 {start}, {fn.emit(f'mul i64 {number}, {step}')}")
-            place = fn.offset(waiting, at, register_element(self.wide))
-            fn.if_(
-                fn.emit(f"icmp ne i{8 * self.group} {flags}, 0"),
-                lambda: fn.call("void", redraw, ("ptr", "%state"), ("i64", block), ("ptr", place)),
-            )
+
+            def replace() -> None:
+                block = fn.emit(f"add i64 {start}, {fn.emit(f'mul i64 {number}, {step}')}")
+                place = fn.offset(waiting, at, register_element(self.wide))
+                fn.call("void", redraw, ("ptr", "%state"), ("i64", block), ("ptr", place))
+
+            fn.if_(fn.emit(f"icmp ne i{8 * self.group} {flags}, 0"), replace)
 
         fn.loop(0, self.k.width, check)
         return many.convert(many.load(waiting, self.wide), self.dtype)
@@ -180,42 +181,41 @@ def _redraw(module: ModuleWriter, k: LaneBuilder, dtype: str) -> str:
 
     What is kept of that block and of those that follow moves up, until the group is full.
     """
-    name, element, group = f"philox_redraw_{dtype}", register_element(dtype), BLOCK_BITS // bits_of(dtype)
+    name = f"philox_redraw_{dtype}"
+    return module.helper(name, lambda: _redraw_text(module, name, k, dtype))
 
-    def text() -> str:
-        params = [("ptr", "state"), ("i64", "first"), ("ptr", "group")]
-        fn = FunctionWriter(
-            module, name, "void", params, linkage="internal", attributes="noinline"
-        )
-        one, key = k.rewritten(fn), _load_key(fn, "%state")
-        kept, filled, block = fn.alloca(element, 2 * group), fn.alloca("i64"), fn.alloca("i64")
-        fn.store("i64", "0", filled)
-        fn.store("i64", "%first", block)
 
-        def keep(number: Lane) -> None:
-            at = fn.load("i64", filled)
-            one.store(number, fn.offset(kept, at, element))
-            taken = one.convert(one.lt(one.abs(number), TRUNCATION), "i64").text
-            fn.store("i64", fn.emit(f"add i64 {at}, {taken}"), filled)
+def _redraw_text(module: ModuleWriter, name: str, k: LaneBuilder, dtype: str) -> str:
+    params = [("ptr", "state"), ("i64", "first"), ("ptr", "group")]
+    fn = FunctionWriter(module, name, "void", params, linkage="internal", attributes="noinline")
+    one, key, element = k.rewritten(fn), _load_key(fn, "%state"), register_element(dtype)
+    size = BLOCK_BITS // bits_of(dtype)
+    kept, filled, block = fn.alloca(element, 2 * size), fn.alloca("i64"), fn.alloca("i64")
+    fn.store("i64", "0", filled)
+    fn.store("i64", "%first", block)
 
-        for i in range(group):
-            keep(one.load(fn.offset("%group", i, element), dtype))
-        again, full = fn.label("again"), fn.label("full")
-        fn.branch(again)
-        fn.start(again)
-        following = fn.emit(f"add i64 {fn.load('i64', block)}, 1")
-        fn.store("i64", following, block)
-        words = _words(one, Lane("u64", following), key)
-        for number in distributions.normal_columns(one, words, dtype):
-            keep(number)
-        lacking = fn.emit(f"icmp ult i64 {fn.load('i64', filled)}, {group}")
-        fn.branch_if(lacking, again, full)
-        fn.start(full)
-        _copy(fn, "%group", kept, str(group * storage_bytes(dtype)))
-        fn.do("ret void")
-        return fn.finish()
+    def keep(number: Lane) -> None:
+        at = fn.load("i64", filled)
+        one.store(number, fn.offset(kept, at, element))
+        taken = one.convert(one.lt(one.abs(number), TRUNCATION), "i64").text
+        fn.store("i64", fn.emit(f"add i64 {at}, {taken}"), filled)
 
-    return module.helper(name, text)
+    for i in range(size):
+        keep(one.load(fn.offset("%group", i, element), dtype))
+    again, full = fn.label("again"), fn.label("full")
+    fn.branch(again)
+    fn.start(again)
+    following = fn.emit(f"add i64 {fn.load('i64', block)}, 1")
+    fn.store("i64", following, block)
+    words = _words(one, Lane("u64", following), key)
+    for number in distributions.normal_columns(one, words, dtype):
+        keep(number)
+    lacking = fn.emit(f"icmp ult i64 {fn.load('i64', filled)}, {size}")
+    fn.branch_if(lacking, again, full)
+    fn.start(full)
+    _copy(fn, "%group", kept, str(size * storage_bytes(dtype)))
+    fn.do("ret void")
+    return fn.finish()
 
 
 def _copy(fn: FunctionWriter, target: str, source: str, size: str) -> None:

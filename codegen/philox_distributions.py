@@ -43,14 +43,13 @@ def interleaved(k: LaneBuilder, first: Lane, second: Lane) -> Lane:
     type_ = k.register_type(first.dtype)
     places = (i + part for i in range(k.width) for part in (0, k.width))
     picks = ", ".join(f"i32 {place}" for place in places)
-    text = k.fn.emit(
-        f"shufflevector {type_} {first.text}, {type_} {second.text}, <{2 * k.width} x i32> <{picks}>"
-    )
-    return Lane(first.dtype, text)
+    mask = f"<{2 * k.width} x i32> <{picks}>"
+    text = f"shufflevector {type_} {first.text}, {type_} {second.text}, {mask}"
+    return Lane(first.dtype, k.fn.emit(text))
 
 
 def _split(k: LaneBuilder, x: Lane, dtype: str) -> Lane:
-    """A lane of twice the width of ``k`` as one of four times the width, of elements half as big."""
+    """Twice as many elements of 64 bits as ``k`` has, as four times as many of 32 bits."""
     source = k.rewritten(width=2 * k.width).register_type(x.dtype)
     into = k.rewritten(width=4 * k.width).register_type(dtype)
     return Lane(dtype, k.fn.emit(f"bitcast {source} {x.text} to {into}"))
@@ -161,13 +160,14 @@ def normal_columns(k: LaneBuilder, words: Sequence[Lane], dtype: str) -> tuple[L
     """The first number of each block, the second, ...: two of f64, or four of f32."""
     if dtype == "f64":
         pairs = _swapped_pairs(k, words)
-        return _box_muller(k, *(_unit(k, pair, UNIFORM_BITS["f64"], "f64") for pair in pairs), "f64")
-    units = [_unit(k, word, UNIFORM_BITS["f32"], "f64") for word in words]
-    return (*_box_muller(k, *units[:2], "f32"), *_box_muller(k, *units[2:], "f32"))
+        return _box_muller(k, *(_unit(k, pair, 52, "f64") for pair in pairs), dtype="f64")
+    units = [_unit(k, word, 23, "f64") for word in words]
+    first, second = (_box_muller(k, *units[i : i + 2], dtype="f32") for i in (0, 2))
+    return (*first, *second)
 
 
-def _box_muller(k: LaneBuilder, first: Lane, second: Lane, dtype: str) -> tuple[Lane, Lane]:
-    """Two normal numbers of two uniform ones, which are f64; ``dtype`` is what all is rounded to."""
+def _box_muller(k: LaneBuilder, first: Lane, second: Lane, *, dtype: str) -> tuple[Lane, Lane]:
+    """Two normal numbers of two uniform ones (f64); everything is rounded to ``dtype``."""
     f = _FUNCTIONS[dtype]
     logarithms = k.convert(f.log(k, clamp(k, first, f.smallest, None)), dtype)
     radius = k.sqrt(k.mul(logarithms, -2.0))

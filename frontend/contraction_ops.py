@@ -65,7 +65,7 @@ def _contracted(a: Tensor, b: Tensor, axes: Any) -> tuple[list[int], list[int]]:
         return list(range(ranks[0] - axes, ranks[0])), list(range(axes))
     if len(axes) != 2:
         raise ValueError(f"`axes` must be an integer or have length 2. Received {axes}.")
-    first, second = ([part] if isinstance(part, (int, np.integer)) else list(part) for part in axes)
+    first, second = [np.atleast_1d(np.asarray(part, np.int64)).tolist() for part in axes]
     if len(first) != len(second):
         raise ValueError(
             f"Different number of contraction axes `a` and `b`, {len(first)} != {len(second)}."
@@ -84,8 +84,8 @@ def _flattened(value: Tensor, axes: list[int], *, flipped: bool) -> tuple[Tensor
         counts = [reduction_ops.reduce_prod(part) for part in (free_sizes, axes_sizes)]
         new_shape = stack(counts[::-1] if flipped else counts)
         return reshape(transpose(value, perm), new_shape), free_sizes
-    static = value.shape.as_list()
-    groups = [math.prod(static[axis] for axis in part) for part in (free, axes)]
+    static = [n or 0 for n in value.shape.as_list()]
+    groups = [math.prod([static[axis] for axis in part]) for part in (free, axes)]
     matrix_shape = groups[::-1] if flipped else groups
     moved = value if perm == list(range(len(static))) else transpose(value, perm)
     matrix = moved if moved.shape.as_list() == matrix_shape else reshape(moved, matrix_shape)
@@ -223,7 +223,8 @@ def _check_order(ord: Any, matrix: bool) -> None:
     if ord in [*names, 1, 2, np.inf]:
         return
     if matrix:
-        raise ValueError(f"'ord' must be a supported matrix norm in {[*names, 1, 2, np.inf]}, got {ord}")
+        supported = [*names, 1, 2, np.inf]
+        raise ValueError(f"'ord' must be a supported matrix norm in {supported}, got {ord}")
     if isinstance(ord, str) or not np.isreal(ord) or ord <= 0:
         raise ValueError(f"'ord' must be a supported vector norm, got {ord}")
 

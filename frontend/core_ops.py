@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -186,11 +187,12 @@ def Print(
     """The value of ``input_``; runs print ``message`` and ``data``, ``first_n`` times at most."""
     value = convert_to_tensor(input_)
     values = [convert_to_tensor(item) for item in data]
-    attrs = {
+    attrs: dict[str, Any] = {
         "message": message or "",
-        "first_n": -1 if first_n is None else first_n,
         "summarize": 3 if summarize is None else summarize,
     }
+    if first_n is not None and first_n >= 0:
+        attrs |= {"first_n": first_n, "counter": register_function(itertools.count().__next__)}
     return create_op("Print", [value, *values], attrs, name).outputs[0]
 
 

@@ -105,20 +105,12 @@ def gradients(
         targets = [_dense(convert_to_tensor_or_indexed_slices(y, name="y")) for y in ys]
         sources = [_source(x) for x in xs]
         first = [_first(i, y, seed) for i, (y, seed) in enumerate(zip(targets, seeds, strict=True))]
-        walk = _Walk(
-            targets,
-            sources,
-            [_source(s) for s in stops],
-            colocate_gradients_with_ops,
-            gate_gradients,
-        )
+        stopped = [_source(s) for s in stops]
+        walk = _Walk(targets, sources, stopped, colocate_gradients_with_ops, gate_gradients)
         found = walk.run(first)
-    return [
-        api.zeros_like(x)
-        if gradient is None and unconnected is UnconnectedGradients.ZERO
-        else gradient
-        for gradient, x in zip(found, sources, strict=True)
-    ]
+    if unconnected is UnconnectedGradients.NONE:
+        return found
+    return [api.zeros_like(x) if g is None else g for g, x in zip(found, sources, strict=True)]
 
 
 def _as_list(value: Any) -> list[Any]:

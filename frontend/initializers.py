@@ -176,11 +176,11 @@ class VarianceScaling(Initializer):
         dtype: Any = dtypes.float32,
     ) -> None:
         if scale <= 0.0:
-            raise ValueError("`scale` must be a positive float. Received: {scale}")
+            raise ValueError(f"Argument `scale` must be a positive float. Received: {scale}")
         if mode not in ("fan_in", "fan_out", "fan_avg"):
             raise ValueError(
-                "Invalid `mode` argument: {distribution}. Please use one of the supported modes: "
-                f"fan_in, fan_out, fan_avg, not {mode}"
+                "Argument `mode` should be one of ('fan_in', 'fan_out', 'fan_avg'). Received: "
+                f"{mode}"
             )
         distribution = distribution.lower()
         if distribution not in ("normal", "uniform", "truncated_normal", "untruncated_normal"):
@@ -285,7 +285,7 @@ class Identity(Initializer):
 def _floating(dtype: Any) -> DType:
     found = as_dtype(dtype)
     if not found.is_floating:
-        raise ValueError(f"Expected floating point type, got {found}.")
+        raise ValueError(f"Argument `dtype` is expected to be floating point. Received: {found}.")
     return found
 
 

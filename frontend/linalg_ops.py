@@ -31,11 +31,11 @@ def matmul(
     Raises: ValueError for a factor that is to be both transposed and adjoint, or sizes that do not
     fit.
     """
-    for label, transpose, adjoint_ in (("a", transpose_a, adjoint_a), ("b", transpose_b, adjoint_b)):
-        if transpose and adjoint_:
+    for label, both in (("a", transpose_a and adjoint_a), ("b", transpose_b and adjoint_b)):
+        if both:
             raise ValueError(
                 f"Only one of `transpose_{label}` and `adjoint_{label}` can be True. Received "
-                f"`transpose_{label}`={transpose}, `adjoint_{label}`={adjoint_}."
+                f"`transpose_{label}`=True, `adjoint_{label}`=True."
             )
     if not (isinstance(a, Tensor) and isinstance(b, Tensor)) or adjoint_a or adjoint_b:
         with name_scope(name, "MatMul") as scope:

@@ -223,12 +223,13 @@ def _dropout_rate(keep_prob: Any, rate: Any) -> Any:
         from_keep = None if keep_prob is None else 1.0 - keep_prob
     except TypeError:
         raise ValueError(
-            f"`keep_prob` must be a floating point number or Tensor. Received: keep_prob={keep_prob}"
+            "`keep_prob` must be a floating point number or Tensor. Received: "
+            f"keep_prob={keep_prob}"
         ) from None
     rate = renamed("rate", rate, "keep_prob", from_keep)
     if rate is None:
         raise ValueError(f"`rate` must be provided. Received: rate={rate}")
-    if isinstance(rate, numbers.Real) and not 0 <= rate < 1:
+    if isinstance(rate, numbers.Real) and not 0 <= float(rate) < 1:
         raise ValueError(
             "`rate` must be a scalar tensor or a float in the range [0, 1). Received: "
             f"rate={rate}"
@@ -240,8 +241,8 @@ def _scaled(value: Tensor, rate: Any) -> tuple[Tensor, Any]:
     """``value / (1 - rate)``, and the rate in its dtype."""
     dtype = value.dtype.base_dtype
     if isinstance(rate, numbers.Real):
-        scale = convert_to_tensor(1 / (1 - rate), dtype)  # type: ignore[operator]
-        return call("Mul", (value, scale)), rate
+        share: Any = rate
+        return call("Mul", (value, convert_to_tensor(1 / (1 - share), dtype))), rate
     share = elementwise_ops.cast(convert_to_tensor(rate), dtype, "rate")
     if share.shape.ndims not in (None, 0):
         raise ValueError(f"Shape {share.shape} must have rank 0")

@@ -70,19 +70,22 @@ def argument(
 
     Raises: TypeError where it has another dtype, that of the argument ``first``.
     """
-    if not isinstance(value, Tensor):
+    if isinstance(value, Tensor):
+        tensor = value
+    else:
         try:
             return convert_to_tensor(value, dtype, label)
         except ValueError:
             if dtype is None:
                 raise
-            value = convert_to_tensor(value, None, label)
-    if dtype is not None and value.dtype.base_dtype is not dtype:
+            tensor = convert_to_tensor(value, None, label)
+    found = tensor.dtype.base_dtype
+    if dtype is not None and found is not dtype:
         raise TypeError(
-            f"Input '{label}' of '{type_}' Op has type {value.dtype.base_dtype.name} that does not "
-            f"match type {dtype.name} of argument '{first}'."
+            f"Input '{label}' of '{type_}' Op has type {found.name} that does not match type "
+            f"{dtype.name} of argument '{first}'."
         )
-    return value
+    return tensor
 
 
 def integer_argument(type_: str, label: str, value: Any) -> Tensor:

@@ -196,5 +196,5 @@ def _unit_complex(value: Tensor, axis: Any, epsilon: float, scope: str) -> Tenso
     squares = [elementwise_ops.square(part(value)) for part in (real, imag)]
     total = reduction_ops.reduce_sum(call("AddV2", squares, None, "add"), axis, keepdims=True)
     inverse = _inverse_root(real(total), epsilon)
-    parts = [elementwise_ops.multiply(part(value), inverse) for part in (real, imag)]
-    return elementwise_ops.complex(*parts, name=scope)
+    first = elementwise_ops.multiply(real(value), inverse)
+    return elementwise_ops.complex(first, elementwise_ops.multiply(imag(value), inverse), scope)

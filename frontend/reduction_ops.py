@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ def _reduce(type_: str, x: Any, axis: Any, keepdims: Any, name: str | None) -> T
     return result
 
 
-def _reduction(type_: str, doc: str) -> Any:
+def _reduction(type_: str, doc: str) -> Callable[..., Tensor]:
     """A function with TensorFlow 1's five spellings of axes and flags."""
 
     def function(
@@ -75,8 +76,8 @@ def _reduction(type_: str, doc: str) -> Any:
 
     function.__name__ = function.__qualname__ = type_
     function.__doc__ = (
-        f"{doc} ``axis`` is one axis, a list of them, or None for all; ``keepdims`` keeps them with "
-        f"size 1. Makes a node of type ``{type_}``."
+        f"{doc} ``axis`` is one axis, a list of them, or None for all; ``keepdims`` keeps them "
+        f"with size 1. Makes a node of type ``{type_}``."
     )
     return function
 
@@ -227,12 +228,16 @@ def argmin(
     return _arg_extremum("ArgMin", input, axis, output_type, name)
 
 
-def arg_max(input: Any, dimension: Any, output_type: Any = int64, name: str | None = None) -> Tensor:
+def arg_max(
+    input: Any, dimension: Any, output_type: Any = int64, name: str | None = None
+) -> Tensor:
     """``argmax`` under its first name."""
     return _arg_extremum("ArgMax", input, dimension, output_type, name)
 
 
-def arg_min(input: Any, dimension: Any, output_type: Any = int64, name: str | None = None) -> Tensor:
+def arg_min(
+    input: Any, dimension: Any, output_type: Any = int64, name: str | None = None
+) -> Tensor:
     """``argmin`` under its first name."""
     return _arg_extremum("ArgMin", input, dimension, output_type, name)
 

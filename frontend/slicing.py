@@ -140,8 +140,9 @@ def _add_item(spec: _Spec, item: Any) -> None:
     else:
         _check_index(item)
         wide = isinstance(item, Tensor) and item.dtype.base_dtype in (int16, int64)
+        after = item + 1
         step = constant(1, item.dtype.base_dtype) if wide else 1
-        spec.add(item, item + 1, step, "shrink_axis_mask")
+        spec.add(item, after, step, "shrink_axis_mask")
 
 
 def _add_slice(spec: _Spec, item: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from stepforge.frontend.convert import convert_to_tensor
 from stepforge.frontend.dtypes import int32
 from stepforge.frontend.graph import create_op
+from stepforge.frontend.nodedefs.state import variable_output
 from stepforge.frontend.operation import Operation, Tensor
 from stepforge.frontend.scopes import name_scope
 
@@ -55,7 +56,10 @@ def assign(
     if is_resource(ref):
         return ref.assign(value, name=name)
     attrs = {"validate_shape": validate_shape is not False, "use_locking": use_locking is not False}
-    return _assignment("Assign", ref, value, name, attrs)
+    assigned = _assignment("Assign", ref, value, name, attrs)
+    if validate_shape is False and not assigned.shape.is_subtype_of(reference(ref).shape):
+        variable_output(reference(ref)).op.attrs["_any_shape"] = True
+    return assigned
 
 
 def assign_add(

@@ -47,8 +47,7 @@ def get_variable(
 ) -> Any:
     """Find or make the variable ``name`` of the current variable scope.
 
-    Floats begin with Glorot's uniform distribution, integers and bools with zeros, where neither
-    the call nor the scope gives an initializer.
+    Without an initializer floats begin with Glorot's uniform distribution, others with zeros.
     Raises: ValueError where it exists but may not be reused, does not exist but may not be made, or
     has another shape or dtype.
     """
@@ -111,13 +110,7 @@ class variable_scope:
             raise TypeError("If default_name is None then name_or_scope is required")
         if reuse not in (True, False, None) and reuse is not AUTO_REUSE:
             raise ValueError("The reuse parameter must be True or False or None.")
-        if not isinstance(auxiliary_name_scope, bool):
-            raise TypeError(
-                "The auxiliary_name_scope must be `True` or `False`, while get "
-                f"{auxiliary_name_scope}"
-            )
-        if name_or_scope is not None and not isinstance(name_or_scope, (str, VariableScope)):
-            raise TypeError("VariableScope: name_or_scope must be a string or VariableScope.")
+        _check_scope_arguments(name_or_scope, auxiliary_name_scope)
         self._name_or_scope, self._default_name = name_or_scope, default_name
         self._values = () if values is None else tuple(values)
         self._reuse = None if reuse is False else reuse
@@ -185,6 +178,15 @@ class variable_scope:
         if self._custom_getter is not None:
             scope.custom_getter = _wrapped(self._custom_getter, base.custom_getter)
         return scope
+
+
+def _check_scope_arguments(name_or_scope: Any, auxiliary_name_scope: Any) -> None:
+    if not isinstance(auxiliary_name_scope, bool):
+        raise TypeError(
+            f"The auxiliary_name_scope must be `True` or `False`, while get {auxiliary_name_scope}"
+        )
+    if name_or_scope is not None and not isinstance(name_or_scope, (str, VariableScope)):
+        raise TypeError("VariableScope: name_or_scope must be a string or VariableScope.")
 
 
 def _unique(default_name: str) -> str:

@@ -240,7 +240,8 @@ def _has_loops(op: Operation) -> bool:
         return True
     if op.defn.lower is None and op.defn.element is None:
         return False
-    types = [v.type for v in (*op.operands, *op.results)]
+    operands = op.operands[1:] if op.defn.effect == "random" else op.operands  # but the stream
+    types = [v.type for v in (*operands, *op.results)]
     return all(t.dtype in NUMERIC and t.dtype not in COMPLEX for t in types)
 
 

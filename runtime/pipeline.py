@@ -153,7 +153,7 @@ def _compile_native(
     planned = plan(lowered.function, frozenset(signature.sizes))
     stages.update(fused=fused, loops=planned.function)
     module = ModuleWriter(target.host().triple, target.host().attributes)
-    slots = [slot.name for slot in signature.slots]
+    slots = [slot.name for slot in signature.slots] + _stream_names(lowered)
     made = kernel.emit_kernel(
         module,
         kernel.KernelPlan(
@@ -199,6 +199,12 @@ def _output_numbers(extraction: Extraction, lowered: Lowered) -> list[int]:
     """The fetch that each output parameter fills; results are in the order of value fetches."""
     fetch_of = {f.index: i for i, f in enumerate(extraction.fetches) if f.kind == "value"}
     return [fetch_of[j] for j in lowered.outputs]
+
+
+def _stream_names(lowered: Lowered) -> list[str]:
+    """The random streams that native code draws from; they follow the variables in the table."""
+    drawing = [op for op in lowered.function.walk() if op.name == "philox"]
+    return list(dict.fromkeys(_symbol(op) for op in drawing))
 
 
 def _signature(
@@ -265,7 +271,8 @@ def _fetch(fetched: Any, function: Function, bound: set[str]) -> Fetch:
 def _fill_table(variant: Variant, lowered: Lowered, fused: Function, store: VariableStore) -> None:
     """The pointers that the kernel and the entry find through the step."""
     slots = variant.signature.slots
-    table = (ctypes.c_void_p * (abi.FIRST_SLOT + len(slots)))()
+    streams = [store.stream(variant.extraction.streams[name]) for name in _stream_names(lowered)]
+    table = (ctypes.c_void_p * (abi.FIRST_SLOT + len(slots) + len(streams)))()
     table[abi.TABLE_ALLOC], table[abi.TABLE_FREE] = native.memory()
     arena = ctypes.c_void_p()
     table[abi.TABLE_ARENA] = ctypes.addressof(arena)
@@ -275,6 +282,8 @@ def _fill_table(variant: Variant, lowered: Lowered, fused: Function, store: Vari
     for index, slot in enumerate(slots):
         node = variant.extraction.variables[slot.name]
         table[abi.FIRST_SLOT + index] = store.cell(node, slot.type.dtype).address
+    for index, stream in enumerate(streams, abi.FIRST_SLOT + len(slots)):
+        table[index] = stream.state.ctypes.data
     names = [
         [dims.as_name(n) or "" for n in op.attr("sizes")]
         for op in lowered.function.walk()
@@ -286,7 +295,7 @@ def _fill_table(variant: Variant, lowered: Lowered, fused: Function, store: Vari
     )
     table[abi.TABLE_HOST_CALL] = ctypes.cast(host, ctypes.c_void_p).value
     variant.table = table
-    variant.keep += [arena, host, store]
+    variant.keep += [arena, host, store, *streams]
 
 
 def state_of(extraction: Extraction, store: VariableStore) -> Callable[[Symbol], Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,6 +32,7 @@ def _load_cases() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
@@ -88,7 +90,7 @@ def build(name: str, static: bool) -> tuple[Any, list[Any], dict[Any, Any]]:
     entry = cases.CASES[name]
     graph = api.Graph()
     with graph.as_default():
-        inputs = cases.placeholders(api, entry.feeds, static)
+        inputs = cases.placeholders(api, entry, static)
         count = len(graph.get_operations())
         outputs = cases.as_list(entry.build(api, **inputs))
     feeds = {inputs[key]: value for key, value in entry.feeds.items()}
@@ -153,6 +155,11 @@ def graph_function(build_outputs: Any, **shapes: Any) -> Any:
         return extract(Request(outputs, keys, lambda node: None)).function
 
 
+def computing(function: Any) -> list[str]:
+    """The ops of a function without its end and what only names sizes."""
+    return [op.name for op in function.body.ops if op.name not in ("dims", "return")]
+
+
 def shape_text(function: Any) -> str:
     return str(function.results[0].type)
 
@@ -164,20 +171,20 @@ class TestSymbolicSizes:
         function = graph_function(
             lambda x: api.reshape(x, [api.shape(x)[0], -1]), x=[None, 3, 4]
         )
-        assert [op.name for op in function.body.ops] == ["reshape", "return"]
+        assert computing(function) == ["reshape"]
         assert shape_text(function) == "f32[x_0, 12]"
 
     def test_zeros_by_size(self) -> None:
         function = graph_function(lambda x: api.zeros([api.shape(x)[0], 128]), x=[None, 3])
-        assert [op.name for op in function.body.ops] == ["fill", "return"]
+        assert computing(function) == ["fill"]
         assert shape_text(function) == "f32[x_0, 128]"
 
     @pytest.mark.parametrize(
         ("item", "text"),
         [
-            (np.s_[:-1], "f32[max(x_0 - 1, 0)]"),
-            (np.s_[1:], "f32[max(x_0 - 1, 0)]"),
-            (np.s_[1:-1], "f32[max(x_0 - 2, 0)]"),
+            (np.s_[:-1], "f32[max(0, x_0 - 1)]"),
+            (np.s_[1:], "f32[max(0, x_0 - 1)]"),
+            (np.s_[1:-1], "f32[max(0, x_0 - 2)]"),
             (np.s_[:10], "f32[min(10, x_0)]"),
             (np.s_[-3:], "f32[min(3, x_0)]"),
             (np.s_[::-1], "f32[x_0]"),
@@ -190,7 +197,7 @@ class TestSymbolicSizes:
 
     def test_shifted_slices_fit_without_assumption(self) -> None:
         function = graph_function(lambda x: x[1:] - x[:-1], x=[None])
-        assert {op.name for op in function.body.ops} == {"slice", "sub", "return"}
+        assert computing(function) == ["slice", "slice", "sub"]
 
     def test_split_and_concat_cancel(self) -> None:
         function = graph_function(

@@ -183,7 +183,7 @@ class Print(NodeDef):
     """The same value; every run prints ``message`` and the values of ``data``."""
 
     inputs = ("input", "*data")
-    attrs: ClassVar[dict[str, Any]] = {"message": "", "first_n": -1, "summarize": 3}
+    attrs: ClassVar[dict[str, Any]] = {"message": "", "first_n": -1, "summarize": 3, "counter": ""}
     stateful = True
 
     def extract(self, x: Any, node: Any, value: Any, *data: Any) -> Any:
@@ -195,6 +195,7 @@ class Print(NodeDef):
             text=attrs["message"],
             summarize=attrs["summarize"],
             first_n=attrs["first_n"],
+            counter=attrs["counter"],
         )
         return value
 

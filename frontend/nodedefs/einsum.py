@@ -137,8 +137,8 @@ def _without_lonely(x: Any, index: int, parts: list[Labelled], target: Sequence[
 
 def _product(x: Any, a: Labelled, b: Labelled, target: tuple[Label, ...]) -> Labelled:
     """One ``matmul``; labels of both that the result keeps are batch axes."""
-    hidden = [n for n in target if isinstance(n, int)]
-    shared = [n for n in a.labels if n in b.labels and not isinstance(n, int)]
+    hidden: list[Label] = [n for n in target if isinstance(n, int)]
+    shared: list[Label] = [n for n in a.labels if n in b.labels and not isinstance(n, int)]
     for label in shared:
         x.unify(a.size(x, label), b.size(x, label), f"axes labelled {label!r} must have one size")
     batch = [*hidden, *[n for n in shared if n in target]]

@@ -145,7 +145,8 @@ BINARY: tuple[tuple[str, str, Any], ...] = (
     ("BitwiseOr", "bitwise_or", None),
     ("BitwiseXor", "bitwise_xor", None),
 )
-# Nodes of gradients, and what is a formula of IR ops: node type, inputs, formula, gradient, what it is.
+# Nodes of gradients, and others that are formulas of IR ops: node type, inputs, formula, gradient,
+# what it is.
 FORMULAS: tuple[tuple[str, tuple[str, ...], Any, Any, str], ...] = (
     (
         "SqrtGrad", ("y", "dy"), lambda y, dy: dy * 0.5 / y.conj(),
@@ -154,7 +155,7 @@ FORMULAS: tuple[tuple[str, tuple[str, ...], Any, Any, str], ...] = (
     ),
     (
         "RsqrtGrad", ("y", "dy"), lambda y, dy: -0.5 * (dy * y.conj()) * (y.conj() * y.conj()),
-        lambda tf, op, g: _rsqrt_grad_grad(tf, *op.inputs, g),
+        lambda tf, op, g: _rsqrt_grad_grad(tf, op.inputs, g),
         "The gradient of ``Rsqrt`` from its output: ``-dy y³ / 2``.",
     ),
     (
@@ -167,12 +168,12 @@ FORMULAS: tuple[tuple[str, tuple[str, ...], Any, Any, str], ...] = (
     ),
     (
         "TanhGrad", ("y", "dy"), lambda y, dy: dy * (1 - y * y),
-        lambda tf, op, g: _tanh_grad_grad(tf, *map(tf.conj, op.inputs), g),
+        lambda tf, op, g: _tanh_grad_grad(tf, map(tf.conj, op.inputs), g),
         "The gradient of ``Tanh`` from its output: ``dy (1 - y²)``.",
     ),
     (
         "SigmoidGrad", ("y", "dy"), lambda y, dy: dy * y * (1 - y),
-        lambda tf, op, g: _sigmoid_grad_grad(tf, *map(tf.conj, op.inputs), g),
+        lambda tf, op, g: _sigmoid_grad_grad(tf, map(tf.conj, op.inputs), g),
         "The gradient of ``Sigmoid`` from its output: ``dy y (1 - y)``.",
     ),
     (
@@ -233,7 +234,7 @@ FORMULAS: tuple[tuple[str, tuple[str, ...], Any, Any, str], ...] = (
     (
         "ClipByValue", ("x", "low", "high"),
         lambda x, low, high: x.fn("maximum", low).fn("minimum", high),
-        lambda tf, op, g: _clip_grad(tf, *op.inputs, g),
+        lambda tf, op, g: _clip_grad(tf, op.inputs, g),
         "``x`` limited to [low, high].",
     ),
 )
@@ -243,16 +244,19 @@ def _sqrt_grad_grad(tf: Any, share: Any, slope: Any) -> list[Any]:
     return [-tf.conj(share) * slope, 0.5 * share]
 
 
-def _rsqrt_grad_grad(tf: Any, y: Any, dy: Any, g: Any) -> list[Any]:
+def _rsqrt_grad_grad(tf: Any, inputs: Any, g: Any) -> list[Any]:
+    y, dy = inputs
     slope = -1.5 * tf.conj(g) * dy * tf.square(tf.conj(y))
     return [slope, tf.rsqrt_grad(tf.conj(y), g)]
 
 
-def _tanh_grad_grad(tf: Any, y: Any, dy: Any, g: Any) -> list[Any]:
+def _tanh_grad_grad(tf: Any, inputs: Any, g: Any) -> list[Any]:
+    y, dy = inputs
     return [g * -2.0 * dy * y, tf.tanh_grad(y, g)]
 
 
-def _sigmoid_grad_grad(tf: Any, y: Any, dy: Any, g: Any) -> list[Any]:
+def _sigmoid_grad_grad(tf: Any, inputs: Any, g: Any) -> list[Any]:
+    y, dy = inputs
     product = g * dy
     return [product - 2.0 * product * y, tf.sigmoid_grad(y, g)]
 
@@ -276,7 +280,8 @@ def _angle_grad(tf: Any, x: Any, g: Any) -> Any:
     return -tf.complex(g, tf.zeros_like(g)) * z
 
 
-def _clip_grad(tf: Any, x: Any, low: Any, high: Any, g: Any) -> list[Any]:
+def _clip_grad(tf: Any, inputs: Any, g: Any) -> list[Any]:
+    x, low, high = inputs
     zeros = tf.zeros_like(g)
     below, above = tf.less(x, low), tf.greater(x, high)
     inside = tf.where(tf.logical_or(below, above), zeros, g)
@@ -292,7 +297,7 @@ def _within_width(count: Term) -> Term:
     return count.fn("maximum", 0).fn("minimum", bits - 1)
 
 
-# Divisions: node type, IR op of integers (after a check for zeros), IR op of other numbers, gradient
+# node type, IR op of integers (after a check for zeros), IR op of other numbers, gradient
 DIVISIONS: tuple[tuple[str, str, str, Any], ...] = (
     ("Div", "trunc_div", "div", of_pair(_quotient("divide"))),
     ("TruncateDiv", "trunc_div", "trunc_div", None),

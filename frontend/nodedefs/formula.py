@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from stepforge.frontend.nodedefs.base import NODES, GradientRule, NodeDef, define_node
+from stepforge.frontend.nodedefs.base import GradientRule, NodeDef, define_node
 
 
 class Term:
@@ -96,7 +96,7 @@ def define_formula(
     formula: Callable[..., Term],
     gradient: GradientRule | None = None,
     doc: str = "",
-) -> NodeDef:
+) -> None:
     """Declare a node whose single output is ``formula`` of its inputs.
 
     ``gradient(tf, op, *grads)`` has no ``self``; without it the node has no gradient.
@@ -115,7 +115,7 @@ def define_formula(
     if gradient is not None:
         rule = gradient
         members["gradient"] = lambda self, tf, op, *grads: rule(tf, op, *grads)
-    return NODES[define_node(type(type_, (NodeDef,), members)).type]
+    define_node(type(type_, (NodeDef,), members))
 
 
 def of_input(rule: GradientRule) -> GradientRule:

@@ -362,8 +362,9 @@ class TopKV2(NodeDef):
         if not shape:
             raise ShapeError("input must have at least rank 1 but is rank 0")
         (count,) = x.sizes(k)
-        text = f"input must have at least k columns. Had {shape[-1]}, needed {count}"
-        require_at_most(x, count, shape[-1], text)
+        have, needed = bracketed((shape[-1],))[1:-1], bracketed((count,))[1:-1]
+        require_at_most(x, count, shape[-1],
+                        f"input must have at least k columns. Had {have}, needed {needed}")
         values, indices = x.emit("top_k", value, k=count, sorted=node.attrs["sorted"])
         if node.attrs["index_type"] != "i32":
             indices = x.emit("cast", indices, dtype=node.attrs["index_type"])

@@ -165,7 +165,8 @@ class EuclideanNorm(Reduction):
         (v,) = terms(x, value)
         total = (v * v.conj()).fn("reduce_sum", axes=axes, keep_dims=keep_dims)
         if value.type.kind in "iu":
-            return total.fn("cast", dtype="f64").fn("sqrt").fn("cast", dtype=value.type.dtype).operand
+            root = total.fn("cast", dtype="f64").fn("sqrt")
+            return root.fn("cast", dtype=value.type.dtype).operand
         return total.fn("sqrt").operand
 
     def gradient(self, tf: Any, op: Any, dz: Any) -> list[Any]:

@@ -95,7 +95,11 @@ class VariableV2(NodeDef):
     ref_outputs = True
 
     def extract(self, x: Any, node: Any) -> Any:
-        """The variable as the extractor keeps it."""
+        """The variable as the extractor keeps it; of any shape where an assignment gives it another
+        one than it was declared with.
+        """
+        if node.attrs.get("_any_shape"):
+            return x.variable(node, Type(node.attrs["dtype"], None))
         return x.variable(node, declared_type(x, node))
 
 

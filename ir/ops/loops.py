@@ -314,12 +314,18 @@ class NewResult(LoopOp):
 
 @define_op
 class Philox(LoopOp):
-    """Fill a buffer with random numbers of a prebuilt generator kernel.
+    """Fill a buffer with the next random numbers of a stream.
 
-    ``philox(@s, %out, kind="uniform")``
+    ``kind``: uniform, normal, truncated_normal; or uniform_int, which takes elements as bounds.
+    ``philox(@s, %out, %low, %high, kind="uniform_int")``
     """
 
     effect = "random"
 
-    def infer(self, stream: Type, *buffers: Type, kind: str = "uniform") -> tuple[Type, ...]:
+    def infer(
+        self, stream: Type, out: Type, *bounds: Type, kind: str = "uniform"
+    ) -> tuple[Type, ...]:
+        wanted = [Type(out.dtype)] * (2 if kind == "uniform_int" else 0)
+        if not out.buffer or list(bounds) != wanted:
+            raise IRError(f"philox: {kind} cannot fill {out} with bounds {bounds}")
         return ()

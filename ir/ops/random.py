@@ -6,9 +6,12 @@ The ``numpy`` rules get the stream itself (``stepforge.ir.philox.Stream``).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
+from stepforge.ir import dims
+from stepforge.ir.core import Const, Operand
 from stepforge.ir.dims import Dim
+from stepforge.ir.loop_builder import LoopBuilder
 from stepforge.ir.opdef import OpDef, define_op
 from stepforge.ir.ops.arrays import Array
 from stepforge.ir.ops.inference import (
@@ -43,18 +46,26 @@ def float_cases(name: str) -> tuple[str, ...]:
 
 
 class FloatDistribution(RandomOp):
-    """Base class: floats of ``dtype`` from a fixed distribution."""
+    """Base class: floats of ``dtype`` from a fixed distribution, for loops of this ``kind``."""
+
+    kind: ClassVar[str]
 
     def infer(self, stream: Type, *, shape: Dims, dtype: str = "f32") -> Type:
         result = Type(dtype, shape)
         check_dtype(self.name, FLOAT, result=result)
         return result
 
+    def lower(
+        self, k: LoopBuilder, out: Operand, stream: Operand, *, shape: Dims, dtype: str
+    ) -> None:
+        k.emit("philox", stream, out, kind=self.kind)
+
 
 @define_op
 class RandomUniform(FloatDistribution):
     """Floats in [0, 1). ``%r = random_uniform(@s, shape=[n, 3], dtype="f32") : f32[n, 3]``"""
 
+    kind = "uniform"
     cases = float_cases("random_uniform")
 
     def numpy(self, stream: Any, *, shape: tuple[int, ...], dtype: str) -> Array:
@@ -69,6 +80,7 @@ class RandomNormal(FloatDistribution):
     ``%r = random_normal(@s, shape=[n, 3], dtype="f32") : f32[n, 3]``
     """
 
+    kind = "normal"
     cases = float_cases("random_normal")
 
     def numpy(self, stream: Any, *, shape: tuple[int, ...], dtype: str) -> Array:
@@ -83,6 +95,7 @@ class TruncatedNormal(FloatDistribution):
     ``%r = truncated_normal(@s, shape=[n, 3], dtype="f32") : f32[n, 3]``
     """
 
+    kind = "truncated_normal"
     cases = float_cases("truncated_normal")
 
     def numpy(self, stream: Any, *, shape: tuple[int, ...], dtype: str) -> Array:
@@ -113,6 +126,23 @@ class RandomUniformInt(RandomOp):
         dtype = "i64" if low.dtype.itemsize == 8 else "i32"
         numbers: Array = _philox().uniform_int(stream, low, high, shape, dtype)
         return numbers
+
+    def lower(
+        self,
+        k: LoopBuilder,
+        out: Operand,
+        stream: Operand,
+        low: Operand,
+        high: Operand,
+        *,
+        shape: Dims,
+    ) -> None:
+        first, last = k.element(low, (), ()), k.element(high, (), ())
+        size = k.emit("from_index", k.index(offset=dims.product(shape)), dtype="i64")
+        empty = k.emit("greater_equal", first, last)
+        wrong = k.emit("logical_and", empty, k.emit("greater", size, Const(size.type, 0)))
+        k.emit("fail_if", wrong, first, last, message="Need minval < maxval, got {} >= {}")
+        k.emit("philox", stream, out, first, last, kind="uniform_int")
 
 
 @define_op

@@ -10,7 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ OUTPUT = Path(__file__).with_name("array_reference.json")
 class Case:
     """A function of a namespace and placeholders, and what is fed to these.
 
+    ``shapes``: what is known of the placeholders' shapes where sizes are unknown, instead of only ranks.
     ``nodes``: the nodes it makes are compared too. ``error``: what a run raises, as (class, fragment of
     the message); ``static_error`` is the class that building with known shapes raises already.
     """
@@ -33,6 +34,7 @@ class Case:
     gradient: bool = True
     error: tuple[str, str] | None = None
     static_error: str | None = None
+    shapes: dict[str, list[int | None]] = field(default_factory=dict)
 
 
 def floats(*shape: int, dtype: str = "float32") -> np.ndarray[Any, Any]:
@@ -57,11 +59,12 @@ def nn(tf: Any) -> Any:
 
 
 CASES: dict[str, Case] = {}
+OPTIONS = ("nodes", "gradient", "error", "static_error", "shapes")
 
 
 def case(name: str, build: Callable[..., Any], **options: Any) -> None:
     """Add a case; options that are no fields of ``Case`` are feeds."""
-    fields = {k: options.pop(k) for k in ("nodes", "gradient", "error", "static_error") if k in options}
+    fields = {k: options.pop(k) for k in OPTIONS if k in options}
     assert name not in CASES, name
     CASES[name] = Case(build, options, **fields)
 
@@ -80,8 +83,8 @@ case("rank", lambda tf, x: tf.rank(x), x=X)
 case("reshape", lambda tf, x: tf.reshape(x, [-1, 6]), x=X)
 case("reshape_by_shape", lambda tf, x: tf.reshape(x, [tf.shape(x)[0], -1]), x=X)
 case("reshape_flat", lambda tf, x: tf.reshape(x, [-1]), x=M)
-case("reshape_scalar", lambda tf, x: tf.reshape(x, []), x=floats(1, 1))
-case("reshape_fed", lambda tf, x, s: tf.reshape(x, s), x=M, s=ints(6, 2))
+case("reshape_scalar", lambda tf, x: tf.reshape(x, []), x=floats(1, 1), nodes=False)
+case("reshape_fed", lambda tf, x, s: tf.reshape(x, s), x=M, s=ints(6, 2), shapes={"s": [2]})
 case("reshape_partly_fed", lambda tf, x, n: tf.reshape(x, [n, 2, -1]), x=M, n=ints(3))
 case("reshape_wrong", lambda tf, x: tf.reshape(x, [3, 7]), x=floats(4), static_error="ValueError",
      error=(INVALID, "but the requested shape has 21"))
@@ -100,7 +103,8 @@ case("squeeze_negative", lambda tf, x: tf.squeeze(x, axis=-1), x=floats(2, 3, 1)
 case("squeeze_wrong", lambda tf, x: tf.squeeze(x, [0]), x=M, static_error="ValueError",
      error=(INVALID, "Can not squeeze dim[0], expected a dimension of 1, got"))
 case("broadcast_to", lambda tf, x: tf.broadcast_to(x, [2, 5]), x=V)
-case("broadcast_to_axis", lambda tf, x: tf.broadcast_to(x, [2, 3, 4]), x=floats(3, 1))
+case("broadcast_to_axis", lambda tf, x: tf.broadcast_to(x, [2, 3, 4]), x=floats(3, 1),
+     shapes={"x": [None, 1]})
 case("broadcast_dynamic_shape",
      lambda tf, x, y: tf.broadcast_dynamic_shape(tf.shape(x), tf.shape(y)), x=floats(3, 1), y=V)
 case("invert_permutation", lambda tf, p: tf.invert_permutation(p), p=ints(2, 0, 1))
@@ -237,21 +241,25 @@ case("gather_wrong", lambda tf, x, i: tf.gather(x, i), x=M, i=ints([[0, 5]]),
      error=(INVALID, "indices[0,1] = 5 is not in [0, 3)"))
 case("gather_negative", lambda tf, x, i: tf.gather(x, i, axis=1), x=M, i=ints(0, -1),
      error=(INVALID, "indices[1] = -1 is not in [0, 4)"))
-case("gather_nd", lambda tf, x, i: tf.gather_nd(x, i), x=X, i=ints([[0, 2], [1, 1], [0, 2]]))
-case("gather_nd_rows", lambda tf, x, i: tf.gather_nd(x, i), x=M, i=ints([[2], [0], [2]]))
+case("gather_nd", lambda tf, x, i: tf.gather_nd(x, i), x=X, i=ints([[0, 2], [1, 1], [0, 2]]),
+     shapes={"i": [None, 2]})
+case("gather_nd_rows", lambda tf, x, i: tf.gather_nd(x, i), x=M, i=ints([[2], [0], [2]]),
+     shapes={"i": [None, 1]})
 case("gather_nd_wrong", lambda tf, x, i: tf.gather_nd(x, i), x=M, i=ints([[0, 5]]),
+     shapes={"i": [None, 2]},
      error=(INVALID, ""))
-case("scatter_nd", lambda tf, i, x: tf.scatter_nd(i, x, [5, 4]), i=ints([[3], [0], [3]]), x=M)
+case("scatter_nd", lambda tf, i, x: tf.scatter_nd(i, x, [5, 4]), i=ints([[3], [0], [3]]), x=M,
+     shapes={"i": [None, 1]})
 case("scatter_nd_points", lambda tf, i, x: tf.scatter_nd(i, x, [2, 3]),
-     i=ints([[0, 1], [1, 2], [0, 1], [1, 0], [0, 0]]), x=V)
+     i=ints([[0, 1], [1, 2], [0, 1], [1, 0], [0, 0]]), x=V, shapes={"i": [None, 2]})
 case("scatter_nd_wrong", lambda tf, i, x: tf.scatter_nd(i, x, [2, 4]), i=ints([[3], [0], [3]]), x=M,
-     error=(INVALID, ""))
+     shapes={"i": [None, 1]}, error=(INVALID, ""))
 for _kind in ("update", "add", "sub", "max", "min"):
     _name = {"update": "tensor_scatter_update", "add": "tensor_scatter_add",
              "sub": "tensor_scatter_sub", "max": "tensor_scatter_nd_max",
              "min": "tensor_scatter_nd_min"}[_kind]
     case(_name, lambda tf, x, i, u, name=_name: getattr(tf, name)(x, i, u),
-         x=floats(4, 2), i=ints([[3], [1]]), u=floats(2, 2) * 3 + 1)
+         x=floats(4, 2), i=ints([[3], [1]]), u=floats(2, 2) * 3 + 1, shapes={"i": [None, 1]})
 case("one_hot", lambda tf, i: tf.one_hot(i, 4), i=ints([0, 3], [7, -1]))
 case("one_hot_values", lambda tf, i: tf.one_hot(i, 3, 5.0, -1.0, axis=0), i=ints(0, 2))
 case("one_hot_int", lambda tf, i: tf.one_hot(i, 3, dtype=tf.int64), i=ints(0, 2))
@@ -337,14 +345,13 @@ def as_json(value: Any) -> Any:
     return {"dtype": str(array.dtype), "shape": list(array.shape), "values": flat.tolist()}
 
 
-def placeholders(tf: Any, feeds: dict[str, Any], static: bool) -> dict[str, Any]:
-    """A placeholder for each feed, of its shape or of its rank only."""
-    return {
-        name: tf.placeholder(
-            str(array.dtype), array.shape if static else [None] * array.ndim, name=name
-        )
-        for name, array in feeds.items()
-    }
+def placeholders(tf: Any, entry: Case, static: bool) -> dict[str, Any]:
+    """A placeholder for each feed, of its shape or, where that is all that is known, of its rank."""
+    found = {}
+    for name, array in entry.feeds.items():
+        shape = array.shape if static else entry.shapes.get(name, [None] * array.ndim)
+        found[name] = tf.placeholder(str(array.dtype), shape, name=name)
+    return found
 
 
 def described(ops: list[Any]) -> list[Any]:
@@ -356,7 +363,7 @@ def record(tf: Any, entry: Case) -> dict[str, Any]:
     """What TensorFlow makes of a case."""
     found: dict[str, Any] = {}
     with tf.Graph().as_default() as graph:
-        inputs = placeholders(tf, entry.feeds, static=False)
+        inputs = placeholders(tf, entry, static=False)
         count = len(graph.get_operations())
         outputs = as_list(entry.build(tf, **inputs))
         if entry.nodes:
