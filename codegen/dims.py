@@ -48,6 +48,8 @@ def _emit_apply(fn: FunctionWriter, atom: Apply, env: Mapping[str, str]) -> str:
 
 
 def _floor_div(fn: FunctionWriter, a: str, b: str) -> str:
+    if b.isdigit() and int(b).bit_count() == 1:
+        return fn.emit(f"ashr i64 {a}, {int(b).bit_length() - 1}")
     zero = fn.emit(f"icmp eq i64 {b}, 0")
     divisor = fn.emit(f"select i1 {zero}, i64 1, i64 {b}")
     quotient = fn.emit(f"sdiv i64 {a}, {divisor}")

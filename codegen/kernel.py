@@ -336,7 +336,7 @@ class KernelWriter(LoopWriter):
             LoopWriter.handlers["for"](self, op)
             return
         free = free_values(op)
-        names = sorted(names_in(op))
+        names = sorted(names_in(op) & self.sizes.keys())
         fn = FunctionWriter(
             self.module,
             "@",

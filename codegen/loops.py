@@ -129,6 +129,8 @@ class LoopWriter:
 
         def body(counter: str, *texts: str) -> list[str]:
             self.values[region.params[0]] = Position(counter)
+            if op.attr("binds"):
+                self.sizes[op.attr("binds")] = counter
             for param, text in zip(region.params[1:], texts, strict=True):
                 self.values[param] = Element(Lane(param.type.dtype, text), wide)
             return [self.lane(v, wide).text for v in self.block(region)]

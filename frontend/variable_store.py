@@ -248,11 +248,11 @@ def _check_reuse(
 
 
 def _listing(found: Variable) -> str:
-    frames = found.op.traceback[::-1][:5]
-    return "".join(
-        f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}\n    {frame.line}\n'
-        for frame in frames
-    )
+    lines = []
+    for frame in found.op.traceback[::-1][:5]:
+        lines.append(f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}')
+        lines += [f"    {frame.line}"] if frame.line else []
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _make(

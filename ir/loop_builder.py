@@ -13,13 +13,22 @@ from contextlib import contextmanager
 from stepforge.ir import dims
 from stepforge.ir.builder import Builder
 from stepforge.ir.combining import COMBINE, identity
-from stepforge.ir.core import Block, Const, Operand, Operation, Value
+from stepforge.ir.core import Block, Const, Operand, Operation, Site, Value
 from stepforge.ir.dims import Dim
 from stepforge.ir.types import Type, index
 
 
 class LoopBuilder(Builder):
     """A builder whose current block follows the loops that are open."""
+
+    def __init__(self, site: Site | None = None) -> None:
+        super().__init__(site)
+        self._named = 0
+
+    def size_name(self) -> str:
+        """A name for a counter that bounds of inner loops mention."""
+        self._named += 1
+        return f"chunk_{self._named}"
 
     @contextmanager
     def nested(self) -> Iterator[list[Operation]]:
@@ -69,10 +78,12 @@ class LoopBuilder(Builder):
         simd: bool = False,
         low: Dim = 0,
         step: int = 1,
+        binds: str = "",
     ) -> tuple[Operand, ...]:
-        """A loop that carries values:
+        """A loop that carries values: ``body(i, *carried)`` returns the next ones.
 
-        ``body(i, *carried)`` returns the next ones; the last are returned.
+        The last ones are returned. ``binds`` names the counter as a size, for bounds of inner
+        loops.
         """
         counter = Value(index, "i")
         carried = [Value(v.type) for v in initial]
@@ -87,6 +98,7 @@ class LoopBuilder(Builder):
             step=step,
             simd=simd,
             combine=tuple(combine),
+            binds=binds,
             regions=[Block((counter, *carried), tuple(ops))],
         )
         return made if isinstance(made, tuple) else (made,)

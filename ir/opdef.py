@@ -38,6 +38,7 @@ class OpDef:
     elementwise: ClassVar[bool] = False
     terminator: ClassVar[bool] = False
     region_names: ClassVar[tuple[str, ...]] = ()
+    binds_inside: ClassVar[bool] = False  # sizes of ``binds`` are known in the regions, not behind
     cases: ClassVar[tuple[str, ...]] = ()
     defaults: ClassVar[dict[str, Any]] = {}
 

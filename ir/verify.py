@@ -171,16 +171,17 @@ class _Verifier:
         refined = [n for n in analyses.refined_sizes(op) if n not in self.sizes]
         self._size_names((*fresh, *refined), op)
         for region in op.regions:
-            self._region(region, op)
-        self.sizes.update(fresh, refined)
+            self._region(region, op, fresh if op.defn.binds_inside else ())
+        if not op.defn.binds_inside:
+            self.sizes.update(fresh, refined)
         self._sizes_known(analyses.mentioned_sizes(_without_regions(op)), op.name, op)
         if len(self.found) == known:  # rules may rely on what was checked so far
             self._types(op)
         for result in op.results:
             self._define(result, op)
 
-    def _region(self, region: Block, op: Operation) -> None:
-        outside, sizes, self.sizes = len(self.order), self.sizes, set(self.sizes)
+    def _region(self, region: Block, op: Operation, bound: Iterable[str] = ()) -> None:
+        outside, sizes, self.sizes = len(self.order), self.sizes, {*self.sizes, *bound}
         for param in region.params:
             self.sizes.update(analyses.lone_sizes(param.type))
         for param in region.params:

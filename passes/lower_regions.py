@@ -150,21 +150,17 @@ def _chunked(
     carried: Operand,
     partial: Callable[[Dim, Callable[[Operand], Operand]], Operand],
 ) -> Operand:
-    """Whole chunks, each added up by itself, then what is left of the last one."""
-    chunks = dims.floor_div(size, CHUNK)
-    if chunks != 0:
-        (carried,) = k.accumulate(
-            chunks,
-            [carried],
-            lambda c, total: [
-                combine(k, kind, total, partial(CHUNK, lambda i: k.index((c, CHUNK), (i, 1))))
-            ],
-        )
-    rest = size - chunks * CHUNK
-    if rest != 0:
-        part = partial(rest, lambda i: k.index((i, 1), offset=chunks * CHUNK))
-        carried = combine(k, kind, carried, part)
-    return carried
+    """Chunks that are each added up by themselves; the last one may be shorter."""
+    if isinstance(size, int) and size <= CHUNK:
+        return combine(k, kind, carried, partial(size, lambda i: i))
+    chunk = k.size_name()
+    turns = dims.minimum(size - CHUNK * dims.named(chunk), CHUNK)
+
+    def turn(c: Operand, total: Operand) -> list[Operand]:
+        return [combine(k, kind, total, partial(turns, lambda i: k.index((c, CHUNK), (i, 1))))]
+
+    count = dims.floor_div(size + (CHUNK - 1), CHUNK)
+    return k.accumulate(count, [carried], turn, binds=chunk)[0]
 
 
 def combine(k: LoopBuilder, kind: str, a: Operand, b: Operand) -> Operand:

@@ -1,7 +1,8 @@
 """Elementwise functions, operators and reductions against what TensorFlow was recorded to do.
 
-Each recorded case checks the nodes that are made (names, types, inputs), the static shape, the values, and
-gradients of first and second order. What has no value, errors above all, is checked below.
+Each recorded case checks the nodes that are made (names, types, inputs), the static shape, the
+values, and gradients of first and second order. What has no value, errors above all, is checked
+below.
 """
 
 from __future__ import annotations
@@ -15,7 +16,12 @@ from math_reference import Built, describe, entries, failures
 import stepforge as tf
 
 GROUPS = (
-    "unary_cases", "binary_cases", "integer_cases", "special_cases", "operator_cases", "cast_cases",
+    "unary_cases",
+    "binary_cases",
+    "integer_cases",
+    "special_cases",
+    "operator_cases",
+    "cast_cases",
     "reduction_cases",
 )
 CASES = [entry for entry in entries() if entry["group"] in GROUPS]
@@ -49,7 +55,11 @@ def inputs() -> Any:
 
 MISTAKES = [
     ("x + v", ValueError, "3 and 2"),
-    ("x + d", TypeError, "Input 'y' of 'AddV2' Op has type float64 that does not match type float32"),
+    (
+        "x + d",
+        TypeError,
+        "Input 'y' of 'AddV2' Op has type float64 that does not match type float32",
+    ),
     ("x + i", TypeError, "Input 'y' of 'AddV2' Op has type int32"),
     ("tf.add(1, x)", TypeError, "does not match type int32 of argument 'x'"),
     ("tf.maximum(0.0, d)", TypeError, "Input 'y' of 'Maximum' Op has type float64"),
@@ -64,7 +74,11 @@ MISTAKES = [
     ("tf.truediv(x, i)", TypeError, "must have the same dtype"),
     ("tf.complex(x, d)", TypeError, "incorrect types: float32 float64"),
     ("tf.equal(x, v)", ValueError, "3 and 2"),
-    ("tf.reduce_sum(x, 2)", ValueError, "Invalid reduction dimension 2 for input with 2 dimensions"),
+    (
+        "tf.reduce_sum(x, 2)",
+        ValueError,
+        "Invalid reduction dimension 2 for input with 2 dimensions",
+    ),
     ("tf.reduce_sum(x, [0, -2])", ValueError, "duplicate dimension: 0"),
     ("tf.reduce_sum(x, axis=1.0)", TypeError, "reduction_indices"),
     ("tf.reduce_sum(x, axis=0, reduction_indices=1)", ValueError, "Cannot specify both"),

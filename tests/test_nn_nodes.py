@@ -68,23 +68,28 @@ MISTAKES = [
     ("tf.nn.softmax_cross_entropy_with_logits(labels=x)", ValueError, "Both `labels` and `logits`"),
     (
         "tf.nn.softmax_cross_entropy_with_logits_v2(labels=np.zeros((2, 4), 'f'), logits=x)",
-        ValueError, "3 and 4",
+        ValueError,
+        "3 and 4",
     ),
     (
         "tf.nn.sparse_softmax_cross_entropy_with_logits(labels=i, logits=x)",
-        ValueError, "must equal `logits.shape.rank - 1`",
+        ValueError,
+        "must equal `logits.shape.rank - 1`",
     ),
     (
         "tf.nn.sparse_softmax_cross_entropy_with_logits(labels=[0, 1, 2], logits=x)",
-        ValueError, "except for the last dimension",
+        ValueError,
+        "except for the last dimension",
     ),
     (
         "tf.nn.sparse_softmax_cross_entropy_with_logits(labels=v, logits=x)",
-        TypeError, "int32, int64",
+        TypeError,
+        "int32, int64",
     ),
     (
         "tf.nn.sigmoid_cross_entropy_with_logits(labels=x, logits=v)",
-        ValueError, "must have the same shape",
+        ValueError,
+        "must have the same shape",
     ),
     ("tf.nn.dropout(x)", ValueError, "`rate` must be provided"),
     ("tf.nn.dropout(x, 0.0)", ValueError, r"range \[0, 1\)"),
@@ -155,7 +160,7 @@ def test_dropout_with_a_fed_probability_and_its_gradient() -> None:
     with tf.Graph().as_default(), tf.Session() as session:
         keep = tf.placeholder(tf.float32, [])
         x = tf.placeholder(tf.float32, [None, 4])
-        y = tf.nn.dropout(x, keep, noise_shape=[None, 1], seed=2)
+        y = tf.nn.dropout(x, keep, noise_shape=[tf.shape(x)[0], 1], seed=2)
         (slope,) = tf.gradients(y, x)
         value, got = session.run([y, slope], {x: np.ones((50, 4)), keep: 0.25})
         np.testing.assert_array_equal(value, got)
@@ -222,9 +227,12 @@ def test_gradients_of_decompositions_are_those_of_differences() -> None:
                 x = tf.placeholder(tf.float64, shape)
                 parts = rule(x)
                 scales = [np.cos(1.0 + np.arange(np.prod(p.shape.as_list()))) for p in parts]
-                total = tf.add_n([
-                    tf.reduce_sum(tf.reshape(p, [-1]) * s) for p, s in zip(parts, scales, strict=True)
-                ])
+                total = tf.add_n(
+                    [
+                        tf.reduce_sum(tf.reshape(p, [-1]) * s)
+                        for p, s in zip(parts, scales, strict=True)
+                    ]
+                )
                 (slope,) = tf.gradients(total, x)
                 got = session.run(slope, {x: value})
                 step = np.zeros(shape)

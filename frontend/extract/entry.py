@@ -67,11 +67,12 @@ class Entry:
         if shape is None:
             return Type(dtype, None)
         sizes: list[Dim] = []
+        stem = name if name[0].isalpha() else f"_{name}"  # names of sizes are words
         for axis, size in enumerate(shape):
             if size is not None:
                 sizes.append(size)
                 continue
-            own = self.name((name, axis), f"{name}_{axis}")
+            own = self.name((name, axis), f"{stem}_{axis}")
             if own not in self._substitution:
                 self.sizes[own] = actual[axis] if actual is not None else None
             sizes.append(self._substitution.get(own, dims.named(own)))

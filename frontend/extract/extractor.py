@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -132,7 +132,7 @@ class Extractor:
         return symbol
 
     def _constant(self, array: np.ndarray[Any, Any], dtype: str) -> Symbol:
-        name = f"const_{next(self._counter)}"
+        name = self.unique(f"const_{next(self._counter)}")
         type_ = Type(dtype, tuple(int(n) for n in array.shape))
         self.globals[name] = Global("constant", type_, array)
         return Symbol(name, type_)
@@ -196,7 +196,11 @@ class Extractor:
 
     def fresh(self, prefix: str) -> str:
         """A size name that nothing else uses."""
-        return f"{prefix}_{next(self._counter)}"
+        return self.unique(f"{prefix}_{next(self._counter)}")
+
+    def unique(self, name: str, key: Hashable = None) -> str:
+        """``name``, or one like it where that is taken by something else than ``key``."""
+        return name
 
     # ---- sizes that must fit --------------------------------------------------------------------
     def unify(self, a: Dim, b: Dim, message: str) -> Dim:
@@ -262,7 +266,7 @@ class Extractor:
 
     def symbol(self, node: Any, kind: str, type_: Type) -> Symbol:
         """A symbol of its own for ``node``: a random stream, say."""
-        name = identifier(node.name)
+        name = self.unique(identifier(node.name), node)
         self.globals[name] = Global(kind, type_)
         return Symbol(name, type_)
 

@@ -34,13 +34,14 @@ class For(LoopOp):
     """Count ``i`` from ``low`` below ``high`` by ``step``; carry values from one turn to the next.
 
     ``simd`` lets the turns run as lanes of a vector: they must be independent but for carried
-    values, and
-    ``combine`` names for each of those how lanes combine (add, mul, max, min, and, or).
+    values, and ``combine`` names for each of those how lanes combine (add, mul, max, min, and,
+    or). ``binds`` is a name for the counter as a size, for the bounds of loops inside.
     ``%s = for(0.0: f32, low=0, high=n, simd=true, combine=["add"]) : f32 |%i: index, %c: f32|
     {...}``
     """
 
     region_names = ("",)
+    binds_inside = True
 
     def infer(
         self,
@@ -50,6 +51,7 @@ class For(LoopOp):
         step: int = 1,
         simd: bool = False,
         combine: tuple[str, ...] = (),
+        binds: str = "",
     ) -> tuple[Type, ...]:
         return carried
 
