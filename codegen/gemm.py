@@ -1,23 +1,39 @@
-"""Matrix products: a call of the BLAS that NumPy brought, found through the step's table.
+"""Matrix products: which of the ways to compute one is the fastest, and the calls of it.
 
-Row-major CBLAS with 64-bit sizes. A product with a vector is a ``gemv``. Where the process has no
-such BLAS the table holds null, and plain loops do it.
+Products with a vector, register tiles, and the BLAS that NumPy brought, found through the step's
+table. ``docs/matmul.md`` has the measurements behind the rule. It looks at sizes only, so results
+depend neither on the number of threads nor on what else runs; where sizes are not known before, the
+step decides as it runs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stepforge.codegen.llvm import LIKELY, FunctionWriter, ModuleWriter, float_literal
+from stepforge.codegen.gemm_epilogue import Epilogue, Spread, rows_pass
+from stepforge.codegen.gemm_library import ROUTINES, library_product
+from stepforge.codegen.gemm_shapes import tile_shape
+from stepforge.codegen.gemm_tiles import Kind, tiles
+from stepforge.codegen.gemm_vector import VectorKind, vector_product
+from stepforge.codegen.llvm import FunctionWriter
+from stepforge.codegen.loop_values import Buffer
+from stepforge.codegen.target import Target
+from stepforge.ir import products
+from stepforge.ir.core import Operation
+from stepforge.ir.dims import Dim
 
-ROW_MAJOR, PLAIN, TRANSPOSED = "101", "111", "112"
-# dtype -> (LLVM type, table index of gemm, of gemv)
-ROUTINES = {"f32": ("float", 6, 8), "f64": ("double", 7, 9)}
+# (feature of the processor, dtype): the number of multiplications from which the library is faster
+LIBRARY_FROM: dict[tuple[str, str], int] = {
+}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Product:
-    """``c[m, n] = a @ b``, where a is [m, k] or its transpose in memory; sizes are i64 texts."""
+    """``c[m, n] = epilogue(a @ b)``, where a is [m, k] or its transpose in memory.
+
+    Sizes are i64 texts: digits where they are known. ``operands`` are the epilogue's pointers.
+    """
 
     dtype: str
     m: str
@@ -25,124 +41,158 @@ class Product:
     k: str
     transpose_a: bool
     transpose_b: bool
-
-    @property
-    def key(self) -> str:
-        """A name for the helper of this kind of product."""
-        return f"{self.dtype}_{int(self.transpose_a)}{int(self.transpose_b)}"
+    epilogue: Epilogue | None = None
+    operands: Sequence[str] = ()
 
 
-def emit_product(fn: FunctionWriter, table: str, product: Product, a: str, b: str, c: str) -> None:
-    """Write ``c = a @ b`` for matrices of at least one row each."""
-    name = f"gemm_{product.key}"
-    callee = fn.module.helper(name, lambda: _helper(fn.module, name, product))
-    fn.call(
-        "void",
-        callee,
-        ("ptr", table),
-        ("ptr", a),
-        ("ptr", b),
-        ("ptr", c),
-        ("i64", product.m),
-        ("i64", product.n),
-        ("i64", product.k),
+@dataclass(frozen=True)
+class Memory:
+    """The matrices of a product, scratch memory as ``ir.products`` says, and the step's table."""
+
+    table: str
+    a: str
+    b: str
+    c: str
+    scratch: str
+
+
+def emit_gemm(
+    fn: FunctionWriter,
+    target: Target,
+    table: str,
+    op: Operation,
+    buffers: Sequence[Buffer],
+    text: Callable[[Dim], str],
+) -> None:
+    """Write a ``gemm`` op whose operands are ``buffers``; ``text`` gives the i64 text of a size."""
+    a, b, c, scratch, *operands = buffers
+    m, n = c.type.dims
+    spreads = [
+        Spread(o.type.dtype, rows=o.type.dims[0] == m, columns=o.type.dims[1] == n)
+        for o in operands
+    ]
+    product = Product(
+        c.type.dtype,
+        text(m),
+        text(n),
+        text(a.type.dims[0 if op.attr("transpose_a") else 1]),
+        op.attr("transpose_a"),
+        op.attr("transpose_b"),
+        Epilogue(op.regions[0], tuple(spreads)) if op.regions else None,
+        [o.pointer for o in operands],
     )
+    memory = Memory(table, a.pointer, b.pointer, c.pointer, scratch.pointer)
+    emit_product(fn, target, product, memory)
 
 
-def _helper(module: ModuleWriter, name: str, product: Product) -> str:
-    params = [("ptr", p) for p in ("table", "a", "b", "c")] + [("i64", p) for p in "mnk"]
-    fn = FunctionWriter(module, name, "void", params, linkage="internal", attributes="noinline")
-    _, gemm, gemv = ROUTINES[product.dtype]
-    routine = fn.load("ptr", "%table", 8 * gemm)
-    library, loops, column, matrix = (fn.label(n) for n in ("library", "loops", "column", "matrix"))
-    fn.branch_if(fn.emit(f"icmp ne ptr {routine}, null"), library, loops, LIKELY)
-    fn.start(library)
-    fn.branch_if(fn.emit("icmp eq i64 %n, 1"), column, matrix)
-    fn.start(column)
-    _call_gemv(fn, fn.load("ptr", "%table", 8 * gemv), product)
-    fn.do("ret void")
-    fn.start(matrix)
-    _call_gemm(fn, routine, product)
-    fn.do("ret void")
-    fn.start(loops)
-    _loops(fn, product)
-    fn.do("ret void")
-    return fn.finish()
+def emit_product(fn: FunctionWriter, target: Target, product: Product, memory: Memory) -> None:
+    """Write a product into ``fn``: calls of functions of their own."""
+    writer = _Calls(fn, target, product, memory)
+    if product.n == "1":
+        writer.column()
+    else:
+        writer.either(_is(fn, product.m, 1), writer.row, writer.matrix)
 
 
-def _leading(fn: FunctionWriter, columns: str) -> str:
-    return fn.intrinsic("smax", "i64", "i64", columns, "1")
+def _is(fn: FunctionWriter, size: str, value: int) -> str:
+    if size.isdigit():
+        return "true" if int(size) == value else "false"
+    return fn.emit(f"icmp eq i64 {size}, {value}")
 
 
-def _call_gemm(fn: FunctionWriter, routine: str, product: Product) -> None:
-    type_ = ROUTINES[product.dtype][0]
-    one, zero = float_literal(1.0, type_), float_literal(0.0, type_)
-    lda = _leading(fn, "%m" if product.transpose_a else "%k")
-    ldb = _leading(fn, "%k" if product.transpose_b else "%n")
-    fn.call(
-        "void",
-        routine,
-        ("i32", ROW_MAJOR),
-        ("i32", TRANSPOSED if product.transpose_a else PLAIN),
-        ("i32", TRANSPOSED if product.transpose_b else PLAIN),
-        ("i64", "%m"),
-        ("i64", "%n"),
-        ("i64", "%k"),
-        (type_, one),
-        ("ptr", "%a"),
-        ("i64", lda),
-        ("ptr", "%b"),
-        ("i64", ldb),
-        (type_, zero),
-        ("ptr", "%c"),
-        ("i64", _leading(fn, "%n")),
-    )
+@dataclass(frozen=True)
+class _Calls:
+    fn: FunctionWriter
+    target: Target
+    product: Product
+    memory: Memory
 
+    def either(self, condition: str, yes: Callable[[], None], no: Callable[[], None]) -> None:
+        """One of two ways, chosen now where the condition is known."""
+        if condition in ("true", "false"):
+            (yes if condition == "true" else no)()
+            return
+        fn = self.fn
+        then, other, after = fn.label("then"), fn.label("else"), fn.label("after")
+        fn.branch_if(condition, then, other)
+        fn.start(then)
+        yes()
+        fn.branch(after)
+        fn.start(other)
+        no()
+        fn.branch(after)
+        fn.start(after)
 
-def _call_gemv(fn: FunctionWriter, routine: str, product: Product) -> None:
-    """``c = a @ b`` where b is one column: contiguous however it is transposed."""
-    type_ = ROUTINES[product.dtype][0]
-    one, zero = float_literal(1.0, type_), float_literal(0.0, type_)
-    rows, columns = ("%k", "%m") if product.transpose_a else ("%m", "%k")
-    fn.call(
-        "void",
-        routine,
-        ("i32", ROW_MAJOR),
-        ("i32", TRANSPOSED if product.transpose_a else PLAIN),
-        ("i64", rows),
-        ("i64", columns),
-        (type_, one),
-        ("ptr", "%a"),
-        ("i64", _leading(fn, columns)),
-        ("ptr", "%b"),
-        ("i64", "1"),
-        (type_, zero),
-        ("ptr", "%c"),
-        ("i64", "1"),
-    )
+    # ---- products with a vector -----------------------------------------------------------------
+    def row(self) -> None:
+        """One row of c."""
+        product, memory = self.product, self.memory
+        kind = VectorKind(product.dtype, product.transpose_b, product.epilogue)
+        self._vector(kind, memory.a, memory.b, product.n)
 
+    def column(self) -> None:
+        """One column of c, which is a row of its transpose."""
+        product, memory = self.product, self.memory
+        epilogue = product.epilogue and product.epilogue.turned
+        kind = VectorKind(product.dtype, not product.transpose_a, epilogue)
+        self._vector(kind, memory.b, memory.a, product.m)
 
-def _loops(fn: FunctionWriter, product: Product) -> None:
-    type_ = ROUTINES[product.dtype][0]
+    def _vector(self, kind: VectorKind, x: str, matrix: str, n: str) -> None:
+        callee = vector_product(self.fn.module, self.target, kind)
+        self._call(callee, (x, matrix, self.memory.c), (n, self.product.k))
 
-    def element(base: str, row: str, column: str, width: str, transposed: bool) -> str:
-        major, minor = (column, row) if transposed else (row, column)
-        at = fn.emit(f"add i64 {fn.emit(f'mul i64 {major}, {width}')}, {minor}")
-        return fn.offset(base, at, type_)
+    # ---- other products -------------------------------------------------------------------------
+    def matrix(self) -> None:
+        """By tiles, or by the library where that is faster."""
+        self.either(self._for_library(), self._library, self._tiles)
 
-    def rows(i: str) -> None:
-        def columns(j: str) -> None:
-            def depth(p: str, total: str) -> list[str]:
-                width_a = "%m" if product.transpose_a else "%k"
-                width_b = "%k" if product.transpose_b else "%n"
-                left = fn.load(type_, element("%a", i, p, width_a, product.transpose_a))
-                right = fn.load(type_, element("%b", p, j, width_b, product.transpose_b))
-                part = fn.emit(f"fmul contract {type_} {left}, {right}")
-                return [fn.emit(f"fadd contract {type_} {total}, {part}")]
+    def _for_library(self) -> str:
+        product = self.product
+        found = [n for (feature, dtype), n in LIBRARY_FROM.items()
+                 if dtype == product.dtype and self.target.has(feature)]
+        if not found:
+            return "false"
+        sizes = (product.m, product.n, product.k)
+        if all(size.isdigit() for size in sizes):
+            m, n, k = map(int, sizes)
+            if m * n * k < found[0]:
+                return "false"
+            large = "true"
+        else:
+            first = self.fn.emit(f"mul i64 {product.m}, {product.n}")
+            work = self.fn.emit(f"mul i64 {first}, {product.k}")
+            large = self.fn.emit(f"icmp sge i64 {work}, {found[0]}")
+        routine = self.fn.load("ptr", self.memory.table, 8 * ROUTINES[product.dtype][1])
+        there = self.fn.emit(f"icmp ne ptr {routine}, null")
+        return self.fn.emit(f"and i1 {large}, {there}")
 
-            (total,) = fn.loop("0", "%k", depth, carried=[(type_, float_literal(0.0, type_))])
-            fn.store(type_, total, element("%c", i, j, "%n", False))
+    def _library(self) -> None:
+        product, memory, fn = self.product, self.memory, self.fn
+        callee = library_product(fn.module, product.dtype, product.transpose_a, product.transpose_b)
+        pointers = [("ptr", p) for p in (memory.table, memory.a, memory.b, memory.c)]
+        sizes = [("i64", n) for n in (product.m, product.n, product.k)]
+        fn.call("void", callee, *pointers, *sizes)
+        if product.epilogue is not None:
+            finish = rows_pass(fn.module, self.target, product.dtype, product.epilogue)
+            self._call(finish, (memory.c,), (product.m, product.n))
 
-        fn.loop("0", "%n", columns)
+    def _tiles(self) -> None:
+        product, memory = self.product, self.memory
+        shape, n = tile_shape(self.target, product.dtype), product.n
+        kind = Kind(
+            product.dtype,
+            product.transpose_a,
+            product.transpose_b,
+            whole=n.isdigit() and int(n) % shape.width == 0,
+            narrow=n.isdigit() and 0 < int(n) <= shape.lanes,
+            deep=not product.k.isdigit() or int(product.k) > products.DEPTH,
+            epilogue=product.epilogue,
+        )
+        callee = tiles(self.fn.module, self.target, kind)
+        matrices = (memory.a, memory.b, memory.c, memory.scratch)
+        self._call(callee, matrices, (product.m, product.n, product.k))
 
-    fn.loop("0", "%m", rows)
+    def _call(self, callee: str, pointers: Sequence[str], sizes: Sequence[str]) -> None:
+        arguments = [("ptr", p) for p in pointers] + [("i64", n) for n in sizes]
+        operands = [("ptr", p) for p in self.product.operands]
+        self.fn.call("void", callee, *arguments, *operands)

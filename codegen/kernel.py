@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from stepforge.codegen import signature as abi
-from stepforge.codegen.gemm import Product, emit_product
+from stepforge.codegen.gemm import emit_gemm
 from stepforge.codegen.lane_core import Lane, register_element, storage_element
 from stepforge.codegen.llvm import UNLIKELY, FunctionWriter, ModuleWriter
 from stepforge.codegen.loop_values import Buffer, Element, Position
@@ -304,12 +304,9 @@ class KernelWriter(LoopWriter):
         self.values[op.result] = self.buffer(self.fn.load("ptr", pointers), type_)
 
     def _gemm(self, op: Operation) -> None:
-        a, b, c = (self.values[o] for o in op.operands)
-        m, n = (self.dim(size) for size in c.type.dims)
-        k = self.dim(a.type.dims[0 if op.attr("transpose_a") else 1])
-        product = Product(c.type.dtype, m, n, k, op.attr("transpose_a"), op.attr("transpose_b"))
         table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
-        emit_product(self.fn, table, product, a.pointer, b.pointer, c.pointer)
+        buffers = [self.values[o] for o in op.operands]
+        emit_gemm(self.fn, self.target, table, op, buffers, self.dim)
 
     def _philox(self, op: Operation) -> None:
         stream, target, *bounds = op.operands

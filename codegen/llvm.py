@@ -14,9 +14,12 @@ from typing import Any
 
 LIKELY = "!prof !0"
 UNLIKELY = "!prof !1"
+NO_UNROLL = ", !llvm.loop !2"  # metadata of the back edge of a loop that LLVM shall leave as it is
 _FOOTER = """\
 !0 = !{!"branch_weights", i32 2000, i32 1}
 !1 = !{!"branch_weights", i32 1, i32 2000}
+!2 = distinct !{!2, !3}
+!3 = !{!"llvm.loop.unroll.disable"}
 """
 
 

@@ -17,9 +17,12 @@ from stepforge.ir.analyses import bound_sizes
 from stepforge.ir.core import Const, Function, Operand, Operation, Symbol, Value
 from stepforge.ir.dims import Dim
 from stepforge.ir.loop_builder import LoopBuilder, buffer_type
+from stepforge.ir.ops.linear_algebra import lower_product
 from stepforge.ir.types import COMPLEX, NUMERIC, Type
 from stepforge.passes.bufferize import Homes, bufferize
 from stepforge.passes.lower_regions import lower_fused, lower_reduce
+
+REGION_OPS = ("fused", "reduce", "matmul")  # ops of the tensor level whose regions loops compute
 
 
 @dataclass
@@ -47,7 +50,7 @@ def lowerable(function: Function) -> bool:
     values += [r for op in function.walk() for r in op.results]
     if any(not isinstance(v.type, Type) or v.type.is_object for v in values):
         return False
-    return all(not op.regions or op.name in ("fused", "reduce") for op in function.walk())
+    return all(not op.regions or op.name in REGION_OPS for op in function.walk())
 
 
 @dataclass
@@ -106,6 +109,9 @@ class _Lowering:
             lower_fused(self.k, op, operands, results)
         elif op.name == "reduce":
             lower_reduce(self.k, op, operands, results[0])
+        elif op.name == "matmul" and op.regions:
+            a, b, *others = operands
+            lower_product(self.k, results[0], a, b, others, op.regions[0], **op.all_attrs)
         elif op.defn.lower is not None:
             op.defn.lower(self.k, *results, *operands, **op.all_attrs)
         else:

@@ -25,10 +25,20 @@ Kernel = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 4)
 
 
 class NativeModule:
-    """Several functions compiled into one module; ``module.run(i, arrays)`` runs function ``i``."""
+    """Several functions compiled into one module; ``module.run(i, arrays)`` runs function ``i``.
 
-    def __init__(self, functions: Sequence[Function], level: str = "O0") -> None:
-        writer = ModuleWriter(target.host().triple, target.host().attributes)
+    ``processor`` is the host's where it is not given; without ``link`` there is only the text.
+    """
+
+    def __init__(
+        self,
+        functions: Sequence[Function],
+        level: jit.Level = "O0",
+        processor: target.Target | None = None,
+        link: bool = True,
+    ) -> None:
+        processor = processor or target.host()
+        writer = ModuleWriter(processor.triple, processor.attributes)
         self.functions = list(functions)
         self.sizes = [sorted(entry_names(f)) for f in functions]
         self.checks: list[list[kernel.Check]] = []
@@ -47,12 +57,14 @@ class NativeModule:
                     planned.arena,
                     f"kernel_{number}",
                 ),
-                target.host(),
+                processor,
             )
             self.checks.append(list(made.checks))
         self.text = writer.text()
         names = [f"kernel_{i}" for i in range(len(functions))]
-        self._library = jit.load(jit.compile_text(self.text, level), {}, names)
+        if not link:
+            return
+        self._library = jit.load(jit.compile_text(self.text, level, processor), {}, names)
         self._table = (ctypes.c_void_p * 16)()
         self._table[abi.TABLE_ALLOC], self._table[abi.TABLE_FREE] = native.memory()
         for index, address in native.blas().items():

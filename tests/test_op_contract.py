@@ -46,7 +46,7 @@ assert stepforge.ir.ops  # importing it fills the registry
 TENSOR_OPS = sorted(
     name
     for name, op in REGISTRY.items()
-    if op.level != "loop" and not op.region_names and not op.terminator
+    if op.level != "loop" and not op.terminator and not (op.region_names and op.numpy is None)
 )
 ELEMENTWISE = [name for name in TENSOR_OPS if lookup(name).elementwise]
 MAPS = [name for name in ELEMENTWISE if name not in ("cast", "select", "complex")]

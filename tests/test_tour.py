@@ -93,7 +93,7 @@ def test_loops_llvm_and_machine_code_can_be_read(layer):
     step = sess.make_callable(y, [x])
     step(ROWS)
     assert "gemm(%x, " in step.text("loops")
-    assert "simd=true" in step.text("loops")
+    assert "tanh(" in step.text("loops")  # in the region of the product
     assert "define ptr @entry" in step.text("llvm")
     assert "ret" in step.text("asm")
 

@@ -6,29 +6,31 @@ batches.
 
 from __future__ import annotations
 
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 
 from stepforge.ir import dims
-from stepforge.ir.core import Operand
+from stepforge.ir.core import Block, Operand, Operation
 from stepforge.ir.dims import Dim
-from stepforge.ir.errors import InvalidArgumentError, ShapeError
+from stepforge.ir.errors import InvalidArgumentError
 from stepforge.ir.loop_builder import LoopBuilder
 from stepforge.ir.opdef import OpDef, define_op
 from stepforge.ir.ops.arrays import Array, narrow, widen
+from stepforge.ir.ops.fused import Run, elements
 from stepforge.ir.ops.inference import (
     DECOMPOSABLE,
     NUMBER,
     broadcast_dims,
-    check_equal,
     check_dtype,
+    check_equal,
     check_min_rank,
     check_same_dtype,
-    describe,
     merge_dims,
 )
-from stepforge.ir.types import Type
+from stepforge.ir.products import scratch_size
+from stepforge.ir.types import Type, item_bytes
 
 Dims = tuple[Dim, ...]
 SMALL_PRODUCT = 512  # multiplications up to which loops in place beat a call
@@ -48,17 +50,78 @@ def check_square(op: str, **operand: Type) -> None:
     check_equal(op, x.dims[-2], x.dims[-1], f"{name} must be square", operand)
 
 
-def matrix_product(k: LoopBuilder, out: Operand, a: Operand, b: Operand, transpose_a: bool,
-            transpose_b: bool) -> None:
-    """``out = a @ b`` on matrices: a library call where one is worth it, else loops."""
+def small_product(m: Dim, n: Dim, depth: Dim) -> bool:
+    """True for a product that loops in place compute faster than a call of anything."""
+    work = m * n * depth
+    return isinstance(work, int) and work <= SMALL_PRODUCT
+
+
+def lower_product(
+    k: LoopBuilder,
+    out: Operand,
+    a: Operand,
+    b: Operand,
+    operands: Sequence[Operand] = (),
+    region: Block | None = None,
+    *,
+    transpose_a: bool,
+    transpose_b: bool,
+) -> None:
+    """``out = a @ b`` for batches of matrices, each element through ``region`` where there is one.
+
+    The region's first parameter stands for the element of the product, the others for ``operands``,
+    which broadcast to ``out``.
+    """
+    m, n = out.type.dims[-2:]
+    depth = a.type.dims[-2 if transpose_a else -1]
+    batch = out.type.dims[:-2]
+    if out.type.dtype not in ("f32", "f64") or (region is None and small_product(m, n, depth)):
+        with k.nest(batch, simd=False) as at:
+            left, right, result = (k.matrix(x, batch, at) for x in (a, b, out))
+            _loops(k, result, left, right, transpose_a, transpose_b)
+        return
+    if not transpose_a:
+        out, a, b, operands = _batches_as_rows(k, out, a, b, operands)
+        batch, m = out.type.dims[:-2], out.type.dims[-2]
+    flags: dict[str, Any] = {"transpose_a": transpose_a, "transpose_b": transpose_b}
+    size = scratch_size(m, n, depth, item_bytes(out.type.dtype), **flags)
+    scratch = k.alloc(out.type.dtype, (size,))
+    spread = [k.view(x, (1,) * (2 - x.type.rank) + x.type.dims) for x in operands]
+    regions = () if region is None else (region,)
+    with k.nest(batch, simd=False) as at:
+        matrices = [k.matrix(x, batch, at) for x in (a, b, out)]
+        others = [k.matrix(x, batch, at) for x in spread]
+        k.emit("gemm", *matrices, scratch, *others, regions=regions, **flags)
+
+
+def _batches_as_rows(
+    k: LoopBuilder, out: Operand, a: Operand, b: Operand, operands: Sequence[Operand]
+) -> tuple[Operand, Operand, Operand, Sequence[Operand]]:
+    """Batches of a that meet one matrix b as one product of more rows, where all broadcasts fit."""
+    shape = out.type.dims
+    batch, rows = shape[:-2], dims.product(shape[:-1])
+    spread = [_as_rows(x.type.dims, shape, rows) for x in operands]
+    if not batch or a.type.dims[:-2] != batch or set(b.type.dims[:-2]) - {1} or None in spread:
+        return out, a, b, operands
+    views = [k.view(x, seen) for x, seen in zip(operands, spread, strict=True) if seen is not None]
+    a, b = k.view(a, (rows, a.type.dims[-1])), k.view(b, b.type.dims[-2:])
+    return k.view(out, (rows, shape[-1])), a, b, views
+
+
+def _as_rows(own: Dims, shape: Dims, rows: Dim) -> Dims | None:
+    """How an operand of sizes ``own`` broadcasts to ``rows``, all rows of ``shape``; None: not."""
+    last = own[-1] if own else 1
+    if all(size == 1 for size in own[:-1]):
+        return (1, last)
+    return (rows, last) if own[:-1] == shape[:-1] else None
+
+
+def _loops(
+    k: LoopBuilder, out: Operand, a: Operand, b: Operand, transpose_a: bool, transpose_b: bool
+) -> None:
+    dtype = out.type.dtype
     m, n = out.type.dims
     depth = a.type.dims[0 if transpose_a else 1]
-    flops = m * n * depth
-    small = isinstance(flops, int) and flops <= SMALL_PRODUCT
-    if out.type.dtype in ("f32", "f64") and not small:
-        k.emit("gemm", a, b, out, transpose_a=transpose_a, transpose_b=transpose_b)
-        return
-    dtype = out.type.dtype
     wide = "f32" if dtype in ("f16", "bf16") else dtype
     with k.loop(m) as i, k.loop(n, simd=not transpose_b) as j:
         def term(p: Operand) -> Operand:
@@ -75,8 +138,13 @@ class Matmul(OpDef):
     """The matrix product of ``a`` [..., m, k] and ``b`` [..., k, n]; batches broadcast.
 
     ``%r = matmul(%a, %b, transpose_b=true) : f32[n, 128]`` of f32[n, 784] and f32[128, 784]
+
+    A fused product has more operands, which broadcast to the result, and a region that gives the
+    element stored for that of the product and those of the operands: ``%r = matmul(%a, %b, %c) :
+    f32[n, 128] |%acc: f32, %p: f32| { ... yield(%v) }``
     """
 
+    region_names = ("",)
     cases = (
         "matmul(f32[3, 4], f32[4, 5])",
         "matmul(f32[3, 4], f32[5, 4], transpose_b=true)",
@@ -94,7 +162,12 @@ class Matmul(OpDef):
     )
 
     def infer(
-        self, a: Type, b: Type, *, transpose_a: bool = False, transpose_b: bool = False
+        self,
+        a: Type,
+        b: Type,
+        *operands: Type,
+        transpose_a: bool = False,
+        transpose_b: bool = False,
     ) -> Type:
         check_same_dtype("matmul", a=a, b=b)
         check_dtype("matmul", NUMBER, a=a, b=b)
@@ -107,6 +180,31 @@ class Matmul(OpDef):
             batch = broadcast_dims("matmul", (batch, b.dims[:-2]), {"a": a, "b": b})
         return a.with_shape((*batch, rows, columns))
 
+    def verify(self, op: Operation) -> str | None:
+        """The problem with this operation, or None."""
+        (want,) = self.infer_results(tuple([o.type for o in op.operands]), dict(op.attrs))
+        if [r.type for r in op.results] != [want]:
+            return f"gives {want}, but its results say {[str(r.type) for r in op.results]}"
+        if not op.regions:
+            return None if len(op.operands) == 2 else "has operands for a region, but no region"
+        return _region_problem(op)
+
+    def evaluate(
+        self,
+        op: Operation,
+        run: Run,
+        a: Array,
+        b: Array,
+        *operands: Array,
+        transpose_a: bool,
+        transpose_b: bool,
+    ) -> Array:
+        """The reference meaning: the product, then the region, once for each element."""
+        product = self.numpy(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
+        if not op.regions:
+            return product
+        return elements(op, run, (product, *operands), product.shape)[0]
+
     def numpy(self, a: Array, b: Array, *, transpose_a: bool, transpose_b: bool) -> Array:
         left = np.swapaxes(a, -1, -2) if transpose_a else a
         right = np.swapaxes(b, -1, -2) if transpose_b else b
@@ -115,10 +213,22 @@ class Matmul(OpDef):
 
     def lower(self, k: LoopBuilder, out: Operand, a: Operand, b: Operand, *, transpose_a: bool,
               transpose_b: bool) -> None:
-        batch = out.type.dims[:-2]
-        with k.nest(batch, simd=False) as at:
-            left, right, result = (k.matrix(x, batch, at) for x in (a, b, out))
-            matrix_product(k, result, left, right, transpose_a, transpose_b)
+        lower_product(k, out, a, b, transpose_a=transpose_a, transpose_b=transpose_b)
+
+
+def _region_problem(op: Operation) -> str | None:
+    region, result = op.regions[0], op.result.type
+    wanted = [Type(result.dtype), *[Type(o.type.dtype) for o in op.operands[2:]]]
+    if [p.type for p in region.params] != wanted:
+        return f"the region takes ({', '.join(map(str, wanted))})"
+    if [v.type for v in region.terminator.operands] != wanted[:1]:
+        return f"the region yields one {wanted[0]}"
+    for operand in op.operands[2:]:
+        own = operand.type.dims
+        sizes = zip(own[::-1], result.dims[::-1], strict=False)
+        if len(own) > result.rank or any(n not in (1, size) for n, size in sizes):
+            return f"{operand.type} does not broadcast to {result}"
+    return None
 
 
 @define_op

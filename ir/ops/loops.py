@@ -264,17 +264,44 @@ class BindSize(LoopOp):
 
 @define_op
 class Gemm(LoopOp):
-    """``c = a @ b`` on buffers of rank 2, by a library or by loops.
+    """``c = a @ b`` on buffers of rank 2, each element through the region where there is one.
 
-    ``gemm(%a, %b, %c, transpose_b=true)``
+    ``scratch`` is memory for packed operands, as much as ``ir.products`` says; it is written, as c
+    is. ``operands`` have the sizes of c or 1; their elements are the region's parameters behind
+    that of the product.
+    ``gemm(%a, %b, %c, %s, %bias, transpose_b=true) |%acc: f32, %p: f32| {...}``
     """
 
     effect = "write"
+    region_names = ("",)
 
     def infer(
-        self, a: Type, b: Type, c: Type, *, transpose_a: bool = False, transpose_b: bool = False
+        self,
+        a: Type,
+        b: Type,
+        c: Type,
+        scratch: Type,
+        *operands: Type,
+        transpose_a: bool = False,
+        transpose_b: bool = False,
     ) -> tuple[Type, ...]:
         return ()
+
+    def verify(self, op: Operation) -> str | None:
+        """The problem with this operation, or None."""
+        a, b, c, scratch, *operands = (o.type for o in op.operands)
+        if any(t.rank != 2 or not t.buffer for t in (a, b, c, *operands)):
+            return "a, b, c and operands are buffers of rank 2"
+        if {a.dtype, b.dtype, scratch.dtype} != {c.dtype}:
+            return f"{a}, {b} and {scratch} are not of the dtype of {c}"
+        wanted = [Type(t.dtype) for t in (c, *operands)]
+        given = [[p.type for p in region.params] for region in op.regions]
+        if given != ([wanted] if operands or op.regions else []):
+            return f"operands {operands} do not fit the region"
+        pairs = [pair for t in operands for pair in zip(t.dims, c.dims, strict=True)]
+        if any(n not in (1, size) for n, size in pairs):
+            return f"operands {operands} do not broadcast to {c}"
+        return None
 
 
 @define_op
