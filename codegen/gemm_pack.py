@@ -6,7 +6,7 @@ elements of a tile's rows. A transposed b is turned in registers, square by squa
 
 from __future__ import annotations
 
-from stepforge.codegen.gemm_shapes import load, shuffled
+from stepforge.codegen.gemm_shapes import load, shuffled, tile_shape
 from stepforge.codegen.lane_core import Lane, bits_of, register_element, storage_bytes
 from stepforge.codegen.lanes import LaneBuilder
 from stepforge.codegen.llvm import NO_UNROLL, FunctionWriter, ModuleWriter
@@ -72,8 +72,7 @@ def _turned_panel(module: ModuleWriter, name: str, target: Target, dtype: str) -
     k = LaneBuilder(fn, min(target.vector_bits, LARGEST_SQUARE) // bits_of(dtype))
     element = register_element(dtype)
     last = fn.emit("sub i64 %columns, 1")
-    full = fn.emit(f"and i64 %depth, {-k.width}")
-    rest = fn.emit(f"sub i64 %depth, {full}")
+    masks = tile_shape(target, dtype).masks
 
     def columns(column: str) -> None:
         starts = []
@@ -89,8 +88,15 @@ def _turned_panel(module: ModuleWriter, name: str, target: Target, dtype: str) -
                 k.store(lane, into)
                 into = fn.offset(into, "%width", element)
 
+        def masked(p: str) -> None:
+            square(p, k.tail_mask(fn.emit(f"sub i64 %depth, {p}")))
+
+        if masks:
+            fn.loop("0", "%depth", masked, step=k.width, metadata=NO_UNROLL)
+            return
+        full = fn.emit(f"and i64 %depth, {-k.width}")
         fn.loop("0", full, square, step=k.width, metadata=NO_UNROLL)
-        fn.if_(fn.emit(f"icmp sgt i64 {rest}, 0"), lambda: square(full, k.tail_mask(rest)))
+        fn.loop(full, "%depth", masked, step=k.width, metadata=NO_UNROLL)
 
     fn.loop("0", "%width", columns, step=k.width, metadata=NO_UNROLL)
     fn.do("ret void")

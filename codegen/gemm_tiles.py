@@ -8,7 +8,7 @@ fused multiply-adds in the order of the inner dimension, whatever the blocks, th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from stepforge.codegen.gemm_epilogue import Epilogue, Operands, apply, rows_pass
@@ -48,7 +48,13 @@ class Kind:
 
 
 def tiles(module: ModuleWriter, target: Target, kind: Kind) -> str:
-    """The function ``(a, b, c, scratch, m, n, k, operands...)`` that computes a kind of product."""
+    """The function ``(a, b, c, scratch, m, n, k, operands...)`` that computes a kind of product.
+
+    Where the module has one for any depth already, that one.
+    """
+    deep = replace(kind, deep=True)
+    if module.defines(deep.name):
+        return f"@{deep.name}"
     return module.helper(kind.name, lambda: _Writer(module, target, kind).write())
 
 
@@ -182,8 +188,13 @@ class _Writer:
         if not self.kind.transpose_a:
             plain = _Left(self._at("%a", block.row, "%k", block.start), "%k", "1", "%k")
             return plain, plain
-        fn, rows = self.fn, str(self.shape.rows)
         pointer = self._at("%a", block.start, "%m", block.row)
+        own = _Left(pointer, "1", "%m", "1")
+        return (own if self.kind.narrow else self._packed_left(block, pointer)), own
+
+    def _packed_left(self, block: _Block, pointer: str) -> _Left:
+        """A transposed a, packed where it is deep and more than one panel of b goes by."""
+        fn, rows = self.fn, str(self.shape.rows)
         deep = fn.emit(f"icmp sge i64 {block.depth}, {products.PACKED_DEPTH}")
         wide = fn.emit(f"icmp sgt i64 %n, {self.shape.width}")
         pack = fn.emit(f"and i1 {deep}, {wide}")
@@ -197,7 +208,7 @@ class _Writer:
         base = fn.emit(f"select i1 {pack}, ptr {packed}, ptr {pointer}")
         step = fn.emit(f"select i1 {pack}, i64 {rows}, i64 %m")
         tile = fn.emit(f"select i1 {pack}, i64 {block.depth}, i64 1")
-        return _Left(base, "1", step, tile), _Left(pointer, "1", "%m", "1")
+        return _Left(base, "1", step, tile)
 
     def _panel(
         self, block: _Block, left: tuple[_Left, _Left], column: str, *, width: int,
@@ -283,11 +294,8 @@ class _Writer:
         if block.first == "true":
             return [k.constant(0.0, dtype).text] * len(c)
         zeros = self.module.constant("gemm_zeros", ZEROS)
-        found = []
-        for pointer in c:
-            begin = self.fn.emit(f"select i1 {block.first}, ptr {zeros}, ptr {pointer}")
-            found.append(load(k, begin, dtype, panel.mask).text)
-        return found
+        begin = [self.fn.emit(f"select i1 {block.first}, ptr {zeros}, ptr {p}") for p in c]
+        return [load(k, pointer, dtype, panel.mask).text for pointer in begin]
 
     def _multiplied(
         self, block: _Block, left: _Left, panel: _Panel, i: str, initial: Sequence[str],

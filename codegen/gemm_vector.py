@@ -2,7 +2,7 @@
 
 A matrix whose rows belong to the elements of x is read row by row, lanes along y, with y in
 registers: the sums are the same chains as in a tile. Where its rows belong to the elements of y,
-lanes run along x, eight rows at a time. Either way the matrix is read once, in order.
+lanes run along x, four rows at a time. Either way the matrix is read once, in order.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from stepforge.codegen.llvm import NO_UNROLL, FunctionWriter, ModuleWriter
 from stepforge.codegen.target import Target
 
 SUMS = 4  # vectors of y at a time, or less where that is more than lanes can be
-ROWS = 8  # rows at a time where lanes run along x
+ROWS = 4  # rows at a time where lanes run along x
 WIDEST = 64
 
 
@@ -124,7 +124,7 @@ class _Writer:
 
     # ---- lanes along x --------------------------------------------------------------------------
     def _across(self, column: str) -> None:
-        """Eight elements of y; behind the last one, that one again."""
+        """Four elements of y; behind the last one, that one again."""
         fn, k, dtype = self.fn, self._lanes(self.shape.lanes), self.kind.dtype
         last = fn.emit("sub i64 %n, 1")
         rows = []

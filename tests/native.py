@@ -65,6 +65,9 @@ class NativeModule:
         if not link:
             return
         self._library = jit.load(jit.compile_text(self.text, level, processor), {}, names)
+        self._fill_table()
+
+    def _fill_table(self) -> None:
         self._table = (ctypes.c_void_p * 16)()
         self._table[abi.TABLE_ALLOC], self._table[abi.TABLE_FREE] = native.memory()
         for index, address in native.blas().items():
