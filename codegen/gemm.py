@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from stepforge.codegen.gemm_blocks import blocks
 from stepforge.codegen.gemm_epilogue import Epilogue, Spread, rows_pass
 from stepforge.codegen.gemm_library import ROUTINES, library_product
 from stepforge.codegen.gemm_shapes import tile_shape
-from stepforge.codegen.gemm_tiles import Kind, tiles
+from stepforge.codegen.gemm_tiles import Kind
 from stepforge.codegen.gemm_vector import VectorKind, vector_product
 from stepforge.codegen.llvm import FunctionWriter
 from stepforge.codegen.loop_values import Buffer
@@ -188,7 +189,7 @@ class _Calls:
             deep=not product.k.isdigit() or int(product.k) > products.DEPTH,
             epilogue=product.epilogue,
         )
-        callee = tiles(self.fn.module, self.target, kind)
+        callee = blocks(self.fn.module, self.target, kind)
         matrices = (memory.a, memory.b, memory.c, memory.scratch)
         self._call(callee, matrices, (product.m, product.n, product.k))
 

@@ -99,6 +99,14 @@ class Operands:
     columns: str
 
     @staticmethod
+    def of(fn: FunctionWriter, epilogue: Epilogue | None) -> Operands | None:
+        """Those that ``fn`` has as parameters, in a function with the columns ``%n``."""
+        if epilogue is None:
+            return None
+        pointers = [f"%e{i}" for i in range(len(epilogue.operands))]
+        return Operands(fn, epilogue, pointers, "%n")
+
+    @staticmethod
     def parameters(epilogue: Epilogue | None) -> list[tuple[str, str]]:
         """What a function takes for them."""
         return [] if epilogue is None else [("ptr", f"e{i}") for i in range(len(epilogue.operands))]
@@ -144,7 +152,8 @@ def _rows_pass(
 ) -> str:
     params = [("ptr", "c"), ("i64", "m"), ("i64", "n"), *Operands.parameters(epilogue)]
     fn = FunctionWriter(module, name, "void", params, linkage="internal", attributes="noinline")
-    operands = Operands(fn, epilogue, [f"%e{i}" for i in range(len(epilogue.operands))], "%n")
+    operands = Operands.of(fn, epilogue)
+    assert operands is not None
     k = LaneBuilder(fn, target.vector_bits // bits_of(dtype), has_fma=fuses(target))
     element = storage_element(dtype)
 

@@ -16,8 +16,7 @@ LARGEST_SQUARE = 256  # bits of a row; what is wider takes shuffles that no proc
 
 
 def copy_panel(
-    k: LaneBuilder, dtype: str, source: str, stride: str, depth: str, target: str,
-    mask: Lane | None,
+    k: LaneBuilder, dtype: str, source: str, into: str, stride: str, depth: str, mask: Lane | None
 ) -> None:
     """Write the loop that copies ``depth`` rows of ``k.width`` elements, ``stride`` apart."""
     fn, element = k.fn, register_element(dtype)
@@ -25,14 +24,14 @@ def copy_panel(
     def row(p: str) -> None:
         pointer = fn.offset(source, fn.emit(f"mul i64 {p}, {stride}"), element)
         found = load(k, pointer, dtype, mask)
-        k.store(found, fn.offset(target, fn.emit(f"mul i64 {p}, {k.width}"), element))
+        k.store(found, fn.offset(into, fn.emit(f"mul i64 {p}, {k.width}"), element))
 
     fn.loop("0", depth, row, metadata=NO_UNROLL)
 
 
 def copy_columns(
-    fn: FunctionWriter, dtype: str, count: int, source: str, stride: str, depth: str, rows: str,
-    target: str,
+    fn: FunctionWriter, dtype: str, count: int, source: str, into: str, stride: str, depth: str,
+    rows: str,
 ) -> None:
     """Write the loops that pack ``rows // count`` panels of a transposed a, ``count`` rows each."""
     element, align = register_element(dtype), storage_bytes(dtype)
@@ -40,13 +39,13 @@ def copy_columns(
 
     def panel(i: str) -> None:
         start = fn.offset(source, i, element)
-        packed = fn.offset(target, fn.emit(f"mul i64 {i}, {depth}"), element)
+        packed = fn.offset(into, fn.emit(f"mul i64 {i}, {depth}"), element)
 
         def step(p: str) -> None:
             pointer = fn.offset(start, fn.emit(f"mul i64 {p}, {stride}"), element)
             found = fn.emit(f"load {type_}, ptr {pointer}, align {align}")
-            into = fn.offset(packed, fn.emit(f"mul i64 {p}, {count}"), element)
-            fn.do(f"store {type_} {found}, ptr {into}, align {align}")
+            place = fn.offset(packed, fn.emit(f"mul i64 {p}, {count}"), element)
+            fn.do(f"store {type_} {found}, ptr {place}, align {align}")
 
         fn.loop("0", depth, step, metadata=NO_UNROLL)
 

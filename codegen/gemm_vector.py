@@ -53,10 +53,7 @@ class _Writer:
         self.module, self.target, self.kind = module, target, kind
         self.shape: TileShape = tile_shape(target, kind.dtype)
         self.element = register_element(kind.dtype)
-        self.operands: Operands | None = None
-        if kind.epilogue is not None:
-            pointers = [f"%e{i}" for i in range(len(kind.epilogue.operands))]
-            self.operands = Operands(self.fn, kind.epilogue, pointers, "%n")
+        self.operands = Operands.of(self.fn, kind.epilogue)
 
     def write(self) -> str:
         """The text of the function."""
