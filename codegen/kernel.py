@@ -57,8 +57,8 @@ class Check:
 class KernelPlan:
     """Everything the driver is written from.
 
-    ``slots`` are the symbols in table order, variables before random streams; ``outputs`` the fetch
-    number of each output parameter; ``results`` the number of results that ``outs`` has room for.
+    ``slots`` are the symbols in table order: variables, then random streams, then large constants;
+    ``outputs`` is the fetch number of each output parameter.
     """
 
     function: Function
@@ -198,9 +198,12 @@ class KernelWriter(LoopWriter):
     def _constant(self, op: Operation) -> None:
         symbol = op.operands[0]
         assert isinstance(symbol, Symbol)
-        declared = self.plan.function.globals[symbol.name]
-        name = constant_data(self.module, f"{self.plan.name}_{symbol.name}", declared)
-        self.values[op.result] = self.buffer(name, op.result.type)
+        if symbol.name in self.plan.slots:  # too large for the module's own data
+            pointer = self._slot_pointer(symbol)
+        else:
+            declared = self.plan.function.globals[symbol.name]
+            pointer = constant_data(self.module, f"{self.plan.name}_{symbol.name}", declared)
+        self.values[op.result] = self.buffer(pointer, op.result.type)
 
     # ---- failure --------------------------------------------------------------------------------
     def _leave_if(self, condition: str, status: int) -> None:

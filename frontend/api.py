@@ -1,5 +1,4 @@
-"""The API functions in one namespace, for gradient rules and whatever else is written like user
-code.
+"""The API functions in one namespace, for gradient rules and what else reads like user code.
 
 A name is looked up in the modules below when it is first used, so that importing this costs nothing
 and the modules may use it in turn.

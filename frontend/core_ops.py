@@ -1,6 +1,4 @@
-"""API functions that pass values on, order nodes, or call Python: identity, group, Print, py_func
-...
-"""
+"""API functions that pass values on, order nodes or call Python: identity, group, py_func ..."""
 
 from __future__ import annotations
 
@@ -25,8 +23,7 @@ def placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> Tenso
 
 
 def placeholder_with_default(input: Any, shape: Any, name: str | None = None) -> Tensor:
-    """A tensor with the value of ``input`` in runs that feed none. ``shape`` is what feeds may
-    have.
+    """A tensor with the value of ``input`` in runs that feed none; feeds may have ``shape``.
 
     Raises: ValueError where the default itself has not that shape.
     """
@@ -203,8 +200,7 @@ def py_func(
     stateful: bool = True,
     name: str | None = None,
 ) -> Any:
-    """Tensors that calling ``func`` with NumPy arrays gives; ``Tout`` is one dtype or a list of
-    them.
+    """What calling ``func`` with NumPy arrays gives; ``Tout`` is one dtype or a list of them.
 
     Returns one tensor for one dtype, a list for a list, the node where the list is empty.
     """

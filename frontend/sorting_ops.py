@@ -19,7 +19,7 @@ ASCENDING, DESCENDING = "ASCENDING", "DESCENDING"
 def sort(
     values: Any, axis: Any = -1, direction: str = ASCENDING, name: str | None = None
 ) -> Tensor:
-    """The elements along ``axis`` in order. Raises: ValueError for another direction or no such axis."""
+    """The elements along ``axis`` in order. Raises: ValueError for a bad direction or axis."""
     with name_scope(name, "sort"):
         return _ordered(convert_to_tensor(values), axis, direction, 0)
 

@@ -19,7 +19,7 @@ from stepforge.ir.dims import Dim
 from stepforge.ir.loop_builder import LoopBuilder, buffer_type
 from stepforge.ir.types import COMPLEX, NUMERIC, Type
 from stepforge.passes.bufferize import Homes, bufferize
-from stepforge.passes.lower_regions import lower_fused, lower_reduce
+from stepforge.passes.lower_regions import lower_fused, lower_reduce, row_shapes
 
 
 @dataclass
@@ -43,7 +43,8 @@ def lower(function: Function) -> Lowered:
 
 def lowerable(function: Function) -> bool:
     """True where all values are numbers of known rank, and no op has regions of its own."""
-    values: list[Operand] = [*function.params, *function.results]
+    values: list[Any] = [*function.params, *function.results]
+    values += [o for op in function.walk() if op.defn.effect == "read" for o in op.operands]
     values += [r for op in function.walk() for r in op.results]
     if any(not isinstance(v.type, Type) or v.type.is_object for v in values):
         return False
@@ -61,6 +62,7 @@ class _Lowering:
 
     def run(self) -> Lowered:
         homes = bufferize(self.function)
+        self.rows = row_shapes(self.function.body.ops)
         names = _entry_names(self.function)
         params = [Value(buffer_type(p.type), p.name) for p in self.function.params]
         self.buffers.update(zip(self.function.params, params, strict=True))
@@ -103,7 +105,7 @@ class _Lowering:
             return
         results = [self._home(r, homes) for r in op.results]
         if op.name == "fused":
-            lower_fused(self.k, op, operands, results)
+            lower_fused(self.k, op, operands, results, self.rows)
         elif op.name == "reduce":
             lower_reduce(self.k, op, operands, results[0])
         elif op.defn.lower is not None:
@@ -250,7 +252,7 @@ def _entry_names(function: Function) -> set[str]:
     for type_ in [p.type for p in function.params] + [
         g.type for g in function.globals.values() if g.kind == "variable"
     ]:
-        for size in type_.dims:
+        for size in type_.shape or ():  # a variable that is only written may have any
             names |= dims.names(size)
     return names
 

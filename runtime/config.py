@@ -141,11 +141,44 @@ class RunOptions(Message):
     }
 
 
+class NodeExecStats(Message):
+    """When something ran, in microseconds; the relative times count from its start."""
+
+    fields: ClassVar = {
+        "node_name": "",
+        "timeline_label": "",
+        "all_start_micros": 0,
+        "op_start_rel_micros": 0,
+        "op_end_rel_micros": 0,
+        "all_end_rel_micros": 0,
+        "scheduled_micros": 0,
+        "thread_id": 0,
+    }
+
+
+class DeviceStepStats(Message):
+    """What ran on one device."""
+
+    fields: ClassVar = {"device": "", "node_stats": list}
+
+
+class StepStats(Message):
+    """What ran in a step."""
+
+    fields: ClassVar = {"dev_stats": list}
+
+
+class GraphDef(Message):
+    """The nodes of a graph in order of creation."""
+
+    fields: ClassVar = {"node": list}
+
+
 class RunMetadata(Message):
     """What a run may report about itself."""
 
     fields: ClassVar = {
-        "step_stats": None,
+        "step_stats": StepStats,
         "cost_graph": None,
         "partition_graphs": list,
         "function_graphs": list,

@@ -29,11 +29,13 @@ from stepforge.ir.evaluate import evaluate
 from stepforge.ir.text import print_function
 from stepforge.ir.types import Type
 from stepforge.passes import cost
+from stepforge.passes.contract import contract
 from stepforge.passes.cse import cse
 from stepforge.passes.expand import expand
 from stepforge.passes.fold import fold
 from stepforge.passes.fuse import fuse
 from stepforge.passes.lower import Lowered, lower, lowerable
+from stepforge.passes.merge_loops import merge_loops
 from stepforge.passes.plan import plan
 from stepforge.passes.prune import prune
 from stepforge.passes.simplify import simplify
@@ -43,6 +45,8 @@ from stepforge.runtime.variables import VariableStore
 Pass = Callable[[Function], Function]
 TENSOR_PASSES: tuple[Pass, ...] = (prune, fold, simplify, cse, expand, fold, simplify, cse, prune)
 FUSION_PASSES: tuple[Pass, ...] = (fuse, prune)
+LOOP_PASSES: tuple[Pass, ...] = (merge_loops, contract)
+MODULE_DATA = 4096  # bytes of a constant that are written into the module itself
 STAGES = ("graph", "tensor", "fused", "loops", "llvm", "asm")
 
 
@@ -150,10 +154,12 @@ def _compile_native(
         structure,
         python=bool(lowered.host_operations) or len(lowered.outputs) < len(fused.results),
     )
-    planned = plan(lowered.function, frozenset(signature.sizes))
+    loops = run_passes(lowered.function, LOOP_PASSES)
+    planned = plan(loops, frozenset(signature.sizes))
     stages.update(fused=fused, loops=planned.function)
     module = ModuleWriter(target.host().triple, target.host().attributes)
-    slots = [slot.name for slot in signature.slots] + _stream_names(lowered)
+    slots = [slot.name for slot in signature.slots]
+    slots += _stream_names(lowered) + _constant_names(lowered)
     made = kernel.emit_kernel(
         module,
         kernel.KernelPlan(
@@ -207,12 +213,26 @@ def _stream_names(lowered: Lowered) -> list[str]:
     return list(dict.fromkeys(_symbol(op) for op in drawing))
 
 
+def _constant_names(lowered: Lowered) -> list[str]:
+    """Constants that kernels find through the table, after the streams: text would be too long."""
+    used = [_symbol(op) for op in lowered.function.walk() if op.name == "constant"]
+    return [n for n in dict.fromkeys(used) if _constant(lowered, n).nbytes > MODULE_DATA]
+
+
+def _constant(lowered: Lowered, name: str) -> np.ndarray[Any, Any]:
+    """The elements of a constant symbol, contiguous."""
+    data = lowered.function.globals[name].data
+    assert data is not None
+    return np.ascontiguousarray(data)
+
+
 def _signature(
     extraction: Extraction, function: Function, name: str, structure: Structure, *, python: bool
 ) -> Signature:
     """What the entry checks and builds, read off the function after passes."""
     ops = list(function.walk())
-    read = {_symbol(op) for op in ops if op.name == "read"}
+    # What is read under a condition only may have no value yet.
+    read = {_symbol(op) for op in function.body.ops if op.name == "read"}
     written = {_symbol(op) for op in ops if op.name == "write"}
     slots = tuple(
         Slot(
@@ -272,7 +292,9 @@ def _fill_table(variant: Variant, lowered: Lowered, fused: Function, store: Vari
     """The pointers that the kernel and the entry find through the step."""
     slots = variant.signature.slots
     streams = [store.stream(variant.extraction.streams[name]) for name in _stream_names(lowered)]
-    table = (ctypes.c_void_p * (abi.FIRST_SLOT + len(slots) + len(streams)))()
+    constants = [_constant(lowered, name) for name in _constant_names(lowered)]
+    behind = [stream.state for stream in streams] + constants  # in the table behind the variables
+    table = (ctypes.c_void_p * (abi.FIRST_SLOT + len(slots) + len(behind)))()
     table[abi.TABLE_ALLOC], table[abi.TABLE_FREE] = native.memory()
     arena = ctypes.c_void_p()
     table[abi.TABLE_ARENA] = ctypes.addressof(arena)
@@ -282,8 +304,8 @@ def _fill_table(variant: Variant, lowered: Lowered, fused: Function, store: Vari
     for index, slot in enumerate(slots):
         node = variant.extraction.variables[slot.name]
         table[abi.FIRST_SLOT + index] = store.cell(node, slot.type.dtype).address
-    for index, stream in enumerate(streams, abi.FIRST_SLOT + len(slots)):
-        table[index] = stream.state.ctypes.data
+    for index, array in enumerate(behind, abi.FIRST_SLOT + len(slots)):
+        table[index] = array.ctypes.data
     names = [
         [dims.as_name(n) or "" for n in op.attr("sizes")]
         for op in lowered.function.walk()
@@ -295,7 +317,7 @@ def _fill_table(variant: Variant, lowered: Lowered, fused: Function, store: Vari
     )
     table[abi.TABLE_HOST_CALL] = ctypes.cast(host, ctypes.c_void_p).value
     variant.table = table
-    variant.keep += [arena, host, store, *streams]
+    variant.keep += [arena, host, store, *behind]
 
 
 def state_of(extraction: Extraction, store: VariableStore) -> Callable[[Symbol], Any]:
@@ -330,8 +352,8 @@ def interpret(
     out: list[Any] = []
     for fetched in extraction.fetches:
         if fetched.kind == "value":
-            value = results[fetched.index]
-            out.append(value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value)
+            value = np.array(results[fetched.index])  # a copy: results may be feeds or constants
+            out.append(value if value.ndim else value[()])
         else:
             out.append(None if fetched.kind == "none" else arrays[fetched.index])
     return out

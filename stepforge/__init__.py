@@ -61,8 +61,8 @@ __getattr__, __dir__ = namespace(
             "variables_initializer"
         ),
         "frontend.variable_scope": (
-            "AUTO_REUSE VariableScope get_local_variable get_variable get_variable_scope "
-            "no_regularizer variable_op_scope variable_scope"
+            "AUTO_REUSE VariableScope fixed_size_partitioner get_local_variable get_variable "
+            "get_variable_scope no_regularizer variable_op_scope variable_scope"
         ),
         "frontend.variable_store": (
             "disable_resource_variables enable_resource_variables resource_variables_enabled"
@@ -81,6 +81,7 @@ __getattr__, __dir__ = namespace(
             "uniform_unit_scaling_initializer=UniformUnitScaling "
             "variance_scaling_initializer=VarianceScaling zeros_initializer=Zeros"
         ),
+        "frontend.custom_gradients": "custom_gradient",
         "frontend.gradients": (
             "AggregationMethod NoGradient=NotDifferentiable NotDifferentiable RegisterGradient "
             "UnconnectedGradients gradients hessians no_gradient=NotDifferentiable"

@@ -127,6 +127,21 @@ def test_mistake_is_found_by_the_step(
         session.run(output, {inputs[name]: value for name, value in feeds.items()})
 
 
+def test_parameters_have_tensorflows_names(inputs: Any) -> None:
+    x, y = inputs["x"], inputs["rows"]
+    for output in (
+        tf.atan2(x=y, y=x),
+        tf.igamma(x=y, a=x),
+        tf.igammac(x=y, a=x),
+        tf.polygamma(x=y, a=x),
+        tf.zeta(q=y, x=x),
+        tf.add(y=y, x=x),
+    ):
+        assert output.op.inputs == (x, y), output
+    assert tf.nn.l2_loss(t=x).op.inputs == (x,)
+    assert tf.exp.__name__ == "exp"
+
+
 def test_unknown_rank_reduces_to_a_scalar(inputs: Any) -> None:
     mean = tf.reduce_mean(inputs["any"])
     (slope,) = tf.gradients(mean, inputs["any"])

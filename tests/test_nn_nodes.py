@@ -10,7 +10,16 @@ from math_reference import Built, describe, entries, failures
 
 import stepforge as tf
 
-GROUPS = ("product_cases", "solver_cases", "diagonal_cases", "nn_cases")
+GROUPS = (
+    "product_cases",
+    "einsum_cases",
+    "solver_cases",
+    "diagonal_cases",
+    "softmax_cases",
+    "logistic_cases",
+    "layer_cases",
+    "normalization_cases",
+)
 CASES = [entry for entry in entries() if entry["group"] in GROUPS]
 
 

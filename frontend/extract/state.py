@@ -9,12 +9,11 @@ place. One ``write`` for each changed variable closes the function.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable
 from typing import Any
 
-from stepforge.frontend.extract.entry import Entry
 from stepforge.ir.builder import Builder
-from stepforge.ir.core import Global, Operand, Symbol
+from stepforge.ir.core import Operand, Symbol
 from stepforge.ir.errors import FailedPreconditionError
 
 
@@ -40,7 +39,6 @@ class StepState:
         self._entry: dict[Any, Operand] = {}  # variable -> its value at entry
         self._versions: dict[Any, list[Operand]] = {}  # variable -> its value after each write
         self._seen: dict[Any, dict[Any, int]] = {}  # node -> the writes that it depends on
-        self._asked: set[Any] = set()  # variables that may be read under a condition
 
     def declare(self, variable: Any, symbol: Symbol) -> None:
         """Begin to follow a variable; its output stands for it."""
@@ -109,23 +107,12 @@ class StepState:
         versions.append(value)
         self._seen[node][variable] = len(versions)
 
-    def ask(self, variable: Any, node: Any) -> bool:
-        """True where ``node`` comes after a write; else the value at entry may be looked at."""
-        written = bool(self._seen[node].get(variable))
-        if not written:
-            self._asked.add(variable)
-        return written
+    def written_before(self, variable: Any, node: Any) -> bool:
+        """True where ``node`` depends on a write."""
+        return bool(self._seen[node].get(variable))
 
-    def finish(self, entry: Entry, globals_: MutableMapping[str, Global]) -> None:
-        """Write what changed; a variable that is only written may have had any shape before."""
+    def finish(self) -> None:
+        """Write what changed."""
         for variable, versions in self._versions.items():
-            symbol, value = self.symbols[variable], versions[-1]
-            free = variable not in self._entry and variable not in self._asked
-            if free and symbol.type.shape is None and value.type.shape is not None:
-                opened = entry.type(
-                    symbol.name, value.type.dtype, (None,) * value.type.rank, None
-                )
-                symbol = Symbol(symbol.name, opened)
-                globals_[symbol.name] = Global("variable", opened)
             self._builder.site = variable.site
-            self._builder.emit("write", symbol, value)
+            self._builder.emit("write", self.symbols[variable], versions[-1])

@@ -1,7 +1,8 @@
-"""Node types about shapes: asking for them, changing them, and making tensors from nothing but a shape.
+"""Node types about shapes: asking for them, changing them, and making tensors from nothing but a
+shape.
 
-What they make of sizes stays symbolic: ``Shape`` gives dimension expressions, and ``Reshape`` takes them, so
-shape arithmetic in a program costs nothing when a step runs.
+What they make of sizes stays symbolic: ``Shape`` gives dimension expressions, and ``Reshape``
+takes them, so shape arithmetic in a program costs nothing when a step runs.
 """
 
 from __future__ import annotations
@@ -112,7 +113,9 @@ def reshaped(x: Any, have: Sequence[Dim], wanted: Sequence[Dim]) -> tuple[Dim, .
     """``wanted`` with its -1 resolved, checked to have as many elements as ``have``."""
     open_axes = [axis for axis, size in enumerate(wanted) if size == -1]
     if len(open_axes) > 1:
-        raise ShapeError(f"Only one input size may be -1, not both {open_axes[0]} and {open_axes[1]}")
+        raise ShapeError(
+            f"Only one input size may be -1, not both {open_axes[0]} and {open_axes[1]}"
+        )
     for axis, size in enumerate(wanted):
         if isinstance(size, int) and size < -1:
             raise ShapeError(f"Size {axis} must be non-negative, not {size}")
@@ -130,7 +133,9 @@ def reshaped(x: Any, have: Sequence[Dim], wanted: Sequence[Dim]) -> tuple[Dim, .
     if isinstance(total, int) and isinstance(known, int) and rest * known != total:
         raise ShapeError(f"Dimension size must be evenly divisible by {known} but is {total}")
     sizes.require_equal(
-        x, rest * known, total,
+        x,
+        rest * known,
+        total,
         f"Input to reshape is a tensor with {total} values, but the requested shape requires a "
         f"multiple of {known}",
     )
@@ -143,7 +148,9 @@ def _check_count(x: Any, total: Dim, count: Dim, wanted: Sequence[Dim]) -> None:
             f"Cannot reshape a tensor with {total} elements to shape {sizes.bracketed(wanted)} "
             f"({count} elements)"
         )
-    message = f"Input to reshape is a tensor with {total} values, but the requested shape has {count}"
+    message = (
+        f"Input to reshape is a tensor with {total} values, but the requested shape has {count}"
+    )
     sizes.require_equal(x, total, count, message)
 
 
@@ -160,7 +167,9 @@ class ExpandDims(NodeDef):
         rank = len(shape)
         if axis is None:
             return sizes.undetermined(x, value.type.dtype, rank + 1)
-        axis = sizes.normal_axis(axis, rank + 1, f"dim {axis} not in the interval [{-rank - 1}, {rank}].")
+        axis = sizes.normal_axis(
+            axis, rank + 1, f"dim {axis} not in the interval [{-rank - 1}, {rank}]."
+        )
         return x.emit("reshape", value, shape=(*shape[:axis], 1, *shape[axis:]))
 
     def gradient(self, tf: Any, op: Any, grad: Any) -> list[Any]:
@@ -198,7 +207,9 @@ def _squeezed_axis(x: Any, shape: Sequence[Dim], position: int, given: int) -> i
     rank = len(shape)
     axis = sizes.normal_axis(given, rank, f"squeeze_dims[{position}] not in [{-rank},{rank}).")
     sizes.require_equal(
-        x, shape[axis], 1,
+        x,
+        shape[axis],
+        1,
         f"Can not squeeze dim[{axis}], expected a dimension of 1, got {shape[axis]}",
     )
     return axis
@@ -209,7 +220,8 @@ def _require_not_1(x: Any, axis: int, size: Dim) -> None:
         return
     differs = x.emit("not_equal", x.dimensions(size, "i64"), x.const(1, "i64"))
     x.emit(
-        "require", differs,
+        "require",
+        differs,
         message=f"squeeze without axes: dimension {axis} was taken to be other than 1, but is 1; "
         "give the axes to squeeze",
     )
@@ -228,7 +240,9 @@ class Transposition(NodeDef):
             return sizes.undetermined(x, value.type.dtype, rank)
         if len(order) != rank:
             raise ShapeError(f"Dimension must be {rank} but is {len(order)}")
-        order = [sizes.normal_axis(axis, rank, "{axis} is out of range [0 .. {rank})") for axis in order]
+        order = [
+            sizes.normal_axis(axis, rank, "{axis} is out of range [0 .. {rank})") for axis in order
+        ]
         missing = sorted(set(range(rank)) - set(order))
         if missing:
             raise ShapeError(f"{missing[0]} is missing from {{{','.join(map(str, order))}}}.")
@@ -441,7 +455,9 @@ def _count(x: Any, length: Any, delta: Any) -> Dim:
     known = x.known(length)
     if known is not None and sizes.non_negative(known.item()):
         return known.item()  # type: ignore[no-any-return]
-    message = "Requires start and limit in the direction of delta" if delta is None else _direction(delta)
+    message = (
+        "Requires start and limit in the direction of delta" if delta is None else _direction(delta)
+    )
     positive = x.emit("greater_equal", length, x.const(0, length.type.dtype))
     x.emit("require", positive, message=message)
     return x.sizes(length)[0]  # type: ignore[no-any-return]

@@ -388,9 +388,7 @@ class InitializedValue(NodeDef):
     stateful = True
 
     def extract(self, x: Any, node: Any, ref: Any, initial: Any) -> Any:
-        """What was written before in this step, else a ``cond`` on whether the variable has a
-        value.
-        """
+        """What this step wrote before, else a ``cond`` on whether the variable has a value."""
         if isinstance(x, InferenceExtractor):
             return Value(initial.type)
         variable = variable_output(node.inputs[0])

@@ -97,6 +97,8 @@ class PyFunc(OpDef):
     def numpy(self, *xs: Array, fn: str, outputs: tuple[str, ...]) -> Any:
         try:
             returned = PYTHON_FUNCTIONS[fn](*xs)
+        except OpError:
+            raise
         except Exception as error:
             raise mapped(error) from error
         values = returned if isinstance(returned, (list, tuple)) else (returned,)
