@@ -32,7 +32,7 @@ from stepforge.codegen.target import Target
 from stepforge.ir import dims
 from stepforge.ir.core import Const, Function, Global, Operand, Operation, Site, Symbol, Value
 from stepforge.ir.dims import Dim
-from stepforge.ir.types import item_bytes
+from stepforge.ir.types import COMPLEX, item_bytes
 
 STACK_ARENA = 4096  # bytes of temporaries that a step may have on the caller's stack
 INLINE_TURNS = (
@@ -166,7 +166,7 @@ class KernelWriter(LoopWriter):
         else:  # a piece of stack for each, which LLVM can turn into registers
             count = dims.product(type_.dims)
             assert isinstance(count, int)
-            pointer = self.fn.alloca(storage_element(type_.dtype), max(count, 1), align=64)
+            pointer = self.fn.alloca(stack_element(type_.dtype), max(count, 1), align=64)
         self.values[op.result] = self.buffer(pointer, type_)
 
     # ---- state ----------------------------------------------------------------------------------
@@ -306,6 +306,13 @@ class KernelWriter(LoopWriter):
         self._leave_if(self.fn.emit(f"icmp ne i32 {status}, 0"), -1)
         self.values[op.result] = self.buffer(self.fn.load("ptr", pointers), type_)
 
+    def _copy(self, op: Operation) -> None:
+        source, target = (self.values[o] for o in op.operands)
+        size = self.dim(target.type.size * item_bytes(target.type.dtype))
+        callee = self.module.declare("llvm.memcpy.p0.p0.i64", "void", "ptr, ptr, i64, i1")
+        self.fn.call("void", callee, ("ptr", target.pointer), ("ptr", source.pointer),
+                     ("i64", size), ("i1", "false"))
+
     def _gemm(self, op: Operation) -> None:
         a, b, c = (self.values[o] for o in op.operands)
         m, n = (self.dim(size) for size in c.type.dims)
@@ -380,9 +387,15 @@ class KernelWriter(LoopWriter):
         "bind_size": _bind_size,
         "host_call": _host_call,
         "new_result": _new_result,
+        "copy": _copy,
         "gemm": _gemm,
         "philox": _philox,
     }
+
+
+def stack_element(dtype: str) -> str:
+    """The LLVM type of one element on the stack; complex numbers are only moved as a whole."""
+    return f"[{item_bytes(dtype)} x i8]" if dtype in COMPLEX else storage_element(dtype)
 
 
 def write_arguments(fn: FunctionWriter, values: Sequence[str]) -> None:

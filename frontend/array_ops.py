@@ -263,7 +263,7 @@ def meshgrid(*args: Any, indexing: str = "xy", name: str = "meshgrid") -> list[T
         )
     with name_scope(name, "meshgrid", [a for a in args if isinstance(a, Tensor)]):
         count = len(args)
-        columns = [
+        columns: list[Any] = [
             reshape(stacked, [1] * i + [-1] + [1] * (count - 1 - i))
             for i, stacked in enumerate(args)
         ]

@@ -183,17 +183,25 @@ def boolean_mask(tensor: Any, mask: Any, name: str = "boolean_mask", axis: Any =
             )
         place = _known_axis(axis)
         value.shape[place : place + count].assert_is_compatible_with(chosen.shape)
-        covered = reduce_prod(shape(value)[place : place + count], [0])
-        sizes = concat([shape(value)[:place], [covered], shape(value)[place + count :]], 0)
-        rows = reshape(value, sizes)
+        rows = reshape(value, _covered_as_one(value, place, count))
         flat = reshape(chosen, [-1])
         return gather(rows, squeeze(where_v2(flat), axis=[1]), axis=place)
+
+
+def _covered_as_one(value: Tensor, place: int, count: int) -> Tensor:
+    """The shape of ``value`` with ``count`` axes from ``place`` on made one."""
+    masked: Any = shape(value)
+    covered = reduce_prod(masked[place : place + count], [0])
+    before: Any = shape(value)
+    ahead = before[:place]
+    behind: Any = shape(value)
+    return concat([ahead, [covered], behind[place + count :]], 0)
 
 
 def _known_axis(axis: Any) -> int:
     if axis is None:
         return 0
-    known = constant_value(axis) if isinstance(axis, Tensor) else np.asarray(axis)
+    known: Any = constant_value(axis) if isinstance(axis, Tensor) else np.asarray(axis)
     if known is None:
         raise ValueError("boolean_mask: the axis must be known while the graph is built")
     return int(known)
@@ -212,7 +220,7 @@ class UniqueWithCounts(NamedTuple):
 
     y: Tensor
     idx: Tensor
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # hides tuple.count, as in TensorFlow
 
 
 class ListDiff(NamedTuple):
@@ -304,15 +312,17 @@ def _spread(value: Tensor, times: Tensor, place: int, count: int) -> Tensor:
 
 
 def _repeat_all(value: Tensor, times: Tensor, place: int, count: int) -> Tensor:
-    sizes = shape(value)
+    sizes: Any = shape(value)
     spread = _spread(value, times, place, count)
     return reshape(spread, concat([sizes[:place], [times * sizes[place]], sizes[place + 1 :]], 0))
 
 
 def _repeat_each(value: Tensor, times: Tensor, place: int, count: int) -> Tensor:
     """Every element as often as the largest number says, masked to its own number."""
-    each = broadcast_to(times, [shape(value)[place]])
+    sizes: Any = shape(value)
+    each = broadcast_to(times, [sizes[place]])
     most = elementwise_ops.maximum(constant(0, name="zero"), reduce_max(each))
     ends = (("start", constant(0), None), ("limit", most, None), ("delta", constant(1), None))
-    mask = make("Range", ends, None, "Range").outputs[0] < expand_dims(each, -1)
+    steps: Any = make("Range", ends, None, "Range").outputs[0]
+    mask = steps < expand_dims(each, -1)
     return boolean_mask(_spread(value, most, place, count), mask, axis=place)

@@ -90,8 +90,8 @@ def split(
     """
     if isinstance(num_or_size_splits, (int, np.integer, Dimension)):
         attrs = {"num_split": int(num_or_size_splits)}
-        arguments = (("split_dim", axis, (int32,)), ("value", value, None))
-        return make("Split", arguments, attrs, name).outputs
+        equal = (("split_dim", axis, (int32,)), ("value", value, None))
+        return make("Split", equal, attrs, name).outputs
     lengths = convert_to_tensor(num_or_size_splits)
     if lengths.shape.ndims == 0:
         raise ValueError(
@@ -99,7 +99,7 @@ def split(
             f"Argument provided: {num_or_size_splits}"
         )
     if num is None:
-        num = lengths.shape.dims[0].value if lengths.shape.ndims else None
+        num = lengths.shape[0].value if lengths.shape.ndims else None
         if num is None:
             raise ValueError(f"Cannot infer argument `num` from shape {num_or_size_splits}")
     arguments = (

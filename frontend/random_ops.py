@@ -62,7 +62,7 @@ def random_uniform(
         if kind.is_integer:
             inputs = (sizes, minval, maxval)
             return create_op("RandomUniformInt", inputs, seeds, scope).outputs[0]
-        units = create_op("RandomUniform", (sizes,), {**seeds, "dtype": kind.ir}).outputs[0]
+        units: Any = create_op("RandomUniform", (sizes,), {**seeds, "dtype": kind.ir}).outputs[0]
         if from_0:
             return units if to_1 else create_op("Mul", (units, maxval)).outputs[0]
         scaled = units * (maxval - minval)
@@ -85,7 +85,7 @@ def _scaled(
         sizes = shape_tensor(shape)
         centre = convert_to_tensor(mean, kind, "mean")
         spread = convert_to_tensor(stddev, kind, "stddev")
-        units = create_op(type_, (sizes,), {**_seeds(seed), "dtype": kind.ir}).outputs[0]
+        units: Any = create_op(type_, (sizes,), {**_seeds(seed), "dtype": kind.ir}).outputs[0]
         return create_op("AddV2", (units * spread, centre), None, scope).outputs[0]
 
 

@@ -83,7 +83,7 @@ def unsorted_segment_sqrt_n(
 
 def _segment_sizes(value: Tensor, ids: Tensor, num_segments: Any) -> Tensor:
     """The number of rows of each segment, at least 1, shaped to broadcast over rows."""
-    number = convert_to_tensor(num_segments)
+    number: Any = convert_to_tensor(num_segments)
     single = ones(shape(ids), value.dtype.base_dtype)
     counts = unsorted_segment_sum(single, ids, number)
     ranks = value.shape.ndims, ids.shape.ndims
@@ -127,7 +127,7 @@ def _is_several(params: Any) -> bool:
 def _lookup_in_several(
     tables: Sequence[Any], ids: Tensor, strategy: str, max_norm: float | None, scope: str
 ) -> Tensor:
-    flat = reshape(ids, [-1])
+    flat: Any = reshape(ids, [-1])
     places = range(size(flat))
     if strategy == "mod":
         part, inner = flat % len(tables), flat // len(tables)
@@ -137,27 +137,28 @@ def _lookup_in_several(
         raise ValueError(
             f"Only 'mod' and 'div' partition strategies are supported, not {strategy!r}"
         )
-    part = elementwise_ops.cast(part, int32)
-    inner_parts = dynamic_partition(inner, part, len(tables))
-    place_parts = dynamic_partition(places, part, len(tables))
+    numbers = elementwise_ops.cast(part, int32)
+    inner_parts = dynamic_partition(inner, numbers, len(tables))
+    place_parts = dynamic_partition(places, numbers, len(tables))
     found = []
     for table, rows in zip(tables, inner_parts, strict=True):
         with colocate_with(table):
             found.append(_clipped(gather(table, rows), rows, max_norm))
     joined = parallel_dynamic_stitch(place_parts, found, name=scope)
     row_shape = convert_to_tensor(tables[0]).shape[1:]
-    tail = row_shape if row_shape.is_fully_defined() else shape(tables[0])[1:]
+    first: Any = shape(tables[0]) if not row_shape.is_fully_defined() else None
+    tail = row_shape if first is None else first[1:]
     return reshape(joined, concat([shape(ids), tail], 0))
 
 
-def _blocks(tables: Sequence[Any], flat: Tensor) -> tuple[Tensor, Tensor]:
+def _blocks(tables: Sequence[Any], flat: Any) -> tuple[Tensor, Tensor]:
     """Table and row of each id where tables are consecutive blocks, the first ones a row longer."""
     rows = [convert_to_tensor(table).shape[0].value for table in tables]
     if None in rows:
         raise ValueError(
             "embedding_lookup: the number of rows of each table must be known for 'div'"
         )
-    total = convert_to_tensor(sum(rows), flat.dtype.base_dtype)
+    total: Any = convert_to_tensor(sum(rows), flat.dtype.base_dtype)
     count = len(tables)
     short, longer = total // count, total % count
     part = elementwise_ops.maximum(flat // (short + 1), (flat - longer) // short)

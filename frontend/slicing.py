@@ -159,8 +159,8 @@ def _add_slice(spec: _Spec, item: Any) -> None:
         t.dtype.base_dtype for t in (item.start, item.stop, item.step) if isinstance(t, Tensor)
     ]
     dtype = next((kind for kind in (int64, int32, int16) if kind in kinds), None)
-    masks = []
-    parts = []
+    masks: list[str] = []
+    parts: list[Any] = []
     for part, default, mask in (
         (item.start, 0, "begin_mask"),
         (item.stop, 0, "end_mask"),
@@ -172,16 +172,16 @@ def _add_slice(spec: _Spec, item: Any) -> None:
         else:
             _check_index(part)
             parts.append(part)
-    spec.add(*parts, *masks)
+    spec.add(parts[0], parts[1], parts[2], *masks)
 
 
 def _check_index(index: Any) -> None:
     if isinstance(index, (numbers.Integral, Dimension)):
         return
-    kind = getattr(index, "dtype", None)
-    name = kind.base_dtype.name if isinstance(index, Tensor) else str(kind)
-    shape = getattr(index, "shape", ())
-    rank = shape.ndims if isinstance(index, Tensor) else len(shape)
+    if isinstance(index, Tensor):
+        name, rank = index.dtype.base_dtype.name, index.shape.ndims
+    else:
+        name, rank = str(getattr(index, "dtype", None)), np.ndim(index)
     if name not in ("int16", "int32", "int64") or rank == 1:
         raise TypeError(f"{_NOT_AN_INDEX}, got {index!r}")
 

@@ -15,7 +15,7 @@ from stepforge.ir.builder import Builder
 from stepforge.ir.combining import COMBINE, identity
 from stepforge.ir.core import Block, Const, Operand, Operation, Site, Value
 from stepforge.ir.dims import Dim
-from stepforge.ir.types import Type, index
+from stepforge.ir.types import COMPLEX, Type, index
 
 
 class LoopBuilder(Builder):
@@ -152,6 +152,9 @@ class LoopBuilder(Builder):
         """Copy a whole buffer (or a scalar constant) into another of as many elements."""
         if isinstance(source, Const):
             self.fill(source, target)
+            return
+        if target.type.dtype in COMPLEX:
+            self.emit("copy", source, target)  # no loop computes with them
             return
         size = dims.product(target.type.dims)
         flat = self.view(source, (size,)), self.view(target, (size,))

@@ -106,21 +106,25 @@ def _rounds(counter: tuple[Array, Array, Array, Array], key0: int, key1: int) ->
 
 def _unit_f32(words: Array) -> Array:
     """Uniform in [0, 1): the lower 23 bits of each word."""
-    return (words & 0x7FFFFF).astype(np.float32) * np.float32(2.0**-23)
+    units: Array = (words & 0x7FFFFF).astype(np.float32) * np.float32(2.0**-23)
+    return units
 
 
 def _unit_f64(words: Array) -> Array:
     """Uniform in [0, 1): 52 bits of each pair of words, the first of which is the upper one."""
     pairs = words.reshape(-1, 2).astype(np.uint64)
-    return ((pairs[:, 0] & 0xFFFFF) << 32 | pairs[:, 1]).astype(np.float64) * 2.0**-52
+    units: Array = ((pairs[:, 0] & 0xFFFFF) << 32 | pairs[:, 1]).astype(np.float64) * 2.0**-52
+    return units
 
 
 def _unit_f16(words: Array) -> Array:
-    return ((words & 0x3FF).astype(np.float32) * np.float32(2.0**-10)).astype(np.float16)
+    units: Array = ((words & 0x3FF).astype(np.float32) * np.float32(2.0**-10)).astype(np.float16)
+    return units
 
 
 def _unit_bf16(words: Array) -> Array:
-    return ((words & 0x7F).astype(np.float32) * np.float32(2.0**-7)).astype(numpy_dtype("bf16"))
+    units: Array = (words & 0x7F).astype(np.float32) * np.float32(2.0**-7)
+    return units.astype(numpy_dtype("bf16"))
 
 
 UNIFORM: dict[str, Callable[[Array], Array]] = {
@@ -162,7 +166,7 @@ def uniform_int(stream: Stream, low: Any, high: Any, shape: Sequence[int], dtype
         offsets = (pairs[:, 0] | pairs[:, 1] << 32) % span
     else:
         offsets = words.astype(np.uint64) % span
-    numbers = (offsets + np.uint64(low & MASK_64)).view(np.int64)
+    numbers: Array = (offsets + np.uint64(low & MASK_64)).view(np.int64)
     return numbers[:count].astype(numpy_dtype(dtype)).reshape(shape)
 
 
@@ -232,14 +236,15 @@ def shuffle(stream: Stream, x: Array) -> Array:
     """``x`` with its rows (axis 0) in random order; draws nothing for fewer than two rows."""
     rows = x.shape[0] if x.ndim else 1
     if rows <= 1 or x.size <= 1:
-        return x.copy()
+        return np.array(x)
     first = stream.reserve(-(-(rows - 1) // 4))
     words = stream.words(first, rows - 1)
     places = (words % np.arange(rows, 1, -1, dtype=np.uint32)) + np.arange(rows - 1)
     order = list(range(rows))
     for i, place in enumerate(places.tolist()):  # every exchange depends on those before it
         order[i], order[place] = order[place], order[i]
-    return x[np.array(order)]
+    shuffled: Array = x[np.array(order)]
+    return shuffled
 
 
 def multinomial(stream: Stream, logits: Array, samples: int, dtype: str) -> Array:

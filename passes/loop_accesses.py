@@ -85,6 +85,8 @@ def _accesses(op: Operation) -> list[Access]:
 def _may_write(op: Operation, buffer: Operand) -> bool:
     if op.name == "gemm":
         return buffer is op.operands[2]
+    if op.name == "copy":
+        return buffer is op.operands[1]
     if op.name == "subview":
         return True  # what it leads to is not followed
     if op.name == "host_call":

@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from stepforge.ir import dims
 from stepforge.ir.analyses import bound_sizes
-from stepforge.ir.core import Const, Function, Operand, Operation, Symbol, Value
+from stepforge.ir.core import Const, Function, Global, Operand, Operation, Symbol, Value
 from stepforge.ir.dims import Dim
 from stepforge.ir.loop_builder import LoopBuilder, buffer_type
-from stepforge.ir.types import COMPLEX, NUMERIC, Type
+from stepforge.ir.types import COMPLEX, NUMERIC, Type, numpy_dtype
 from stepforge.passes.bufferize import Homes, bufferize
 from stepforge.passes.lower_regions import lower_fused, lower_reduce, row_shapes
 
@@ -61,6 +63,7 @@ class _Lowering:
     host: list[Operation] = field(default_factory=list)
 
     def run(self) -> Lowered:
+        self.globals = dict(self.function.globals)
         homes = bufferize(self.function)
         self.rows = row_shapes(self.function.body.ops)
         names = _entry_names(self.function)
@@ -81,7 +84,7 @@ class _Lowering:
         self.k.site = None
         self.k.emit("return")
         lowered = self.k.function(
-            self.function.name, [*params, *outputs.values()], self.function.globals
+            self.function.name, [*params, *outputs.values()], self.globals
         )
         return Lowered(lowered, tuple(self.host), tuple(outputs))
 
@@ -121,7 +124,7 @@ class _Lowering:
             self.k.store(value, out, *at)
 
     def _alias(self, op: Operation) -> None:
-        source = self.buffer(op.operands[0])
+        source = self._source(op.operands[0])
         if op.name == "refine":
             for have, want in zip(op.operands[0].type.dims, op.result.type.dims, strict=True):
                 if have != want:
@@ -177,6 +180,16 @@ class _Lowering:
             return self.buffers[operand]
         return operand
 
+    def _source(self, operand: Operand) -> Operand:
+        """What a copy of ``operand`` reads; loops cannot hold a complex constant, so it has memory."""
+        if not isinstance(operand, Const) or operand.type.dtype not in COMPLEX:
+            return self.buffer(operand)
+        name = f"complex_{len(self.globals)}"
+        data = np.asarray(operand.value, numpy_dtype(operand.type.dtype))
+        self.globals[name] = Global("constant", operand.type, data)
+        made: Operand = self.k.emit("constant", Symbol(name, operand.type))
+        return made
+
     def _slot(self, symbol: Any) -> Operand:
         if symbol not in self.slots:
             self.slots[symbol] = self.k.emit("slot", symbol)
@@ -216,7 +229,7 @@ class _Lowering:
                 continue
             if index in pending:
                 continue  # an update builds it
-            self.k.copy(self.buffer(operand), self._output(index))
+            self.k.copy(self._source(operand), self._output(index))
 
     def _commit(self, homes: Homes) -> None:
         commits: list[tuple[Operand, Operand]] = []
@@ -229,7 +242,7 @@ class _Lowering:
             self.k.site = op.site
             if symbol not in self.fresh:
                 target = self.k.emit("new_slot", symbol, shape=operand.type.dims)
-                self.k.copy(self.buffer(operand), target)
+                self.k.copy(self._source(operand), target)
                 self.fresh[symbol] = target  # type: ignore[index]
             commits.append((symbol, self.fresh[symbol]))  # type: ignore[index]
         for symbol, target in commits:

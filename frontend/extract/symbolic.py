@@ -71,9 +71,10 @@ def _sum(x: ShapeValue, *, axes: tuple[int, ...], keep_dims: bool = False) -> Sh
     return np.asarray(np.sum(x, axis=axes, keepdims=keep_dims), dtype=object)
 
 
-def _slice(x: ShapeValue, *, begin: Any, size: Any, strides: Any) -> ShapeValue:
+def _slice(x: ShapeValue, *, begin: Any, size: Any, strides: Any = None) -> ShapeValue:
     out = x
-    for axis, (start, count, step) in enumerate(zip(begin, size, strides, strict=True)):
+    steps = strides or (1,) * len(begin)
+    for axis, (start, count, step) in enumerate(zip(begin, size, steps, strict=True)):
         out = np.take(out, [start + i * step for i in range(count)], axis=axis)
     return out
 

@@ -89,9 +89,9 @@ def _joined(
         raise ShapeError(
             ranks if building else f"ConcatOp : Ranks of all input tensors should match: {both}"
         )
-    ends = [(*side[:axis], *side[axis + 1 :]) for side in (first, shape)]
     if building:
-        kept = sizes.same_shape(x, *ends, "")
+        ends = ((*side[:axis], *side[axis + 1 :]) for side in (first, shape))
+        kept = sizes.same_shape(x, next(ends), next(ends), "")
         return [*kept[:axis], first[axis], *kept[axis:]]
     merged = []
     for i, (a, b) in enumerate(zip(first, shape, strict=True)):

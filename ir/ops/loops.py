@@ -221,6 +221,18 @@ class Constant(LoopOp):
 
 
 @define_op
+class Copy(LoopOp):
+    """Copy a whole buffer of any dtype. ``copy(%x, %y)``"""
+
+    effect = "write"
+
+    def infer(self, source: Type, target: Type) -> tuple[Type, ...]:
+        if source.dtype != target.dtype:
+            raise IRError(f"copy: {source} into {target}")
+        return ()
+
+
+@define_op
 class FailIf(LoopOp):
     """Leave the step with an error where ``condition`` holds; ``values`` fill the ``{}`` of
     ``message``.
