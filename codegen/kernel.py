@@ -323,19 +323,11 @@ class KernelWriter(LoopWriter):
 
     def _philox(self, op: Operation) -> None:
         stream, target, *bounds = op.operands
-        out = self.values[target]
         low, high = [self.lane(bound, False) for bound in bounds] or (None, None)
-        emit_fill(
-            self.fn,
-            self.target,
-            op.attr("kind"),
-            out.type.dtype,
-            self._slot_pointer(stream),
-            out.pointer,
-            self.dim(dims.product(out.type.dims)),
-            low=low,
-            high=high,
-        )
+        out, slot = self.values[target], self._slot_pointer(stream)
+        kind, dtype = op.attr("kind"), out.type.dtype
+        count = self.dim(dims.product(out.type.dims))
+        emit_fill(self.fn, self.target, kind, dtype, slot, out.pointer, count, low=low, high=high)
 
     # ---- nests ----------------------------------------------------------------------------------
     def _nest(self, op: Operation) -> None:

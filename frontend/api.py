@@ -43,6 +43,7 @@ _MODULES = (
 def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
+    importlib.import_module("stepforge.frontend.math_ops")  # the operators of tensors
     for module in _MODULES:
         try:
             found = getattr(importlib.import_module(f"stepforge.frontend.{module}"), name)

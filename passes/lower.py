@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from stepforge.ir import dims
-from stepforge.ir.analyses import bound_sizes
+from stepforge.ir.analyses import bound_sizes, checked_sizes
 from stepforge.ir.core import Const, Function, Global, Operand, Operation, Symbol, Value
 from stepforge.ir.dims import Dim
 from stepforge.ir.loop_builder import LoopBuilder, buffer_type
@@ -66,7 +66,7 @@ class _Lowering:
         self.globals = dict(self.function.globals)
         homes = bufferize(self.function)
         self.rows = row_shapes(self.function.body.ops)
-        names = _entry_names(self.function)
+        names = checked_sizes(self.function)
         params = [Value(buffer_type(p.type), p.name) for p in self.function.params]
         self.buffers.update(zip(self.function.params, params, strict=True))
         outputs = {
@@ -99,13 +99,13 @@ class _Lowering:
         if op.name == "read":
             self.buffers[op.result] = self._slot(op.operands[0])
             return
-        operands = [self.buffer(operand) for operand in op.operands]
         if bound_sizes(op):
-            self._binding(op, operands)
+            self._binding(op)
             return
         if not _has_loops(op):
-            self._host_call(op, operands, [self._home(r, homes) for r in op.results])
+            self._host_call(op, [self._home(r, homes) for r in op.results])
             return
+        operands = [self.buffer(operand) for operand in op.operands]
         results = [self._home(r, homes) for r in op.results]
         if op.name == "fused":
             lower_fused(self.k, op, operands, results, self.rows)
@@ -135,21 +135,20 @@ class _Lowering:
             source = target
         self.buffers[op.result] = self.k.view(source, op.result.type.dims)
 
-    def _binding(self, op: Operation, operands: Sequence[Operand]) -> None:
+    def _binding(self, op: Operation) -> None:
         """An op that gives a name to a size which only its values tell."""
         if op.name == "dim":
             position = op.attr("index")
-            (source,) = operands
+            source = self.buffer(op.operands[0])
             at = () if position is None else (Const(Type("index"), position),)
             value = source if isinstance(source, Const) else self.k.load(source, *at)
             self.k.emit("bind_size", value, binds=op.attr("binds"))
             return
-        self._host_call(op, operands, [])
+        self._host_call(op, [])
 
-    def _host_call(
-        self, op: Operation, operands: Sequence[Operand], results: Sequence[Operand]
-    ) -> None:
-        arguments = [o for o in operands if not isinstance(o, Const)]
+    def _host_call(self, op: Operation, results: Sequence[Operand]) -> None:
+        """Constants and symbols are known to the host; it is handed the other operands."""
+        arguments = [self.buffer(o) for o in op.operands if isinstance(o, Value)]
         types = () if results else tuple(r.type for r in op.results)
         binds = (op.attr("binds"),) if types else ()
         made = self.k.emit(
@@ -258,16 +257,6 @@ def _has_loops(op: Operation) -> bool:
     operands = op.operands[1:] if op.defn.effect == "random" else op.operands  # but the stream
     types = [v.type for v in (*operands, *op.results)]
     return all(t.dtype in NUMERIC and t.dtype not in COMPLEX for t in types)
-
-
-def _entry_names(function: Function) -> set[str]:
-    names: set[str] = set()
-    for type_ in [p.type for p in function.params] + [
-        g.type for g in function.globals.values() if g.kind == "variable"
-    ]:
-        for size in type_.shape or ():  # a variable that is only written may have any
-            names |= dims.names(size)
-    return names
 
 
 def _names_of(op: Operation) -> set[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -235,14 +235,7 @@ def _signature(
     read = {_symbol(op) for op in function.body.ops if op.name == "read"}
     written = {_symbol(op) for op in ops if op.name == "write"}
     slots = tuple(
-        Slot(
-            key,
-            declared.type,
-            "variable",
-            key in read,
-            key in written,
-            extraction.variables[key].site,
-        )
+        _slot(key, declared.type, key in read, key in written, extraction.variables[key].site)
         for key, declared in function.globals.items()
         if declared.kind == "variable" and key in read | written
     )
@@ -250,9 +243,7 @@ def _signature(
         Feed(feed.tensor.name, param.type, feed.tensor.op.site)
         for feed, param in zip(extraction.feeds, function.params, strict=True)
     )
-    entry_types = [f.type for f in feeds] + [s.type for s in slots if s.read]
-    bound = {n for t in entry_types for n in analyses.lone_sizes(t)}
-    needed = set(analyses.entry_sizes(function)) & bound
+    bound = analyses.checked_sizes(function)
     fetches = tuple(_fetch(f, function, bound) for f in extraction.fetches)
     return Signature(
         name,
@@ -260,12 +251,17 @@ def _signature(
         slots,
         fetches,
         structure,
-        tuple(sorted(needed)),
+        tuple(sorted(bound)),
         extraction.assumptions,  # type: ignore
         cost.work(function),
         python,
         bool(written),
     )
+
+
+def _slot(name: str, type_: Type, read: bool, written: bool, site: Any) -> Slot:
+    """A variable that is only written may have any shape before."""
+    return Slot(name, type_ if read else type_.with_shape(None), "variable", read, written, site)
 
 
 def _symbol(op: Operation) -> str:
@@ -274,7 +270,7 @@ def _symbol(op: Operation) -> str:
     return symbol.name
 
 
-def _fetch(fetched: Any, function: Function, bound: set[str]) -> Fetch:
+def _fetch(fetched: Any, function: Function, bound: Set[str]) -> Fetch:
     if fetched.kind == "none":
         return Fetch("none")
     if fetched.kind == "feed":

@@ -7,12 +7,11 @@ and with none, extracted and evaluated; what TensorFlow gave is in ``data/array_
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import math
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -28,17 +27,8 @@ DATA = Path(__file__).parent / "data"
 OPERATORS = (math_ops, slicing)  # importing them defines ``x + y`` and ``x[i]``
 
 
-def _load_cases() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("array_cases", DATA / "make_array_reference.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-cases = _load_cases()
+sys.path.insert(0, str(DATA))
+cases = importlib.import_module("make_array_reference")
 REFERENCE = json.loads((DATA / "array_reference.json").read_text())
 
 

@@ -118,7 +118,7 @@ class ProgramExtractor(Extractor):
             self._extract(node)
         results: list[Operand] = []
         fetches = tuple(self._fetch(leaf, results) for leaf in self.request.fetches)
-        self._state.finish()
+        self._state.finish(self.globals)
         self.at(None)
         self.builder.emit("return", *results)
         function = self.builder.function(self.request.name, params, self.globals)
@@ -221,7 +221,7 @@ class ProgramExtractor(Extractor):
 
     def initialized(self, target: Any) -> Operand:
         """See the base class."""
-        if self._state.written_before(target.op, self._node):
+        if self._state.ask(target.op, self._node):
             return self.const(True)
         symbol = self._state.symbols[target.op]
         return self.builder.emit("is_initialized", symbol)  # type: ignore[no-any-return]

@@ -9,11 +9,11 @@ place. One ``write`` for each changed variable closes the function.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 from stepforge.ir.builder import Builder
-from stepforge.ir.core import Operand, Symbol
+from stepforge.ir.core import Global, Operand, Symbol
 from stepforge.ir.errors import FailedPreconditionError
 
 
@@ -39,6 +39,7 @@ class StepState:
         self._entry: dict[Any, Operand] = {}  # variable -> its value at entry
         self._versions: dict[Any, list[Operand]] = {}  # variable -> its value after each write
         self._seen: dict[Any, dict[Any, int]] = {}  # node -> the writes that it depends on
+        self._asked: set[Any] = set()  # variables that may be read under a condition
 
     def declare(self, variable: Any, symbol: Symbol) -> None:
         """Begin to follow a variable; its output stands for it."""
@@ -107,12 +108,20 @@ class StepState:
         versions.append(value)
         self._seen[node][variable] = len(versions)
 
-    def written_before(self, variable: Any, node: Any) -> bool:
-        """True where ``node`` depends on a write."""
-        return bool(self._seen[node].get(variable))
+    def ask(self, variable: Any, node: Any) -> bool:
+        """True where ``node`` comes after a write; else the value at entry may be looked at."""
+        written = bool(self._seen[node].get(variable))
+        if not written:
+            self._asked.add(variable)
+        return written
 
-    def finish(self) -> None:
-        """Write what changed."""
+    def finish(self, globals_: MutableMapping[str, Global]) -> None:
+        """Write what changed. A variable that is only written may have any shape before."""
         for variable, versions in self._versions.items():
+            symbol = self.symbols[variable]
+            known = all(isinstance(size, int) for size in symbol.type.shape or ())
+            if not known and variable not in self._entry and variable not in self._asked:
+                symbol = Symbol(symbol.name, symbol.type.with_shape(None))
+                globals_[symbol.name] = Global("variable", symbol.type)
             self._builder.site = variable.site
-            self._builder.emit("write", self.symbols[variable], versions[-1])
+            self._builder.emit("write", symbol, versions[-1])

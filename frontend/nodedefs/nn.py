@@ -268,7 +268,9 @@ class SparseSoftmaxCrossEntropyWithLogits(NodeDef):
         return [_logits_gradient(tf, op, dloss, dbackprop), None]
 
 
-LABEL_OUT_OF_RANGE = "Received a label value outside the valid range: labels"
+LABEL_OUT_OF_RANGE = (
+    "Received a label value of {value} which is outside the valid range of [0, {limit})"
+)
 
 
 # ---- the rest -----------------------------------------------------------------------------------

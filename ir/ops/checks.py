@@ -62,7 +62,7 @@ class CheckBounds(Check):
     """Every index is in [0, limit). ``check_bounds(%i, limit=n, message="indices")``
 
     The error reads ``indices[1,0] = 5 is not in [0, 3)``: position and value of the first that is
-    not.
+    not. A message of its own has ``{value}`` and ``{limit}`` in it.
     """
 
     cases = (
@@ -80,12 +80,16 @@ class CheckBounds(Check):
         if len(outside):
             at = tuple(outside[0])
             place = f"[{','.join(map(str, at))}]" if at else ""
-            _fail(f"{message}{place} = {indices[at]} is not in [0, {limit})")
+            plain = f"{message}{place} = {indices[at]} is not in [0, {limit})"
+            own = message.format(value=indices[at], limit=limit)
+            _fail(own if "{value}" in message else plain)
 
     def lower(self, k: LoopBuilder, indices: Operand, *, limit: Dim, message: str) -> None:
         shape = indices.type.dims
         place = f"[{','.join('{}' for _ in shape)}]" if shape else ""
         text = f"{message}{place} = {{}} is not in [0, {{}})"
+        if "{value}" in message:
+            text = message.format(value=f"{{{len(shape)}}}", limit=f"{{{len(shape) + 1}}}")
         with k.nest(shape, simd=False) as at:
             value = k.emit("cast", k.element(indices, shape, at), dtype="i64")
             end = k.emit("from_index", k.index(offset=limit), dtype="i64")
