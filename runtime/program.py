@@ -30,8 +30,9 @@ from stepforge.ir.errors import InternalError, OpError
 from stepforge.ir.types import Type
 from stepforge.runtime import errors, python_entry
 from stepforge.runtime.feeds import check_value
-from stepforge.runtime.pipeline import STAGES, Variant, compile_variant, interpret, link
+from stepforge.runtime.pipeline import Job, compile_variant, hand_over, link
 from stepforge.runtime.step import make_step, retarget
+from stepforge.runtime.variant import STAGES, Variant, interpret
 
 Array = np.ndarray[Any, Any]
 
@@ -143,8 +144,10 @@ class Program:
             return python_entry.call_kernel(
                 variant.signature, variant.kernel_address, variant.table_address, arrays, self
             )
+        lock = self._store.lock_address if variant.signature.locks and not _blocks(variant) else 0
         try:
-            values = interpret(variant, arrays, self._store)
+            with python_entry.locked(lock):
+                values = interpret(variant, arrays, self._store)
         except OpError as error:
             self.session.annotate(error)
             raise
@@ -202,7 +205,10 @@ class Program:
         return None
 
     def compile(
-        self, shapes: Sequence[tuple[int, ...] | None] | None, reason: str, level: Level = FIRST_LEVEL
+        self,
+        shapes: Sequence[tuple[int, ...] | None] | None,
+        reason: str,
+        level: Level = FIRST_LEVEL,
     ) -> Variant:
         """Compile the variant for feeds of ``shapes`` (None: not known yet)."""
         given = shapes if shapes is not None else [None] * len(self._keys)
@@ -212,14 +218,9 @@ class Program:
         ]
         nodes = self.nodes()
         self.session.check_placement(nodes)
-        variant = compile_variant(
-            extract(Request(self.leaves, keys, self._store.shape, self.name)),
-            self._store,
-            name=self.name,
-            structure=self.structure,
-            level=level,
-            nodes=nodes,
-        )
+        extraction = extract(Request(self.leaves, keys, self._store.shape, self.name))
+        job = Job(extraction, self._store, self.name, self.structure, level, nodes)
+        variant = compile_variant(job)
         self.variants.insert(0, variant)
         self.session.compiled(self, variant, reason)
         _dump(variant)
@@ -229,6 +230,7 @@ class Program:
         """Let the step run a variant from now on, unless its session was closed."""
         self.current = variant
         if variant.entry_address and variant.level == FINAL_LEVEL and not self.session.closed:
+            hand_over([v for v in self.variants if v.level == FINAL_LEVEL], variant)
             retarget(self.step, variant.entry_address, variant.table_address)
 
     def prepare(self) -> None:
@@ -263,6 +265,11 @@ class Program:
             if not self.variants:
                 self.compile(None, "text")
             return self.variants[0].text(stage)
+
+
+def _blocks(variant: Variant) -> bool:
+    """True where a step runs Python functions, during which no lock is held: it is not atomic."""
+    return any(op.defn.effect == "host" for op in variant.stages["tensor"].walk())
 
 
 def _difference(type_: Type, shape: tuple[int, ...], sizes: dict[str, int]) -> str | None:

@@ -28,10 +28,10 @@ from stepforge.runtime.devices import DeviceAttributes, check_placement, local_d
 from stepforge.runtime.feeds import bind_feeds, feed_tensors
 from stepforge.runtime.fetches import FetchTree, Pack, bind_fetches
 from stepforge.runtime.native_run import make_runner
-from stepforge.runtime.pipeline import Variant
 from stepforge.runtime.program import Program
 from stepforge.runtime.tracing import check_options, run_with_options
 from stepforge.runtime.variables import VariableStore
+from stepforge.runtime.variant import Variant
 
 _SESSIONS: weakref.WeakSet[BaseSession] = weakref.WeakSet()
 

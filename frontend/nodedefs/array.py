@@ -185,18 +185,17 @@ class Squeeze(NodeDef):
     attrs: ClassVar[dict[str, Any]] = {"squeeze_dims": ()}
 
     def extract(self, x: Any, node: Any, value: Any) -> Any:
-        """A reshape. Sizes that are not known count as not 1, which the step checks."""
+        """A reshape. Without axes it depends on which sizes are 1, and so does the result's rank."""
         shape = x.shape(value)
         given = node.attrs["squeeze_dims"]
         if given:
             axes = [_squeezed_axis(x, shape, i, axis) for i, axis in enumerate(given)]
-            kept = tuple(size for axis, size in enumerate(shape) if axis not in axes)
-            return x.emit("reshape", value, shape=kept)
-        if any(not isinstance(size, int) for size in shape) and sizes.building(x):
+        elif sizes.building(x) and any(not isinstance(size, int) for size in shape):
             return sizes.undetermined(x, value.type.dtype)
-        for axis, size in enumerate(shape):
-            _require_not_1(x, axis, size)
-        return x.emit("reshape", value, shape=tuple(size for size in shape if size != 1))
+        else:
+            axes = [axis for axis, size in enumerate(shape) if _is_one(x, axis, size)]
+        kept = tuple(size for axis, size in enumerate(shape) if axis not in axes)
+        return x.emit("reshape", value, shape=kept)
 
     def gradient(self, tf: Any, op: Any, grad: Any) -> list[Any]:
         """The gradient in the old shape."""
@@ -215,16 +214,18 @@ def _squeezed_axis(x: Any, shape: Sequence[Dim], position: int, given: int) -> i
     return axis
 
 
-def _require_not_1(x: Any, axis: int, size: Dim) -> None:
+def _is_one(x: Any, axis: int, size: Dim) -> bool:
+    """Whether a size is 1. Of an unknown one the answer holds for this variant of the step."""
     if isinstance(size, int):
-        return
-    differs = x.emit("not_equal", x.dimensions(size, "i64"), x.const(1, "i64"))
-    x.emit(
-        "require",
-        differs,
-        message=f"squeeze without axes: dimension {axis} was taken to be other than 1, but is 1; "
-        "give the axes to squeeze",
-    )
+        return size == 1
+    indicator = dims.maximum(0, 1 - (size - 1) * (size - 1))  # 1 for 1, 0 for other sizes
+    message = f"squeeze without axes needs to know before the run whether dimension {axis} is 1"
+    try:
+        x.unify(indicator, 0, message)
+    except ShapeError:
+        x.unify(size, 1, message)
+        return True
+    return False
 
 
 class Transposition(NodeDef):

@@ -171,7 +171,7 @@ class Assert(NodeDef):
 
     def extract(self, x: Any, node: Any, condition: Any, *data: Any) -> None:
         """A check whose message quotes the data."""
-        x.emit("assert", condition, *data, summarize=node.attrs["summarize"] or 3)
+        x.emit("assert_true", condition, *data, summarize=node.attrs["summarize"] or 3)
 
 
 @define_node

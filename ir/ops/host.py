@@ -61,19 +61,18 @@ class Print(OpDef):
 
 
 @define_op
-class Assert(OpDef):
+class AssertTrue(OpDef):
     """Raise an error that quotes the operands behind the first, which is the condition.
 
-    ``assert(%ok, %x, summarize=3)``
+    ``assert_true(%ok, %x, summarize=3)``
     """
 
-    name = "assert"
     effect = "check"
-    cases = ("assert(bool, f32[3])",)
+    cases = ("assert_true(bool, f32[3])", "assert_true(bool)")
 
     def infer(self, condition: Type, *data: Type, summarize: int = 3) -> tuple[Type, ...]:
-        check_dtype("assert", BOOL, condition=condition)
-        check_rank("assert", 0, condition=condition)
+        check_dtype("assert_true", BOOL, condition=condition)
+        check_rank("assert_true", 0, condition=condition)
         return ()
 
     def numpy(self, condition: Array, *data: Array, summarize: int) -> None:
