@@ -182,7 +182,7 @@ class LoopBuilder(Builder):
         """The matrix of ``buffer`` that belongs to the place ``at`` of the batch axes."""
         own = buffer.type.dims[:-2]
         indices = self._broadcast_indices(own, batch, at)
-        return self.emit("subview", buffer, *indices) if own else buffer  # type: ignore
+        return self.emit("subview", buffer, *indices) if own else buffer
 
     def fold(
         self, size: Dim, kind: str, dtype: str, term: Callable[[Operand], Operand], *, simd: bool

@@ -1,8 +1,8 @@
 """Buffers that merged loops need less of, or not at all.
 
-Within one turn of a loop a value that was just stored is not loaded again, nor a value loaded twice; a
-temporary that nobody loads is not stored; one that lives within a turn of an outer loop loses that
-axis: ``[n, m]`` becomes a row, a row of scalars a scalar.
+Within one turn of a loop a value that was just stored is not loaded again, nor a value loaded
+twice; a temporary that nobody loads is not stored; one that lives within a turn of an outer loop
+loses that axis: ``[n, m]`` becomes a row, a row of scalars a scalar.
 """
 
 from __future__ import annotations

@@ -139,4 +139,4 @@ def _elements(type_: Type) -> int:
 
 
 def _bytes(type_: Type) -> int:
-    return numpy_dtype(type_.dtype).itemsize
+    return int(numpy_dtype(type_.dtype).itemsize)

@@ -1,6 +1,7 @@
 """What loops do to memory: the question behind moving, merging and shrinking them.
 
-A buffer's *root* is the value that owns its memory; views lead back to it. Distinct roots never overlap.
+A buffer's *root* is the value that owns its memory; views lead back to it. Distinct roots never
+overlap.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Touched:
 
 
 class Roots:
-    """The root of each buffer, known for every view in a function, and which are ``temporaries``."""
+    """The root of each buffer, known for every view in a function, and which are ``temporaries``.
+    """
 
     def __init__(self, ops: Iterable[Operation]) -> None:
         self._roots: dict[Operand, Operand] = {}
@@ -100,9 +102,9 @@ def local(
 ) -> bool:
     """True where both loops touch what they share only at their own turn.
 
-    ``counters`` maps the second loop's counter to the first's (``counter``): all accesses of a shared
-    root that is written must begin with the same indices up to the counter, in buffers of the same
-    sizes there.
+    ``counters`` maps the second loop's counter to the first's (``counter``): all accesses of a
+    shared root that is written must begin with the same indices up to the counter, in buffers of
+    the same sizes there.
     """
     for root in first.conflicts(second):
         places: set[tuple[object, ...]] = set()

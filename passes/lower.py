@@ -180,7 +180,10 @@ class _Lowering:
         return operand
 
     def _source(self, operand: Operand) -> Operand:
-        """What a copy of ``operand`` reads; loops cannot hold a complex constant, so it has memory."""
+        """What a copy of ``operand`` reads;
+
+        loops cannot hold a complex constant, so it has memory.
+        """
         if not isinstance(operand, Const) or operand.type.dtype not in COMPLEX:
             return self.buffer(operand)
         name = f"complex_{len(self.globals)}"

@@ -1,8 +1,9 @@
 """Loop fusion: nests with the same bounds whose shared buffers are used turn by turn become one.
 
 A nest moves up to an earlier one that it may follow directly, and their bodies are put behind each
-other; then the same happens to the loops inside. What layer norm, softmax or their gradients compute
-op by op becomes one pass over the rows, whose intermediates ``contract`` shrinks to a row or a scalar.
+other; then the same happens to the loops inside. What layer norm, softmax or their gradients
+compute op by op becomes one pass over the rows, whose intermediates ``contract`` shrinks to a row
+or a scalar.
 """
 
 from __future__ import annotations

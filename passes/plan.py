@@ -40,7 +40,8 @@ class _Bin:
 def plan(function: Function, names: Set[str]) -> Planned:
     """Replace each ``alloc`` by a ``place`` in the arena.
 
-    ``names`` are the sizes that are known at entry; a temporary whose size is not stays an ``alloc``.
+    ``names`` are the sizes that are known at entry; a temporary whose size is not stays an
+    ``alloc``.
     """
     ops = function.body.ops
     last = _last_uses(ops)

@@ -6,13 +6,17 @@ by keyword; unknown names are errors, as with the protocol buffers that they sta
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 
 class Message:
     """A record with declared fields; a field whose default is a class is a nested message of it."""
 
     fields: ClassVar[dict[str, Any]] = {}
+
+    if TYPE_CHECKING:  # fields are declared in the table
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init__(self, **given: Any) -> None:
         for name, default in self.fields.items():

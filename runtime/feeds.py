@@ -34,6 +34,12 @@ def feed_tensors(graph: Any, key: Any) -> list[Tensor]:
     return [feed_tensor(graph, element) for element in _elements(key)]
 
 
+def is_composite(key: Any) -> bool:
+    """True where the value for ``key`` is taken apart or converted before it is fed."""
+    conversion = conversions().of(key)
+    return isinstance(key, tuple) or (conversion is not None and conversion.feed is not None)
+
+
 def feed_tensor(graph: Any, key: Any) -> Tensor:
     """The tensor that ``key`` names. Raises: TypeError, ValueError."""
     try:

@@ -284,7 +284,7 @@ def _difference(type_: Type, shape: tuple[int, ...], sizes: dict[str, int]) -> s
             sizes[name] = have
         elif dims.names(want) <= sizes.keys() and dims.evaluate(want, sizes) != have:
             value = "" if isinstance(want, int) else f" = {dims.evaluate(want, sizes)}"
-            return f"has size {have} in dimension {axis}, not {want}{value} as in the variant before"
+            return f"has size {have} in axis {axis}, not {want}{value} as in the variant before"
     return None
 
 

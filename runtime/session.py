@@ -25,7 +25,7 @@ from stepforge.runtime import errors
 from stepforge.runtime.callables import EmptyCallable, SteppingCallable
 from stepforge.runtime.config import ConfigProto, GraphDef
 from stepforge.runtime.devices import DeviceAttributes, check_placement, local_devices
-from stepforge.runtime.feeds import bind_feeds, feed_tensors
+from stepforge.runtime.feeds import bind_feeds, feed_tensors, is_composite
 from stepforge.runtime.fetches import FetchTree, Pack, bind_fetches
 from stepforge.runtime.native_run import make_runner
 from stepforge.runtime.program import Program
@@ -140,10 +140,9 @@ class BaseSession:
             raise TypeError("Argument `feed_list` must be a list or tuple.")
         tree = bind_fetches(self._graph, fetches)
         keys = list(feed_list or ())
-        fed = [feed_tensors(self._graph, key) for key in keys]
+        tensors = [tensor for key in keys for tensor in feed_tensors(self._graph, key)]
         if not tree.leaves:
             return EmptyCallable(self)
-        tensors = [tensor for each in fed for tensor in each]
         if tree.structure == "packed":
             key = tree.pack, tree.leaves, tuple(tensors)
             program = self._new_program(key, tree, "packed", tree.pack)
@@ -151,7 +150,7 @@ class BaseSession:
             program = self._program(tree, tensors)
         with contextlib.suppress(OpError):  # what a step cannot do is told when it is called
             program.prepare()
-        composite = any(isinstance(key, tuple) or len(each) != 1 for key, each in zip(keys, fed))
+        composite = any(is_composite(key) for key in keys)
         if not composite and not accept_options and not self._config.operation_timeout_in_ms:
             return program.step  # type: ignore[no-any-return]
         run = functools.partial(self._run_step, program)
@@ -271,19 +270,18 @@ class InteractiveSession(BaseSession):
                 stacklevel=2,
             )
         InteractiveSession._open += 1
-        self._explicit_graph = graph.as_default() if graph is not None else None
-        if self._explicit_graph is not None:
-            self._explicit_graph.__enter__()
-        self._default = default.sessions.entered(self, enforce_nesting=False)
-        self._default.__enter__()
+        self._contexts = [default.sessions.entered(self, enforce_nesting=False)]
+        if graph is not None:
+            self._contexts.append(default.graphs.entered(graph, enforce_nesting=False))
+        for context in self._contexts:
+            context.__enter__()
 
     def close(self) -> None:
         """Release the session and take it off the stack of default sessions."""
         if not self.closed:
             InteractiveSession._open -= 1
-            self._default.__exit__(None, None, None)
-            if self._explicit_graph is not None:
-                self._explicit_graph.__exit__(None, None, None)
+            for context in self._contexts:
+                context.__exit__(None, None, None)
         super().close()
 
 

@@ -39,7 +39,7 @@ def signature_of(
         fetches,
         structure,
         tuple(sorted(bound)),
-        extraction.assumptions,  # type: ignore
+        extraction.assumptions,
         cost.work(function),
         python,
         bool(written),

@@ -54,7 +54,7 @@ class Cell:
         return tuple(self._dims[: self._get(ctypes.c_int32, abi.SLOT_RANK)])
 
     @property
-    def value(self) -> np.ndarray[Any, Any] | None:
+    def value(self) -> Any:
         """A copy of the value; None where there is none."""
         shape = self.shape
         if shape is None or self.dtype not in NUMERIC:

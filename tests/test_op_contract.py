@@ -115,7 +115,7 @@ def test_symbolic_inference_agrees_with_static_inference(op: str) -> None:
         for variant, values in symbolic_variants(case):
             try:
                 results = variant.results()
-            except UnprovenSizes as unproven:  # names for the attributes alone or the operands alone
+            except UnprovenSizes as unproven:  # names on one side only
                 equal = (dims.substitute(d, values) for d in (unproven.lhs, unproven.rhs))
                 assert next(equal) == next(equal), case.text
                 continue

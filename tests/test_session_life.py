@@ -153,13 +153,15 @@ def test_a_session_lives_while_its_run_is_held() -> None:
 
 
 def test_leaving_out_of_order() -> None:
-    first, second = tf.Session().as_default(), tf.Session().as_default()
-    first.__enter__()
-    second.__enter__()
-    with pytest.raises(AssertionError, match="Nesting violated"):
-        first.__exit__(None, None, None)
-    second.__exit__(None, None, None)
-    first.__exit__(None, None, None)
+    def leave() -> str:
+        first, second = tf.Session().as_default(), tf.Session().as_default()
+        first.__enter__()
+        second.__enter__()
+        with pytest.raises(AssertionError) as found:
+            first.__exit__(None, None, None)
+        return str(found.value)
+
+    assert in_thread(leave).startswith("Nesting violated")  # a thread has stacks of its own
 
 
 def test_each_thread_has_its_own_defaults(graph: Any) -> None:
@@ -401,9 +403,8 @@ def test_threads_run_while_another_one_extends_the_graph(graph: Any) -> None:
 
     def grow() -> None:
         with graph.as_default():
-            for k in range(20):
-                if session.run(x + float(k), {x: [1.0]}) != 1.0 + k:
-                    wrong.append(k)
+            found = [session.run(x + float(k), {x: [1.0]}).item() for k in range(20)]
+            wrong.extend([f for k, f in enumerate(found) if f != 1.0 + k])
 
     threads = [threading.Thread(target=run, args=(n,)) for n in range(6)]
     threads.append(threading.Thread(target=grow))

@@ -140,14 +140,14 @@ class Extractor:
     # ---- asking ---------------------------------------------------------------------------------
     def type(self, operand: Operand) -> Type:
         """The operand's type."""
-        return operand.type  # type: ignore[no-any-return]
+        return operand.type
 
     def shape(self, operand: Operand) -> tuple[Dim, ...]:
         """The operand's sizes. Raises: UnknownRank."""
         shape = operand.type.shape
         if shape is None:
             raise UnknownRank
-        return shape  # type: ignore[no-any-return]
+        return shape
 
     def ranked(self, operand: Operand) -> Operand:
         """The operand, which has a rank. Raises: UnknownRank."""

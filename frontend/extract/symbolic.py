@@ -39,7 +39,8 @@ def of_array(array: np.ndarray[Any, Any]) -> ShapeValue | None:
     """The shape value of a known integer array; None where it is no candidate."""
     if array.dtype.kind not in "iu" or array.size > MAX_ELEMENTS:
         return None
-    return np.array(array.tolist(), dtype=object).reshape(array.shape)
+    value: ShapeValue = np.array(array.tolist(), dtype=object).reshape(array.shape)
+    return value
 
 
 def of_constant(operand: Operand) -> ShapeValue | None:

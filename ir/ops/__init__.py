@@ -33,6 +33,7 @@ __all__ = [
     "creation",
     "data_dependent",
     "fused",
+    "host",
     "indexing",
     "linear_algebra",
     "loops",

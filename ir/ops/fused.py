@@ -76,7 +76,9 @@ class Fused(OpDef):
         return region_problem(op)
 
 
-    def evaluate(self, op: Operation, run: Run, *operands: Array, shape: Shape) -> tuple[Array, ...]:
+    def evaluate(
+        self, op: Operation, run: Run, *operands: Array, shape: Shape
+    ) -> tuple[Array, ...]:
         """The reference meaning: the region, once for each element."""
         return tuple(elements(op, run, operands, shape))
 

@@ -1,4 +1,7 @@
-"""Ops that reach outside of a step: they print, or call Python. They keep their order and always run."""
+"""Ops that reach outside of a step:
+
+they print, or call Python. They keep their order and always run.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,8 @@ def summary(x: Array, summarize: int) -> str:
 class Print(OpDef):
     """Write ``text`` and the first elements of the operands to standard error.
 
-    ``print(%x, text="x is ", summarize=3)``; after ``first_n`` times (if not negative) it is silent.
+    ``print(%x, text="x is ", summarize=3)``; after ``first_n`` times (if not negative) it is
+    silent.
     """
 
     effect = "host"

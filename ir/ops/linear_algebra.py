@@ -13,7 +13,7 @@ import numpy as np
 from stepforge.ir import dims
 from stepforge.ir.core import Operand
 from stepforge.ir.dims import Dim
-from stepforge.ir.errors import InvalidArgumentError, ShapeError
+from stepforge.ir.errors import InvalidArgumentError
 from stepforge.ir.loop_builder import LoopBuilder
 from stepforge.ir.opdef import OpDef, define_op
 from stepforge.ir.ops.arrays import Array, narrow, widen
@@ -21,11 +21,10 @@ from stepforge.ir.ops.inference import (
     DECOMPOSABLE,
     NUMBER,
     broadcast_dims,
-    check_equal,
     check_dtype,
+    check_equal,
     check_min_rank,
     check_same_dtype,
-    describe,
     merge_dims,
 )
 from stepforge.ir.types import Type
