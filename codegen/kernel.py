@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 
 from stepforge.codegen import signature as abi
 from stepforge.codegen.gemm import Product, emit_product
-from stepforge.codegen.lane_core import Lane, register_element, storage_element
+from stepforge.codegen.lane_core import storage_element
 from stepforge.codegen.llvm import UNLIKELY, FunctionWriter, ModuleWriter
-from stepforge.codegen.loop_values import Buffer, Element, Position
+from stepforge.codegen.loop_values import Buffer
 from stepforge.codegen.loops import LoopWriter
 from stepforge.codegen.memory import (
     allocate,
@@ -27,10 +27,11 @@ from stepforge.codegen.memory import (
     release_arena,
     take_arena,
 )
+from stepforge.codegen.nests import NestWriter
 from stepforge.codegen.philox import emit_fill
 from stepforge.codegen.target import Target
 from stepforge.ir import dims
-from stepforge.ir.core import Const, Function, Global, Operand, Operation, Site, Symbol, Value
+from stepforge.ir.core import Const, Function, Global, Operand, Operation, Site, Symbol
 from stepforge.ir.dims import Dim
 from stepforge.ir.types import COMPLEX, item_bytes
 
@@ -83,19 +84,17 @@ def emit_kernel(module: ModuleWriter, plan: KernelPlan, target: Target) -> Kerne
     return KernelWriter(module, plan, target).write()
 
 
-class KernelWriter(LoopWriter):
+class KernelWriter(NestWriter):
     """Writes the driver; see the module's text."""
 
     def __init__(self, module: ModuleWriter, plan: KernelPlan, target: Target) -> None:
         fn = FunctionWriter(module, plan.name, "i32", KERNEL_PARAMS)
-        super().__init__(fn, target, {})
-        self.module = module
+        super().__init__(module, fn, target, plan.name)
         self.plan = plan
         self.checks: list[Check] = []
         self._status = fn.alloca("i32")
         self._exit = "leave"
         self._arena = ""
-        self._nests: dict[str, str] = {}
         self._blocks: list[str] = []  # stack cells that hold memory to free, or null
 
     def write(self) -> Kernel:
@@ -329,45 +328,9 @@ class KernelWriter(LoopWriter):
         count = self.dim(dims.product(out.type.dims))
         emit_fill(self.fn, self.target, kind, dtype, slot, out.pointer, count, low=low, high=high)
 
-    # ---- nests ----------------------------------------------------------------------------------
-    def _nest(self, op: Operation) -> None:
-        turns = turns_of(op)
-        small = isinstance(turns, int) and turns <= INLINE_TURNS
-        calls = any(inner.name in ("fail_if", "gemm") for inner in op.regions[0].walk())
-        if small or calls or op.results:
-            LoopWriter.handlers["for"](self, op)
-            return
-        free = free_values(op)
-        names = sorted(names_in(op) & self.sizes.keys())
-        fn = FunctionWriter(
-            self.module,
-            "@",
-            "void",
-            _nest_params(self, free, names),
-            linkage="internal",
-            attributes="noinline",
-        )
-        inner = LoopWriter(fn, self.target, {n: f"%n_{i}" for i, n in enumerate(names)})
-        for index, value in enumerate(free):
-            inner.values[value] = _inside(inner, self.values[value], f"%v_{index}")
-        inner.operation(op)
-        fn.do("ret void")
-        self._call_nest(fn.finish(), free, names)
-
-    def _call_nest(self, text: str, free: Sequence[Value], names: Sequence[str]) -> None:
-        """Define the nest's function, or use the one that is the same, and call it."""
-        if text not in self._nests:
-            name = f"{self.plan.name}_nest_{len(self._nests)}"
-            self._nests[text] = self.module.helper(
-                name, lambda: text.replace("@@(", f"@{name}(", 1)
-            )
-        args = [_argument(self.values[value]) for value in free]
-        args += [("i64", self.sizes[name]) for name in names]
-        self.fn.call("void", self._nests[text], *args)
-
     handlers: ClassVar[dict[str, Callable[[Any, Operation], None]]] = {
         **LoopWriter.handlers,
-        "for": _nest,
+        "for": NestWriter.nest,
         "alloc": _alloc,
         "place": _place,
         "slot": _slot,
@@ -402,88 +365,6 @@ def as_i64(writer: LoopWriter, value: Operand) -> str:
     if isinstance(value, Const) or value.type.dtype != "index":
         return writer.one.convert(writer.lane(value, False), "i64").text
     return writer.position(value).base
-
-
-def _nest_params(
-    writer: LoopWriter, free: Sequence[Value], names: Sequence[str]
-) -> list[tuple[str, str]]:
-    params = []
-    for index, value in enumerate(free):
-        params.append((_argument(writer.values[value])[0], f"v_{index}"))
-    return params + [("i64", f"n_{i}") for i in range(len(names))]
-
-
-def _argument(value: Buffer | Element | Position) -> tuple[str, str]:
-    if isinstance(value, Buffer):
-        return "ptr", value.pointer
-    if isinstance(value, Position):
-        return "i64", value.base
-    return register_element(value.lane.dtype), value.lane.text
-
-
-def _inside(
-    writer: LoopWriter, value: Buffer | Element | Position, text: str
-) -> Buffer | Element | Position:
-    if isinstance(value, Buffer):
-        return writer.buffer(text, value.type)
-    return Position(text) if isinstance(value, Position) else Element(Lane(value.lane.dtype, text))
-
-
-def free_values(op: Operation) -> list[Value]:
-    """Values from outside that a nest uses, in order of first use."""
-    inside: set[Value] = set()
-    found: dict[Value, None] = {}
-
-    def visit(each: Operation) -> None:
-        for operand in each.operands:
-            if isinstance(operand, Value) and operand not in inside:
-                found[operand] = None
-        for region in each.regions:
-            inside.update(region.params)
-            for inner in region.ops:
-                visit(inner)
-        inside.update(each.results)
-
-    visit(op)
-    return list(found)
-
-
-def names_in(op: Operation) -> set[str]:
-    """Size names in the attributes and buffer types of a nest."""
-    found: set[str] = set()
-
-    def add(size: object) -> None:
-        if isinstance(size, dims.Expr):
-            found.update(dims.names(size))
-        elif isinstance(size, tuple):
-            for each in size:
-                add(each)
-
-    def visit(each: Operation) -> None:
-        for attribute in each.attrs.values():
-            add(attribute)
-        for value in (*each.operands, *each.results):
-            add(getattr(value.type, "shape", None))
-        for region in each.regions:
-            for inner in region.ops:
-                visit(inner)
-
-    visit(op)
-    return found
-
-
-def turns_of(op: Operation) -> Dim:
-    """About how often the innermost bodies of a nest run, by vectors of 8 where lanes do."""
-    turns: Dim = op.attr("high") - op.attr("low")
-    if op.attr("simd") and isinstance(turns, int):
-        turns = -(-turns // 8)
-    inner = [o for o in op.regions[0].ops if o.name == "for"]
-    if not inner:
-        return turns
-    total: Dim = 0
-    for each in inner:
-        total = total + turns_of(each)
-    return turns * total
 
 
 def constant_data(module: ModuleWriter, name: str, declared: Global) -> str:

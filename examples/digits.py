@@ -121,7 +121,7 @@ class NumpyModel:
         return hidden, hidden @ w2 + b2
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
-        return self.logits(pixels)[1].argmax(axis=1)
+        return np.asarray(self.logits(pixels)[1].argmax(axis=1))
 
     def step(self, pixels: np.ndarray, labels: np.ndarray) -> float:
         """One update; returns the loss before it."""
@@ -188,11 +188,11 @@ def train_in_session(title: str, model: Model, epochs: int) -> Trained:
         sess.run(tf.global_variables_initializer())
         start = sess.run(model.weights)
 
-        def run(pixels: np.ndarray, labels: np.ndarray) -> float:
+        def run(pixels: np.ndarray, labels: np.ndarray) -> Any:
             feeds = {model.pixels: pixels, model.labels: labels}
             return sess.run([model.train, model.loss], feed_dict=feeds)[1]
 
-        def predict(pixels: np.ndarray) -> np.ndarray:
+        def predict(pixels: np.ndarray) -> Any:
             return sess.run(model.predictions, feed_dict={model.pixels: pixels})
 
         call = sess.make_callable([model.train, model.loss], [model.pixels, model.labels])

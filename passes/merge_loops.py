@@ -75,15 +75,24 @@ def _partner(op: Operation, before: Sequence[Operation], roots: Roots) -> int | 
         if other.name == "for" and _alike(op, other) and used.isdisjoint(other.results):
             counter = other.regions[0].params[0]
             own = op.regions[0].params[0]
-            if local(roots.touched(other), touched, {own: counter}, counter):
-                return position
+            before_it = roots.touched(other)
+            if local(before_it, touched, {own: counter}, counter):
+                both = before_it.written | touched.written
+                may_fail = _fails(op) or _fails(other)
+                return None if may_fail and not both <= roots.temporaries else position
         if not used.isdisjoint(other.results) or touched.conflicts(roots.touched(other)):
             return None
-        if other.defn.effect in BARRIERS and not touched.written <= roots.temporaries:
+        if _fails(other) and not touched.written <= roots.temporaries:
             return None
         if not mentioned.isdisjoint(bound_sizes(other)):
             return None
     return None
+
+
+def _fails(op: Operation) -> bool:
+    """True for what may end the step, or is seen outside of it."""
+    inner = (op, *(o for region in op.regions for o in region.walk()))
+    return any(each.defn.effect in BARRIERS for each in inner)
 
 
 def _alike(a: Operation, b: Operation) -> bool:

@@ -32,17 +32,18 @@ from stepforge.passes.fuse import fuse
 from stepforge.passes.lower import Lowered, lower, lowerable
 from stepforge.passes.manager import Pass, run_passes
 from stepforge.passes.merge_loops import merge_loops
+from stepforge.passes.parallelize import parallelize
 from stepforge.passes.plan import Planned, plan
 from stepforge.passes.prune import prune
 from stepforge.passes.simplify import simplify
-from stepforge.runtime import hostcalls, native
+from stepforge.runtime import hostcalls, native, threads
 from stepforge.runtime.signatures import signature_of, symbol_name
 from stepforge.runtime.variables import VariableStore
 from stepforge.runtime.variant import Variant, graph_text, state_of
 
 TENSOR_PASSES: tuple[Pass, ...] = (prune, fold, simplify, cse, expand, fold, simplify, cse, prune)
 FUSION_PASSES: tuple[Pass, ...] = (fuse, prune)
-LOOP_PASSES: tuple[Pass, ...] = (merge_loops, contract)
+LOOP_PASSES: tuple[Pass, ...] = (merge_loops, contract, parallelize)
 MODULE_DATA = 4096  # bytes of a constant that are written into the module itself
 
 
@@ -169,6 +170,9 @@ def _fill_table(variant: Variant, lowered: Lowered, store: VariableStore) -> Non
     arena = ctypes.c_void_p()
     table[abi.TABLE_ARENA] = ctypes.addressof(arena)
     table[abi.TABLE_LOCK] = store.lock_address
+    pool = threads.pool() if "_job(" in variant.stages["llvm"] and store.threads != 1 else None
+    if pool is not None:
+        table[abi.TABLE_PARALLEL_FOR], table[abi.TABLE_POOL] = pool.function, pool.address
     for index, address in native.blas().items():
         table[index] = address
     for index, slot in enumerate(slots):

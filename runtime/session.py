@@ -47,7 +47,7 @@ class BaseSession:
         self._config = config if config is not None else ConfigProto()
         self._devices = local_devices(self._config.device_count.get("CPU", 1))
         self.closed = False
-        self.store = VariableStore()
+        self.store = VariableStore(self._config.intra_op_parallelism_threads)
         self._programs: dict[Any, Program] = {}
         self._compiles: list[dict[str, Any]] = []
         self._hits = 0
@@ -168,7 +168,7 @@ class BaseSession:
             self.closed = True
             programs = list(self._programs.values())
             self._programs.clear()
-            self.store = VariableStore()
+            self.store = VariableStore(self._config.intra_op_parallelism_threads)
         if self._runner is not None:
             self._runner.forget_all()
         for program in programs:

@@ -106,9 +106,13 @@ class Cell:
 
 
 class VariableStore:
-    """The variables and random streams of a session, by graph node."""
+    """The variables and random streams of a session, by graph node.
 
-    def __init__(self) -> None:
+    ``threads`` is how many its steps may use; 0 means as many as there are processors.
+    """
+
+    def __init__(self, threads: int = 0) -> None:
+        self.threads = threads
         self._cells: dict[Any, Cell] = {}
         self._streams: dict[Any, Stream] = {}
         # The lock word that writing steps take: the owner's thread and how often it holds it.

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stepforge.frontend import api, math_ops, slicing
+import stepforge as tf
+from stepforge.frontend import api, check_ops, math_ops, slicing
 from stepforge.frontend.extract.program import FeedKey, Request, extract
 from stepforge.ir.errors import InvalidArgumentError, OpError
 from stepforge.ir.evaluate import evaluate
@@ -236,13 +237,90 @@ def test_fed_index_out_of_range(index: int) -> None:
             run([x[i]], {x: np.zeros(3, np.float32), i: np.int32(index)})
 
 
-def test_squeeze_takes_an_unknown_size_for_more_than_1() -> None:
-    with api.Graph().as_default():
-        x = api.placeholder(api.float32, [None, 1])
-        squeezed = api.squeeze(x)
+def test_squeeze_of_unknown_sizes() -> None:
+    """What is squeezed depends on the sizes of each run, and so does the rank of the result."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float32, [None, 1])
+        squeezed = tf.squeeze(x)
         assert squeezed.shape.ndims is None
-        (value,) = run([squeezed], {x: np.zeros((3, 1), np.float32)})
-        assert value.shape == (3,)
+        for count, shape in ((3, (3,)), (1, ()), (5, (5,)), (1, ())):
+            assert np.shape(session.run(squeezed, {x: np.zeros((count, 1))})) == shape
+
+
+RANKLESS = {
+    "transpose": (lambda x: tf.transpose(x), lambda v: v.T),
+    "index": (lambda x: x[1], lambda v: v[1]),
+    "new axis": (lambda x: x[..., None], lambda v: v[..., None]),
+    "reshape": (lambda x: tf.reshape(x, [-1, 2]), lambda v: v.reshape(-1, 2)),
+    "shape": (lambda x: tf.shape(x), lambda v: np.int32(v.shape)),
+    "rank": (lambda x: tf.rank(x), lambda v: np.int32(v.ndim)),
+    "concat": (lambda x: tf.concat([x, x], 0), lambda v: np.concatenate([v, v])),
+    "gather": (lambda x: tf.gather(x, [2, 0]), lambda v: v[[2, 0]]),
+    "pad": (lambda x: tf.pad(x, [[1, 0], [0, 2]]), lambda v: np.pad(v, [[1, 0], [0, 2]])),
+}
+
+
+@pytest.mark.parametrize("name", RANKLESS)
+def test_feeds_of_unknown_rank(name: str) -> None:
+    build_output, expected = RANKLESS[name]
+    value = np.arange(12, dtype=np.float32).reshape(3, 4)
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float32)
+        np.testing.assert_array_equal(session.run(build_output(x), {x: value}), expected(value))
+
+
+def test_reshape_of_unknown_rank_has_a_rank() -> None:
+    with tf.Graph().as_default():
+        assert tf.reshape(tf.placeholder(tf.float32), [-1, 2]).shape.as_list() == [None, 2]
+
+
+def test_gradient_of_a_lookup_touches_only_its_rows() -> None:
+    with tf.Graph().as_default(), tf.Session() as session:
+        table = tf.Variable(np.ones((4, 2), np.float32))
+        rows = tf.nn.embedding_lookup(table, [2, 0, 2])
+        (slope,) = tf.gradients(tf.reduce_sum(rows * rows), [table])
+        assert isinstance(slope, tf.IndexedSlices)
+        step = tf.train.GradientDescentOptimizer(0.25).minimize(tf.reduce_sum(rows * rows))
+        session.run(tf.global_variables_initializer())
+        session.run(step)
+        assert session.run(table).tolist() == [[0.5, 0.5], [1, 1], [0, 0], [1, 1]]
+
+
+ASSERTIONS = {
+    "assert_equal": (3, [3, 3], "[Condition x == y did not hold element-wise:] [x (x:0) = ] [1 3]"),
+    "assert_less": (3, [2], "[Condition x < y did not hold element-wise:]"),
+    "assert_greater_equal": (2, [2, 5], "[Condition x >= y did not hold element-wise:]"),
+    "assert_negative": (
+        None,
+        [-1],
+        "[] [Condition x < 0 did not hold element-wise:] [x (x:0) = ] [1 3]",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ASSERTIONS)
+def test_assertions(name: str) -> None:
+    bound, good, fragment = ASSERTIONS[name]
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.int32, [None], name="x")
+        check = getattr(check_ops, name)(*([x] if bound is None else [x, bound]))
+        session.run(check, {x: good})
+        with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+            session.run(check, {x: [1, 3]})
+    assert f"assertion failed: {fragment}" in str(caught.value)
+
+
+def test_assertions_of_known_values() -> None:
+    with tf.Graph().as_default():
+        assert check_ops.assert_equal(3, 3).type == "NoOp"
+        with pytest.raises(tf.errors.InvalidArgumentError, match="Condition x == y did not hold"):
+            check_ops.assert_equal(2, 3)
+        x = tf.placeholder(tf.float32, [None], name="x")
+        assert check_ops.assert_rank(x, 1).type == "NoOp"
+        with pytest.raises(ValueError, match=r"must have rank at least 2\.  Received rank 1"):
+            check_ops.assert_rank_at_least(x, 2)
+        with pytest.raises(TypeError, match=r"x:0 must be of type tf\.int32; got tf\.float32"):
+            check_ops.assert_type(x, tf.int32)
 
 
 @pytest.mark.parametrize("key", [1.5, "a", [0.5], np.array([0, 1])])

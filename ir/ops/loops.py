@@ -35,7 +35,9 @@ class For(LoopOp):
 
     ``simd`` lets the turns run as lanes of a vector: they must be independent but for carried
     values, and ``combine`` names for each of those how lanes combine (add, mul, max, min, and,
-    or). ``binds`` is a name for the counter as a size, for the bounds of loops inside.
+    or). ``binds`` is a name for the counter as a size, for the bounds of loops inside. A
+    ``parallel`` loop may run its turns on several threads; ``work`` are the nanoseconds that all
+    of them take on one.
     ``%s = for(0.0: f32, low=0, high=n, simd=true, combine=["add"]) : f32 |%i: index, %c: f32|
     {...}``
     """
@@ -52,6 +54,8 @@ class For(LoopOp):
         simd: bool = False,
         combine: tuple[str, ...] = (),
         binds: str = "",
+        parallel: bool = False,
+        work: Dim = 0,
     ) -> tuple[Type, ...]:
         return carried
 

@@ -76,6 +76,13 @@ case("reshape_by_shape", lambda tf, x: tf.reshape(x, [tf.shape(x)[0], -1]), x=X)
 case("reshape_flat", lambda tf, x: tf.reshape(x, [-1]), x=M)
 case("reshape_scalar", lambda tf, x: tf.reshape(x, []), x=floats(1, 1), nodes=False)
 case("reshape_fed", lambda tf, x, s: tf.reshape(x, s), x=M, s=ints(6, 2), shapes={"s": [2]})
+case(
+    "reshape_fed_rest",
+    lambda tf, x, s: tf.reshape(x, s),
+    x=M,
+    s=ints(2, -1, 3),
+    shapes={"s": [3]},
+)
 case("reshape_partly_fed", lambda tf, x, n: tf.reshape(x, [n, 2, -1]), x=M, n=ints(3))
 case(
     "reshape_wrong",
