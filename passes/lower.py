@@ -78,8 +78,10 @@ class _Lowering:
         for op in homes.ops:
             self._operation(op, homes)
         self._copy_results(homes)
+        self._copy_to_slots(homes)  # before updates in place: variables may swap their values
         for op in homes.updates:
             self._operation(op, homes)
+        self._copy_to_slots(homes)
         self._commit(homes)
         self.k.site = None
         self.k.emit("return")
@@ -233,22 +235,30 @@ class _Lowering:
                 continue  # an update builds it
             self.k.copy(self._source(operand), self._output(index))
 
-    def _commit(self, homes: Homes) -> None:
-        commits: list[tuple[Operand, Operand]] = []
-        for op in self.function.body.ops:
-            if op.name != "write":
-                continue
+    def _copy_to_slots(self, homes: Homes) -> None:
+        """Give every variable that changes and was not built in place its next buffer, as far as
+        the values are there.
+        """
+        for op in self._swaps(homes):
             symbol, operand = op.operands
-            if symbol in homes.in_place.values():
-                continue
-            self.k.site = op.site
-            if symbol not in self.fresh:
+            assert isinstance(symbol, Symbol)
+            ready = not isinstance(operand, Value) or operand in self.buffers
+            if symbol not in self.fresh and ready:
+                self.k.site = op.site
                 target = self.k.emit("new_slot", symbol, shape=operand.type.dims)
                 self.k.copy(self._source(operand), target)
-                self.fresh[symbol] = target  # type: ignore[index]
-            commits.append((symbol, self.fresh[symbol]))  # type: ignore[index]
-        for symbol, target in commits:
-            self.k.emit("commit", symbol, target)
+                self.fresh[symbol] = target
+
+    def _commit(self, homes: Homes) -> None:
+        for op in self._swaps(homes):
+            self.k.site = op.site
+            self.k.emit("commit", op.operands[0], self.fresh[op.operands[0]])  # type: ignore[index]
+
+    def _swaps(self, homes: Homes) -> list[Operation]:
+        """The writes that put another buffer into their variable."""
+        kept = set(homes.in_place.values())
+        ops = self.function.body.ops
+        return [op for op in ops if op.name == "write" and op.operands[0] not in kept]
 
 
 def _has_loops(op: Operation) -> bool:

@@ -110,4 +110,7 @@ def _units(op: Operation) -> Dim:
             body = body + PER_FUNCTION * scale
         elif inner.results or inner.name == "store":
             body = body + scale
+    counter = op.attr("binds")
+    if counter:  # bounds that depend on the turn: all turns are taken for the first
+        body = dims.substitute(body, {counter: 0})
     return turns * body
