@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from stepforge.codegen import signature as abi
+from stepforge.codegen.dims import emit_dim
 from stepforge.codegen.gemm import Product, emit_product
 from stepforge.codegen.lane_core import storage_element
 from stepforge.codegen.llvm import UNLIKELY, FunctionWriter, ModuleWriter
@@ -130,18 +131,18 @@ class KernelWriter(NestWriter):
         size = self.plan.arena
         if isinstance(size, int) and size <= STACK_ARENA:
             return
-        table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+        table = self.table()
         self._arena = take_arena(self.fn, table, self.dim(size))
         missing = self.fn.emit(f"icmp eq ptr {self._arena}, null")
         self._leave_if(missing, -2)
 
     def _release_arena(self) -> None:
         for cell in self._blocks:
-            table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+            table = self.table()
             callee = self.fn.load("ptr", table, 8 * abi.TABLE_FREE)
             self.fn.call("void", callee, ("ptr", self.fn.load("ptr", cell)))  # null is nothing
         if self._arena:
-            table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+            table = self.table()
             release_arena(self.fn, table, self._arena)
 
     def _alloc(self, op: Operation) -> None:
@@ -152,7 +153,7 @@ class KernelWriter(NestWriter):
             self.fn.store("ptr", "null", cell)
         self._blocks.append(cell)
         size = self.dim(dims.product(type_.dims) * item_bytes(type_.dtype))
-        table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+        table = self.table()
         block = allocate(self.fn, table, size)
         self._leave_if(self.fn.emit(f"icmp eq ptr {block}, null"), -2)
         self.fn.store("ptr", block, cell)
@@ -161,7 +162,8 @@ class KernelWriter(NestWriter):
     def _place(self, op: Operation) -> None:
         type_ = op.result.type
         if self._arena:
-            pointer = self.fn.offset(self._arena, self.dim(op.attr("offset")))
+            offset = emit_dim(self.fn, op.attr("offset"), self.sizes)  # here: not live before
+            pointer = self.fn.offset(self._arena, offset)
         else:  # a piece of stack for each, which LLVM can turn into registers
             count = dims.product(type_.dims)
             assert isinstance(count, int)
@@ -172,7 +174,7 @@ class KernelWriter(NestWriter):
     def _slot_pointer(self, symbol: Operand) -> str:
         assert isinstance(symbol, Symbol)
         index = abi.FIRST_SLOT + list(self.plan.slots).index(symbol.name)
-        table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+        table = self.table()
         return self.fn.load("ptr", table, 8 * index)
 
     def _slot(self, op: Operation) -> None:
@@ -184,7 +186,7 @@ class KernelWriter(NestWriter):
 
     def _new_slot(self, op: Operation) -> None:
         type_ = op.result.type
-        table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+        table = self.table()
         count = self.dim(dims.product(type_.dims) * item_bytes(type_.dtype))
         pointer = new_slot(self.fn, self._slot_pointer(op.operands[0]), table, count)
         self._leave_if(self.fn.emit(f"icmp eq ptr {pointer}, null"), -2)
@@ -251,7 +253,7 @@ class KernelWriter(NestWriter):
         )
         sizes = self._size_array([self.dim(n) for n in op.attr("sizes")])
         bound = self.fn.alloca("i64", max(len(op.attr("binds")), 1))
-        table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+        table = self.table()
         callee = self.fn.load("ptr", table, 8 * abi.TABLE_HOST_CALL)
         status = self.fn.call(
             "i32",
@@ -290,7 +292,7 @@ class KernelWriter(NestWriter):
         type_ = op.result.type
         pointers = self.fn.alloca("ptr", 1)
         shape = self._size_array([self.dim(n) for n in type_.dims])
-        table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+        table = self.table()
         callee = self.fn.load("ptr", table, 8 * abi.TABLE_HOST_CALL)
         slot = self.fn.offset("%outs", 8 * op.attr("result"))
         status = self.fn.call(
@@ -317,7 +319,7 @@ class KernelWriter(NestWriter):
         m, n = (self.dim(size) for size in c.type.dims)
         k = self.dim(a.type.dims[0 if op.attr("transpose_a") else 1])
         product = Product(c.type.dtype, m, n, k, op.attr("transpose_a"), op.attr("transpose_b"))
-        table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+        table = self.table()
         emit_product(self.fn, table, product, a.pointer, b.pointer, c.pointer)
 
     def _philox(self, op: Operation) -> None:

@@ -45,6 +45,14 @@ class NestWriter(LoopWriter):
         self.module = module
         self.name = name
         self._functions: dict[str, str] = {}
+        self._table = ""
+
+    def table(self) -> str:
+        """The step's table of pointers, loaded once."""
+        if not self._table:
+            with self.fn.preamble():
+                self._table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+        return self._table
 
     def nest(self, op: Operation) -> None:
         """Write a top-level loop."""
@@ -93,55 +101,52 @@ class NestWriter(LoopWriter):
     # ---- shared turns ---------------------------------------------------------------------------
     def _shared(self, op: Operation, work: Dim) -> None:
         """Call a nest for all turns, or share them out where there is enough to do."""
-        fn = self.fn
         bounds = {"low": dims.named(FIRST), "high": dims.named(BEHIND)}
         ranged = Operation(
             op.defn, op.operands, {**op.attrs, **bounds}, op.results, op.regions, op.site
         )
         call = self._function(ranged, (FIRST, BEHIND))
-        low, high = self.dim(op.attr("low")), self.dim(op.attr("high"))
-        table = fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
-        pool = fn.load("ptr", table, 8 * abi.TABLE_POOL)
-        total = self.dim(work)
-        enough = fn.emit(f"icmp sgt i64 {total}, {PARALLEL_WORK}")
-        several = fn.emit(f"icmp ne ptr {pool}, null")
-        share, alone, after = fn.label("share"), fn.label("alone"), fn.label("done")
-        fn.branch_if(fn.emit(f"and i1 {enough}, {several}"), share, alone)
-        fn.start(alone)
-        fn.call("void", call.function, *call.arguments, ("i64", low), ("i64", high))
-        fn.branch(after)
-        fn.start(share)
-        chunk = self._chunk_turns(op, low, high, total)
-        self._share(call, (pool, table), (low, high, chunk))
-        fn.branch(after)
-        fn.start(after)
+        sizes = [("i64", self.dim(size)) for size in (op.attr("low"), op.attr("high"), work)]
+        runner = self._runner(call, by_lanes=op.attr("simd"))
+        self.fn.call("void", runner, ("ptr", self.table()), *call.arguments, *sizes)
 
-    def _chunk_turns(self, op: Operation, low: str, high: str, total: str) -> str:
-        """How many turns a chunk has: a function of the sizes, never of the number of threads."""
-        fn = self.fn
-        turns = fn.emit(f"sub i64 {high}, {low}")
-        scaled = fn.emit(f"mul i64 {turns}, {CHUNK_WORK}")
-        chunk = fn.emit(f"sdiv i64 {scaled}, {total}")
-        if op.attr("simd"):
-            up = fn.emit(f"add i64 {chunk}, {LANE_CHUNK - 1}")
-            return fn.intrinsic(
-                "smax", "i64", "i64", fn.emit(f"and i64 {up}, -{LANE_CHUNK}"), str(LANE_CHUNK)
+    def _runner(self, call: Call, *, by_lanes: bool) -> str:
+        """``run(table, arguments..., low, high, work)``: alone, or by chunks on the pool."""
+        name = f"{call.function[1:]}_run"
+
+        def text() -> str:
+            own = [(type_, f"a_{i}") for i, (type_, _) in enumerate(call.arguments)]
+            params = [("ptr", "table"), *own, ("i64", "low"), ("i64", "high"), ("i64", "work")]
+            fn = FunctionWriter(
+                self.module, name, "void", params, linkage="internal", attributes="noinline"
             )
-        return fn.intrinsic("smax", "i64", "i64", chunk, "1")
+            arguments = [(type_, f"%{param}") for type_, param in own]
+            pool = fn.load("ptr", "%table", 8 * abi.TABLE_POOL)
+            enough = fn.emit(f"icmp sgt i64 %work, {PARALLEL_WORK}")
+            several = fn.emit(f"icmp ne ptr {pool}, null")
+            share, alone = fn.label("share"), fn.label("alone")
+            fn.branch_if(fn.emit(f"and i1 {enough}, {several}"), share, alone)
+            fn.start(alone)
+            fn.call("void", call.function, *arguments, ("i64", "%low"), ("i64", "%high"))
+            fn.do("ret void")
+            fn.start(share)
+            chunk = _chunk_turns(fn, by_lanes=by_lanes)
+            self._share(fn, pool, Call(call.function, arguments), chunk)
+            fn.do("ret void")
+            return fn.finish()
 
-    def _share(self, call: Call, where: tuple[str, str], turns: tuple[str, str, str]) -> None:
+        return self.module.helper(name, text)
+
+    def _share(self, fn: FunctionWriter, pool: str, call: Call, chunk: str) -> None:
         """Put the arguments into memory and let the pool run the chunks."""
-        fn = self.fn
-        pool, table = where
-        low, high, chunk = turns
-        cells = [*call.arguments, ("i64", low), ("i64", high), ("i64", chunk)]
+        cells = [*call.arguments, ("i64", "%low"), ("i64", "%high"), ("i64", chunk)]
         memory = fn.alloca("i64", len(cells))
         for index, (type_, text) in enumerate(cells):
             fn.store(type_, text, memory, 8 * index)
-        span = fn.emit(f"sub i64 {high}, {low}")
+        span = fn.emit("sub i64 %high, %low")
         up = fn.emit(f"add i64 {span}, {fn.emit(f'sub i64 {chunk}, 1')}")
         count = fn.emit(f"sdiv i64 {up}, {chunk}")
-        run = fn.load("ptr", table, 8 * abi.TABLE_PARALLEL_FOR)
+        run = fn.load("ptr", "%table", 8 * abi.TABLE_PARALLEL_FOR)
         job = self._job(call)
         fn.call("void", run, ("ptr", pool), ("ptr", job), ("ptr", memory), ("i64", count))
 
@@ -163,6 +168,18 @@ class NestWriter(LoopWriter):
             return fn.finish()
 
         return self.module.helper(name, text)
+
+
+def _chunk_turns(fn: FunctionWriter, *, by_lanes: bool) -> str:
+    """How many turns a chunk has: a function of the sizes, never of the number of threads."""
+    turns = fn.emit("sub i64 %high, %low")
+    scaled = fn.emit(f"mul i64 {turns}, {CHUNK_WORK}")
+    chunk = fn.emit(f"sdiv i64 {scaled}, %work")
+    least = 1
+    if by_lanes:
+        least = LANE_CHUNK
+        chunk = fn.emit(f"and i64 {fn.emit(f'add i64 {chunk}, {LANE_CHUNK - 1}')}, -{LANE_CHUNK}")
+    return fn.intrinsic("smax", "i64", "i64", chunk, str(least))
 
 
 def _argument(value: Buffer | Element | Position) -> tuple[str, str]:

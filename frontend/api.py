@@ -11,6 +11,7 @@ from typing import Any
 
 _MODULES = (
     "core_ops",
+    "check_ops",
     "convert",
     "elementwise_ops",
     "comparison_ops",

@@ -197,15 +197,25 @@ class LoopBuilder(Builder):
         )
         return total
 
-    def fail_if_any(self, buffer: Operand, bad: Callable[[Operand], Operand], message: str) -> None:
-        """Leave the step where ``bad`` holds of an element."""
+    def number(self, size: Dim) -> Operand:
+        """The value of a size as an i64."""
+        return self.emit("from_index", self.index(offset=size), dtype="i64")  # type: ignore
+
+    def fail_if_any(
+        self,
+        buffer: Operand,
+        bad: Callable[[Operand], Operand],
+        message: str,
+        values: Sequence[Dim] = (),
+    ) -> None:
+        """Leave the step where ``bad`` holds of an element; ``values`` fill the message."""
         if isinstance(buffer, Const):
-            self.emit("fail_if", bad(buffer), message=message)
+            self.emit("fail_if", bad(buffer), *map(self.number, values), message=message)
             return
         size = dims.product(buffer.type.dims)
         flat = self.view(buffer, (size,))
         found = self.fold(size, "or", "bool", lambda i: bad(self.load(flat, i)), simd=True)
-        self.emit("fail_if", found, message=message)
+        self.emit("fail_if", found, *map(self.number, values), message=message)
 
     def element(self, value: Operand, shape: Sequence[Dim], at: Sequence[Operand]) -> Operand:
         """The element of ``value`` (a buffer or a scalar constant) that broadcasts to ``at`` of

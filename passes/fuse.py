@@ -29,6 +29,7 @@ REDUCTIONS: dict[str, str] = {
     "reduce_all": "and",
     "reduce_any": "or",
 }
+LARGEST = 48  # operations in a cluster: longer bodies compile in more than linear time
 MAPS = ("broadcast_to", "fill")  # ops that only repeat elements: no computation in the region
 
 
@@ -138,7 +139,7 @@ def _joinable(
     if not candidates:
         return None
     first = min(candidates, key=lambda cluster: cluster.position)
-    if first.shape != op.result.type.dims:
+    if first.shape != op.result.type.dims or len(first.members) >= LARGEST:
         return None
     outside = [p for p, user in users if found.get(user) is not first]
     if first.reduction is not None and outside:
@@ -226,7 +227,8 @@ class _Region:
             self._values[op.result] = scalars[0]
             return
         self._builder.site = op.site
-        self._values[op.result] = self._builder.emit(op.defn, *scalars, **op.attrs)
+        names = (op.result.name,)
+        self._values[op.result] = self._builder.emit(op.defn, *scalars, names=names, **op.attrs)
 
     def block(self, results: Sequence[Operand]) -> Block:
         """The finished region, which yields ``results``."""

@@ -8,6 +8,7 @@ order updates run.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from stepforge.ir.analyses import bound_sizes, checked_sizes
 from stepforge.ir.core import Const, Function, Global, Operand, Operation, Symbol, Value
 from stepforge.ir.dims import Dim
 from stepforge.ir.loop_builder import LoopBuilder, buffer_type
+from stepforge.ir.loop_machine import LoopStep
 from stepforge.ir.types import COMPLEX, NUMERIC, Type, numpy_dtype
 from stepforge.passes.bufferize import Homes, bufferize
 from stepforge.passes.lower_regions import lower_fused, lower_reduce, row_shapes
@@ -36,6 +38,11 @@ class Lowered:
     function: Function
     host_operations: tuple[Operation, ...]
     outputs: tuple[int, ...]
+    results: int
+
+    def step(self) -> LoopStep:
+        """What the reference evaluator of loops runs."""
+        return LoopStep(self.function, self.outputs, self.results, self.host_operations)
 
 
 def lower(function: Function) -> Lowered:
@@ -67,6 +74,7 @@ class _Lowering:
         homes = bufferize(self.function)
         self.rows = row_shapes(self.function.body.ops)
         names = checked_sizes(self.function)
+        self.names = set(names)
         params = [Value(buffer_type(p.type), p.name) for p in self.function.params]
         self.buffers.update(zip(self.function.params, params, strict=True))
         outputs = {
@@ -88,11 +96,12 @@ class _Lowering:
         lowered = self.k.function(
             self.function.name, [*params, *outputs.values()], self.globals
         )
-        return Lowered(lowered, tuple(self.host), tuple(outputs))
+        return Lowered(lowered, tuple(self.host), tuple(outputs), len(self.function.results))
 
     # ---- operations -----------------------------------------------------------------------------
     def _operation(self, op: Operation, homes: Homes) -> None:
         self.k.site = op.site
+        self.names.update(bound_sizes(op))
         if op.name in ("write", "assume"):
             return
         if op.name in ("reshape", "refine"):
@@ -128,14 +137,29 @@ class _Lowering:
     def _alias(self, op: Operation) -> None:
         source = self._source(op.operands[0])
         if op.name == "refine":
-            for have, want in zip(op.operands[0].type.dims, op.result.type.dims, strict=True):
-                if have != want:
-                    self.k.emit("fail_unless", lhs=have, rhs=want, message=op.attr("message"))
+            self._check_shape(op)
         if isinstance(source, Const):
             target = self.k.alloc(source.type.dtype, op.result.type.dims)
             self.k.copy(source, target)
             source = target
         self.buffers[op.result] = self.k.view(source, op.result.type.dims)
+
+    def _check_shape(self, op: Operation) -> None:
+        """What ``refine`` says of a shape: names that it mentions first are bound, others hold."""
+        have, want = op.operands[0].type.dims, op.result.type.dims
+        for size, wish in zip(have, want, strict=True):
+            name = dims.as_name(wish)
+            if name is not None and name not in self.names:
+                self.k.emit("bind_size", self.k.number(size), binds=name)
+                self.names.add(name)
+        differ = [(size, wish) for size, wish in zip(have, want, strict=True) if size != wish]
+        if differ:
+            tests = [self.k.emit("not_equal", *map(self.k.number, pair)) for pair in differ]
+            wrong = functools.reduce(lambda a, b: self.k.emit("logical_or", a, b), tests)
+            shape = f"[{','.join('{}' for _ in have)}]"
+            message = f"a value of shape {shape} cannot have shape {shape}"
+            values = map(self.k.number, (*have, *want))
+            self.k.emit("fail_if", wrong, *values, message=message)
 
     def _binding(self, op: Operation) -> None:
         """An op that gives a name to a size which only its values tell."""
@@ -144,6 +168,9 @@ class _Lowering:
             source = self.buffer(op.operands[0])
             at = () if position is None else (Const(Type("index"), position),)
             value = source if isinstance(source, Const) else self.k.load(source, *at)
+            number = self.k.emit("cast", value, dtype="i64")
+            negative = self.k.emit("less", number, Const(number.type, 0))
+            self.k.emit("fail_if", negative, number, message="Dimension {} must be >= 0")
             self.k.emit("bind_size", value, binds=op.attr("binds"))
             return
         self._host_call(op, [])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from stepforge.codegen.signature import Structure
 from stepforge.frontend.extract.program import Extraction
 from stepforge.ir import dims
 from stepforge.ir.core import Function
+from stepforge.passes.bisect import Trail
 from stepforge.passes.contract import contract
 from stepforge.passes.cse import cse
 from stepforge.passes.expand import expand
@@ -36,7 +37,7 @@ from stepforge.passes.parallelize import parallelize
 from stepforge.passes.plan import Planned, plan
 from stepforge.passes.prune import prune
 from stepforge.passes.simplify import simplify
-from stepforge.runtime import hostcalls, native, threads
+from stepforge.runtime import checking, hostcalls, native, threads
 from stepforge.runtime.signatures import signature_of, symbol_name
 from stepforge.runtime.variables import VariableStore
 from stepforge.runtime.variant import Variant, graph_text, state_of
@@ -44,7 +45,7 @@ from stepforge.runtime.variant import Variant, graph_text, state_of
 TENSOR_PASSES: tuple[Pass, ...] = (prune, fold, simplify, cse, expand, fold, simplify, cse, prune)
 FUSION_PASSES: tuple[Pass, ...] = (fuse, prune)
 LOOP_PASSES: tuple[Pass, ...] = (merge_loops, contract, parallelize)
-MODULE_DATA = 4096  # bytes of a constant that are written into the module itself
+MODULE_DATA = 256  # bytes of a constant that are written into the module itself
 
 
 @dataclass(frozen=True)
@@ -62,23 +63,40 @@ class Job:
 def compile_variant(job: Job) -> Variant:
     """Compile an extracted function for one session's variables."""
     started = time.perf_counter()
-    function = run_passes(job.extraction.function, TENSOR_PASSES)
+    trail = checking.trail(job.store)
+    function = _run(job.extraction.function, TENSOR_PASSES, trail)
     stages: dict[str, Any] = {"graph": graph_text(job.nodes), "tensor": function}
     if lowerable(function):
-        variant = _compile_native(job, function, stages)
+        variant = _compile_native(job, function, stages, trail)
     else:
         signature = signature_of(job.extraction, function, job.name, job.structure, python=True)
         variant = Variant(job.extraction, signature, stages)
+    variant.trail = trail
     variant.seconds = time.perf_counter() - started
     return variant
 
 
-def _compile_native(job: Job, function: Function, stages: dict[str, Any]) -> Variant:
-    fused = run_passes(function, FUSION_PASSES)
+def _run(function: Function, passes: Sequence[Pass], trail: Trail | None) -> Function:
+    """``function`` after ``passes``, each of which leaves its mark on the trail where there is one.
+    """
+    if trail is None:
+        return run_passes(function, passes)
+    return run_passes(function, passes, check=True, dump=trail.passed)
+
+
+def _compile_native(
+    job: Job, function: Function, stages: dict[str, Any], trail: Trail | None
+) -> Variant:
+    fused = _run(function, FUSION_PASSES, trail)
     lowered = lower(fused)
+    if trail is not None:
+        trail.lowered("lower", lowered.step())
     in_python = bool(lowered.host_operations) or len(lowered.outputs) < len(fused.results)
     signature = signature_of(job.extraction, fused, job.name, job.structure, python=in_python)
-    planned = plan(run_passes(lowered.function, LOOP_PASSES), frozenset(signature.sizes))
+    planned = plan(_run(lowered.function, LOOP_PASSES, trail), frozenset(signature.sizes))
+    if trail is not None:
+        made = replace(lowered.step(), function=planned.function, arena=planned.arena)
+        trail.lowered("plan", made)
     stages.update(fused=fused, loops=planned.function)
     variant = Variant(job.extraction, signature, stages)
     _write_module(variant, lowered, planned)

@@ -108,11 +108,13 @@ class Cell:
 class VariableStore:
     """The variables and random streams of a session, by graph node.
 
-    ``threads`` is how many its steps may use; 0 means as many as there are processors.
+    ``threads`` is how many its steps may use; 0 means as many as there are processors. ``checked``
+    lets the first run of each step check every pass that compiled it; see ``checking``.
     """
 
-    def __init__(self, threads: int = 0) -> None:
+    def __init__(self, threads: int = 0, checked: bool = False) -> None:
         self.threads = threads
+        self.checked = checked
         self._cells: dict[Any, Cell] = {}
         self._streams: dict[Any, Stream] = {}
         # The lock word that writing steps take: the owner's thread and how often it holds it.

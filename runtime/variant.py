@@ -20,7 +20,8 @@ from stepforge.ir.core import Symbol
 from stepforge.ir.errors import BY_CODE
 from stepforge.ir.evaluate import evaluate
 from stepforge.ir.text import print_function
-from stepforge.runtime import hostcalls
+from stepforge.passes.bisect import Trail
+from stepforge.runtime import checking, hostcalls
 from stepforge.runtime.variables import VariableStore
 
 STAGES = ("graph", "tensor", "fused", "loops", "llvm", "asm")
@@ -46,11 +47,12 @@ class Variant:
     externals: tuple[str, ...] = ()
     exports: tuple[str, ...] = ()
     keep: list[Any] = field(default_factory=list)  # what native code refers to
+    trail: Trail | None = None  # its passes, where they are to be checked in the first run
 
     @property
     def native(self) -> bool:
-        """False where the evaluator runs the step."""
-        return self.kernel_address != 0
+        """False where the evaluator runs the step, and before a first run that is checked."""
+        return self.kernel_address != 0 and self.trail is None
 
     @property
     def table_address(self) -> int:
@@ -98,7 +100,14 @@ def state_of(extraction: Extraction, store: VariableStore) -> Callable[[Symbol],
 def interpret(
     variant: Variant, arrays: Sequence[np.ndarray[Any, Any]], store: VariableStore
 ) -> list[Any]:
-    """Run a variant by the reference evaluator; the values of its fetches."""
+    """Run a variant that is not ``native``; the values of its fetches."""
+    if variant.trail is not None:
+        checking.check_passes(variant, arrays, store)
+        if variant.kernel_address:
+            values = checking.run_native(variant, arrays, store)
+            variant.trail = None
+            return values
+        variant.trail = None
     extraction = variant.extraction
     function = variant.stages["tensor"]
     cells = {

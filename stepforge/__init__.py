@@ -21,6 +21,12 @@ __getattr__, __dir__ = namespace(
         "bitwise": "bitwise=",
         "manip": "manip=",
         "compat": "compat=",
+        "frontend.check_ops": (
+            "assert_equal assert_greater assert_greater_equal assert_integer assert_less "
+            "assert_less_equal assert_negative assert_non_negative assert_non_positive "
+            "assert_none_equal assert_positive assert_rank assert_rank_at_least assert_scalar "
+            "assert_type"
+        ),
         "runtime.session": "Session InteractiveSession",
         "runtime.config": (
             "ConfigProto GPUOptions GraphOptions OptimizerOptions RunMetadata RunOptions"

@@ -267,7 +267,7 @@ class ProgramExtractor(Extractor):
     def _unproven(self, a: Dim, b: Dim, message: str) -> Dim:
         if self._entry.knows(a, b):
             return self._entry.assume(a, b, message)
-        self.builder.emit("require_equal", lhs=a, rhs=b, message=message)
+        self.emit("require_equal", lhs=a, rhs=b, message=message)
         return b if isinstance(b, int) else a
 
     def matched(self, operands: Sequence[Operand]) -> Sequence[Operand]:

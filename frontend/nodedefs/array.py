@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from stepforge.frontend.extract.messages import told
 from stepforge.frontend.nodedefs import sizes
 from stepforge.frontend.nodedefs.base import REQUIRED, NodeDef, define_node
 from stepforge.ir import dims
@@ -165,8 +166,12 @@ def reshaped(x: Any, have: Sequence[Dim], wanted: Sequence[Dim]) -> tuple[Dim, .
         x,
         rest * known,
         total,
-        f"Input to reshape is a tensor with {total} values, but the requested shape requires a "
-        f"multiple of {known}",
+        told(
+            "Input to reshape is a tensor with {} values, but the requested shape requires a "
+            "multiple of {}",
+            total,
+            known,
+        ),
     )
     return tuple(rest if size == -1 else size for size in wanted)
 
@@ -177,10 +182,8 @@ def _check_count(x: Any, total: Dim, count: Dim, wanted: Sequence[Dim]) -> None:
             f"Cannot reshape a tensor with {total} elements to shape {sizes.bracketed(wanted)} "
             f"({count} elements)"
         )
-    message = (
-        f"Input to reshape is a tensor with {total} values, but the requested shape has {count}"
-    )
-    sizes.require_equal(x, total, count, message)
+    text = "Input to reshape is a tensor with {} values, but the requested shape has {}"
+    sizes.require_equal(x, total, count, told(text, total, count))
 
 
 @define_node
@@ -238,7 +241,7 @@ def _squeezed_axis(x: Any, shape: Sequence[Dim], position: int, given: int) -> i
         x,
         shape[axis],
         1,
-        f"Can not squeeze dim[{axis}], expected a dimension of 1, got {shape[axis]}",
+        told(f"Can not squeeze dim[{axis}], expected a dimension of 1, got {{}}", shape[axis]),
     )
     return axis
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from stepforge.frontend.extract.messages import told
 from stepforge.frontend.nodedefs import sizes
 from stepforge.frontend.nodedefs.base import REQUIRED, NodeDef, define_node
 from stepforge.ir import dims
@@ -95,7 +96,8 @@ def _joined(
         return [*kept[:axis], first[axis], *kept[axis:]]
     merged = []
     for i, (a, b) in enumerate(zip(first, shape, strict=True)):
-        message = f"ConcatOp : Dimension {i} in both shapes must be equal: {both}"
+        start = f"ConcatOp : Dimension {i} in both shapes must be equal: shape[0] = "
+        message = told(f"{start}{{}} vs. shape[{number}] = {{}}", first, shape)
         if i != axis and isinstance(a - b, int) and a != b:
             raise ShapeError(message)
         merged.append(a if i == axis else x.unify(a, b, message))
@@ -195,7 +197,8 @@ class Split(NodeDef):
                 f"Dimension size must be evenly divisible by {num} but is {shape[axis]}\n\t{wrong}"
             )
         else:
-            wrong += f", but got split_dim {axis} (size = {shape[axis]}) and num_split {num}"
+            text = f"{wrong}, but got split_dim {axis} (size = {{}}) and num_split {num}"
+            wrong = told(text, shape[axis])
         sizes.require_equal(x, part * num, shape[axis], wrong)
         return tuple(cut(x, value, axis, part * i, part) for i in range(num))
 

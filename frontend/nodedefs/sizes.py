@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stepforge.frontend.extract.extractor import InferenceExtractor, UnknownRank
+from stepforge.frontend.extract.messages import told
 from stepforge.ir import dims
 from stepforge.ir.core import Value
 from stepforge.ir.dims import Dim
@@ -102,10 +103,9 @@ def same_shape(x: Any, first: Sequence[Dim], second: Sequence[Dim], context: str
         )
     merged = []
     for axis, (a, b) in enumerate(zip(first, second, strict=True)):
-        message = (
-            f"Dimension {axis} in both shapes must be equal, but are {_text(a)} and {_text(b)}. "
-            f"Shapes are {bracketed(first)} and {bracketed(second)}.{context}"
-        )
+        text = "Dimension {} in both shapes must be equal, but are {} and {}. Shapes are {} and {}."
+        end = context.replace("{", "{{").replace("}", "}}")
+        message = told(text + end, axis, a, b, first, second)
         if isinstance(a - b, int) and a != b:
             raise ShapeError(message)
         merged.append(x.unify(a, b, message))
@@ -117,10 +117,6 @@ def in_shape(x: Any, value: Any, shape: Sequence[Dim]) -> Any:
     if tuple(x.shape(value)) == tuple(shape):
         return value
     return x.emit("refine", value, shape=tuple(shape))
-
-
-def _text(size: Dim) -> str:
-    return str(size) if isinstance(size, int) else "?"
 
 
 # ---- vectors of sizes ----------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from stepforge.frontend.extract.messages import told
 from stepforge.frontend.nodedefs import sizes
 from stepforge.frontend.nodedefs.base import NodeDef, define_node
 from stepforge.frontend.nodedefs.joining import cut
@@ -39,10 +40,11 @@ class Slice(NodeDef):
         for axis, (extent, start, count) in enumerate(zip(shape, starts, counts, strict=True)):
             if isinstance(start, int) and start < 0:
                 raise ShapeError(f"Expected begin[{axis}] in [0, {extent}], but got {start}")
-            message = f"Expected begin[{axis}] in [0, {extent}], but got {start}"
+            message = told(f"Expected begin[{axis}] in [0, {{}}], but got {{}}", extent, start)
             sizes.require_at_most(x, start, extent, message)
             wanted.append(extent - start if count == -1 else count)
-            message = f"Expected size[{axis}] in [0, {extent - start}], but got {count}"
+            text = f"Expected size[{axis}] in [0, {{}}], but got {{}}"
+            message = told(text, extent - start, count)
             if isinstance(count, int) and count < -1:
                 raise ShapeError(message)
             sizes.require_at_most(x, start + wanted[-1], extent, message)

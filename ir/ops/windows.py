@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +23,6 @@ from stepforge.ir.ops.inference import describe
 from stepforge.ir.types import Type, index
 
 Dims = tuple[Dim, ...]
-WIDE = {"f16": "f32", "bf16": "f32"}
 
 
 def ceil_div(a: Dim, b: int) -> Dim:
@@ -50,7 +49,7 @@ class Windows:
     @property
     def axes(self) -> range:
         """The spatial axes."""
-        return range(len(self.image))
+        return range(len(self.strides))
 
     def reach(self, axis: int) -> Dim:
         """From the first to behind the last element that a window sees."""
@@ -86,6 +85,21 @@ class Windows:
         first = dims.maximum(ceil_div(start, step), 0)
         last = dims.minimum(ceil_div(start + self.image[axis], step), self.out[axis])
         return first, last
+
+    def completed(self) -> Windows:
+        """With the sizes that are missing, as large as fits without padding."""
+        if not self.image:
+            return replace(self, image=tuple(map(self.extent, self.axes)))
+        if not self.window:
+            return replace(self, window=tuple(map(self._window, self.axes)))
+        if self.out:
+            return self
+        valid = zip(self.image, map(self.reach, self.axes), self.strides, strict=True)
+        return replace(self, out=tuple(count_valid(*sizes) for sizes in valid))
+
+    def _window(self, axis: int) -> Dim:
+        rest = self.image[axis] - (self.out[axis] - 1) * self.strides[axis]
+        return dims.floor_div(rest - 1, self.dilations[axis]) + 1
 
     # ---- arrays ---------------------------------------------------------------------------------
     def padded(self, x: Array, fill: object = 0) -> Array:
@@ -137,32 +151,33 @@ class Windows:
 
 def windows_of(
     op: str,
-    image: Sequence[Dim],
-    window: Sequence[Dim],
     attrs: Mapping[str, Sequence[Dim]],
     operands: Mapping[str, Type],
+    *,
+    image: Sequence[Dim] | None = None,
+    window: Sequence[Dim] | None = None,
+    out: Sequence[Dim] | None = None,
 ) -> Windows:
-    """The windows that the attributes ``strides``, ``low``, ``size`` and ``dilations`` say.
+    """The windows of an op of which two of three kinds of sizes are known from its operands.
 
-    An empty attribute stands for ones (``low``: zeros; ``size``: as many windows as fit).
+    The attribute ``size`` says the third; where it is empty that is what fits without padding.
+    ``strides`` and ``dilations`` that are empty stand for ones, ``low`` for zeros.
     Raises: ShapeError where one has another length than there are axes, or a step is not positive.
     """
-    rank = len(image)
+    rank = len(next(sizes for sizes in (image, window, out) if sizes is not None))
     for name, values in attrs.items():
         if len(values) not in (0, rank):
             raise ShapeError(
                 f"{op}: {name} has {len(values)} values for {rank} axes: {describe(operands)}"
             )
-    strides = tuple(int(n) for n in attrs["strides"]) or (1,) * rank  # type: ignore[call-overload]
-    steps = tuple(int(n) for n in attrs["dilations"]) or (1,) * rank  # type: ignore[call-overload]
-    if min((*strides, *steps), default=1) < 1:
+    strides = tuple(attrs["strides"]) or (1,) * rank
+    steps = tuple(attrs.get("dilations", ())) or (1,) * rank
+    if not all(isinstance(n, int) and n > 0 for n in (*strides, *steps)):
         raise ShapeError(f"{op}: strides and dilations must be positive: {strides}, {steps}")
-    low = tuple(attrs["low"]) or (0,) * rank
-    found = Windows(tuple(image), tuple(window), (), strides, low, steps)
-    out = tuple(attrs["size"]) or tuple(
-        count_valid(image[axis], found.reach(axis), strides[axis]) for axis in range(rank)
-    )
-    return Windows(found.image, found.window, out, strides, low, steps)
+    size = tuple(attrs["size"])
+    parts = [size if part is None else tuple(part) for part in (image, window, out)]
+    found = Windows(*parts, strides, tuple(attrs["low"]) or (0,) * rank, steps)  # type: ignore
+    return found if size else found.completed()
 
 
 # ---- loops --------------------------------------------------------------------------------------
