@@ -64,7 +64,8 @@ class Convolution(ImageKernel):
 
     def write(self) -> None:
         """The function, and its call."""
-        self.clear_border()
+        if self.scratch is not None:
+            self.clear(self.scratch)
         batch, *sizes = self.sizes(self.x)
         image = self.i.times(*sizes)
 
@@ -137,16 +138,8 @@ class Convolution(ImageKernel):
         apart = [self.i.times(str(row), step) for row in range(height)]
 
         def element(k: str, *sums: str) -> list[str]:
-            row = self.at(met, self.i.times(k, self.channels))
-            vectors = self._vectors(row, block)
-            following = []
-            for i in range(height):
-                pixel = self.one.load(self.at(self.at(seen, k), apart[i]), self.dtype)
-                spread = self.lanes.splat(pixel)
-                for v, vector in enumerate(vectors):
-                    total = Lane(self.dtype, sums[i * block.vectors + v])
-                    following.append(self.lanes.fma(spread, vector, total).text)
-            return following
+            vectors = self.load_block(self.at(met, self.i.times(k, self.channels)), block)
+            return self.multiplied([self.at(self.at(seen, k), n) for n in apart], vectors, sums)
 
         if is_number(span) and int(span) * len(sums) <= SHORT:
             for k in range(int(span)):
@@ -154,18 +147,6 @@ class Convolution(ImageKernel):
             return sums
         type_ = self.lanes.register_type(self.dtype)
         return self.fn.loop("0", span, element, carried=[(type_, s) for s in sums])
-
-    def _vectors(self, pointer: str, block: Block) -> list[Lane]:
-        """The channels of a block."""
-        found = []
-        for v in range(block.vectors):
-            place = self.at(pointer, str(v * self.lanes.width))
-            if block.rest and v == block.vectors - 1:
-                mask = self.lanes.tail_mask(block.rest)
-                found.append(self.lanes.load_masked(place, self.dtype, mask, 0))
-            else:
-                found.append(self.lanes.load(place, self.dtype))
-        return found
 
     # ---- results --------------------------------------------------------------------------------
     def _finish(
@@ -178,48 +159,33 @@ class Convolution(ImageKernel):
         for i, vectors in enumerate(sums):
             pixel = self.i.sum(column, str(i))
             x = self.i.sum(self.i.times(pixel, str(every[1])), str(phase[1]))
+            place = (number, y, x)
+            target = self.at(self._pixel(self.out, place), block.start)
             for v, total in enumerate(vectors):
-                channel = self.i.sum(block.start, str(v * self.lanes.width))
-                rest = block.rest if v == block.vectors - 1 else ""
-                self._store(self._element(total, (number, y, x, channel), rest),
-                            (number, y, x, channel), rest)
+                self.store_vector(self._element(total, place, v, block), target, v, block)
 
-    def _offset(self, operand: Operand, place: Sequence[str]) -> str:
-        """Where the element is that broadcasts to ``place`` of the result."""
-        own = operand.type.dims
-        offset, stride = "0", "1"
-        for axis in range(len(own) - 1, -1, -1):
-            if own[axis] != 1:
-                index = place[axis + len(place) - len(own)]
-                offset = self.i.sum(offset, self.i.times(index, stride))
-            stride = self.i.times(stride, self.size(own[axis]))
-        return offset
+    def _pixel(self, operand: Operand, place: Sequence[str]) -> str:
+        """The channels of ``operand`` that broadcast to a pixel of the result."""
+        sizes = (1,) * (4 - operand.type.rank) + operand.type.dims
+        offset, stride = "0", self.size(sizes[-1])
+        for axis in (2, 1, 0):
+            if sizes[axis] != 1:
+                offset = self.i.sum(offset, self.i.times(place[axis], stride))
+                stride = self.i.times(stride, self.size(sizes[axis]))
+        return self.at(self.pointer(operand), offset)
 
-    def _store(self, value: Lane, place: Sequence[str], rest: str) -> None:
-        target = self.at(self.pointer(self.out), self._offset(self.out, place))
-        if rest:
-            self.lanes.store_masked(value, target, self.lanes.tail_mask(rest))
-        else:
-            self.lanes.store(value, target)
-
-    def _element(self, total: Lane, place: Sequence[str], rest: str) -> Lane:
+    def _element(self, total: Lane, place: Sequence[str], number: int, block: Block) -> Lane:
         """What the region makes of a vector of sums."""
         if not self.op.regions:
             return total
         region = self.op.regions[0]
         self.region.values[region.params[0]] = Element(total, True)
         for param, operand in zip(region.params[1:], self.taken, strict=True):
-            self.region.values[param] = self._taken(operand, place, rest)
+            pointer = self._pixel(operand, place)
+            if operand.type.rank == 0 or operand.type.dims[-1] == 1:
+                self.region.values[param] = Element(self.one.load(pointer, self.dtype))
+            else:
+                lane = self.load_vector(self.at(pointer, block.start), number, block)
+                self.region.values[param] = Element(lane, True)
         (result,) = self.region.block(region)
         return self.region.lane(result, True)
-
-    def _taken(self, operand: Operand, place: Sequence[str], rest: str) -> Element:
-        dtype = operand.type.dtype
-        pointer = self.at(self.pointer(operand), self._offset(operand, place))
-        if not operand.type.dims or operand.type.dims[-1] == 1:
-            return Element(self.one.load(pointer, dtype))
-        if not rest:
-            return Element(self.lanes.load(pointer, dtype), True)
-        return Element(
-            self.lanes.load_masked(pointer, dtype, self.lanes.tail_mask(rest), 0), True
-        )

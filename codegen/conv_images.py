@@ -10,7 +10,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stepforge.codegen.lane_core import storage_bytes
+from stepforge.codegen.conv_tiles import Block
+from stepforge.codegen.lane_core import Lane, storage_bytes
 from stepforge.codegen.lanes import LaneBuilder
 from stepforge.codegen.llvm import FunctionWriter
 from stepforge.codegen.loops import LoopWriter
@@ -58,6 +59,7 @@ class ImageKernel:
             writer.fn.module, "@", "void", params, linkage="internal", attributes="noinline"
         )
         self.one = LaneBuilder(self.fn, 1, has_fma=writer.target.has("fma"))
+        self.lanes = self.one  # a kernel takes wider ones
         self.i = SizeText(self.fn)
 
     def call(self) -> None:
@@ -130,14 +132,12 @@ class ImageKernel:
         last = self.i.sum(rows, count, "-1")
         self.fn.loop("0", self.fn.emit(f"udiv i64 {last}, {count}"), part)
 
-    def clear_border(self) -> None:
-        """Set all of scratch to 0; copies of rows leave the border as it is."""
-        if self.scratch is None:
-            return
-        size = self.i.times(*self.sizes(self.scratch), str(self.bytes))
+    def clear(self, buffer: Operand) -> None:
+        """Set a whole buffer to 0. Of scratch that lasts for the border: rows are copied inside."""
+        size = self.i.times(*self.sizes(buffer), str(self.bytes))
         callee = self.fn.module.declare("llvm.memset.p0.i64", "void", "ptr, i8, i64, i1")
-        self.fn.call("void", callee, ("ptr", self.pointer(self.scratch)), ("i8", "0"),
-                     ("i64", size), ("i1", "false"))
+        self.fn.call("void", callee, ("ptr", self.pointer(buffer)), ("i8", "0"), ("i64", size),
+                     ("i1", "false"))
 
     def _copied(self, image: str, seen: tuple[str, str], rows: tuple[str, str]) -> Band:
         """The image rows ``seen``, copied between the borders."""
@@ -163,3 +163,35 @@ class ImageKernel:
 
         self.fn.loop(seen[0], seen[1], row)
         return Band(self.pointer(self.scratch), seen[0], pitch, *rows)
+
+    # ---- tiles ----------------------------------------------------------------------------------
+    def multiplied(
+        self, numbers: Sequence[str], vectors: Sequence[Lane], sums: Sequence[str]
+    ) -> list[str]:
+        """The sums of a tile with the products of numbers (by place) and vectors added."""
+        following = []
+        for i, number in enumerate(numbers):
+            spread = self.lanes.splat(self.one.load(number, self.dtype))
+            for v, vector in enumerate(vectors):
+                total = Lane(self.dtype, sums[i * len(vectors) + v])
+                following.append(self.lanes.fma(spread, vector, total).text)
+        return following
+
+    def load_block(self, pointer: str, block: Block) -> list[Lane]:
+        """The channels of a block, of the pixel or tap at ``pointer``."""
+        return [self.load_vector(pointer, v, block) for v in range(block.vectors)]
+
+    def load_vector(self, pointer: str, number: int, block: Block) -> Lane:
+        """Vector ``number`` of a block, its missing channels as 0."""
+        place = self.at(pointer, str(number * self.lanes.width))
+        if not block.partial(number):
+            return self.lanes.load(place, self.dtype)
+        return self.lanes.load_masked(place, self.dtype, self.lanes.tail_mask(block.rest), 0)
+
+    def store_vector(self, value: Lane, pointer: str, number: int, block: Block) -> None:
+        """Store vector ``number`` of a block, without the channels that it misses."""
+        place = self.at(pointer, str(number * self.lanes.width))
+        if block.partial(number):
+            self.lanes.store_masked(value, place, self.lanes.tail_mask(block.rest))
+        else:
+            self.lanes.store(value, place)

@@ -29,6 +29,10 @@ class Block:
     vectors: int
     rest: str = ""
 
+    def partial(self, number: int) -> bool:
+        """True for a vector that has fewer channels than lanes."""
+        return bool(self.rest) and number == self.vectors - 1
+
 
 def vector_width(target: Target, dtype: str, channels: str) -> int:
     """Lanes of a vector of channels: no more than there are, up to a power of two."""

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from stepforge.codegen import signature as abi
+from stepforge.codegen.conv import emit_convolution
+from stepforge.codegen.conv_filter import emit_filter_gradient
 from stepforge.codegen.dims import emit_dim
 from stepforge.codegen.gemm import Product, emit_product
 from stepforge.codegen.lane_core import storage_element
@@ -346,6 +348,8 @@ class KernelWriter(NestWriter):
         "new_result": _new_result,
         "copy": _copy,
         "gemm": _gemm,
+        "conv": emit_convolution,
+        "conv_filter": emit_filter_gradient,
         "philox": _philox,
     }
 

@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from stepforge.frontend.convert import convert_to_tensor, convert_to_tensor_or_indexed_slices
 from stepforge.frontend.dtypes import as_dtype
 from stepforge.frontend.graph import create_op
@@ -202,17 +204,24 @@ def py_func(
 ) -> Any:
     """What calling ``func`` with NumPy arrays gives; ``Tout`` is one dtype or a list of them.
 
-    Returns one tensor for one dtype, a list for a list, the node where the list is empty.
+    Values of rank 0 come as NumPy scalars, strings as bytes. Returns one tensor for one dtype, a
+    list for a list, the node where the list is empty.
     """
     several = isinstance(Tout, (list, tuple))
     kinds = [as_dtype(t) for t in (Tout if several else [Tout])]
-    token = register_function(func)
+    token = register_function(lambda *arrays: func(*map(_argument, arrays)))
     values = [convert_to_tensor(value) for value in inp]
     attrs = {"token": token, "Tout": tuple(kind.ir for kind in kinds)}
     op = create_op("PyFunc" if stateful else "PyFuncStateless", values, attrs, name)
     if not several:
         return op.outputs[0]
     return op.outputs or op
+
+
+def _argument(array: np.ndarray[Any, Any]) -> Any:
+    """What a Python function gets: a copy, which it may change."""
+    copy = np.array(array)
+    return copy if copy.ndim else copy[()]
 
 
 def numpy_function(

@@ -251,6 +251,24 @@ def test_exceptions_of_python_functions(session: Any, raised: Any, cls: Any) -> 
     assert isinstance(found.value.__cause__, raised)
 
 
+def test_arguments_of_python_functions(session: Any) -> None:
+    seen: list[Any] = []
+
+    def function(*arguments: Any) -> Any:
+        seen.extend(map(type, arguments))
+        arguments[-1][:] = 7
+        return arguments[-1]
+
+    fed = np.ones(2, np.float32)
+    x, c = tf.placeholder(tf.float32, [2]), tf.constant([1.0, 2.0])
+    texts = [tf.constant("a"), tf.constant(["a"])]
+    for value in (x, c):
+        call = tf.py_func(function, [tf.constant(1.5), *texts, value], tf.float32)
+        assert session.run([call, value + 0.0], {x: fed})[0].tolist() == [7, 7]
+    assert seen[:4] == [np.float32, bytes, np.ndarray, np.ndarray]
+    assert (fed.tolist(), session.run(c).tolist()) == ([1, 1], [1, 2])  # it got copies
+
+
 def test_results_of_python_functions(session: Any) -> None:
     wrong = tf.py_func(lambda: 1, [], tf.float32)
     with pytest.raises(tf.errors.InvalidArgumentError, match="0-th value returned by .* is int64"):
@@ -336,7 +354,7 @@ def test_options_and_metadata_of_run(session: Any) -> None:
             assert session.run(y, {x: 1.0}, options, into) == 2
             assert session.run([y], {x: 1.0}, options=options, run_metadata=into) == [2]
     (device,) = metadata.step_stats.dev_stats
-    assert device.node_stats[0].node_name == "step"
+    assert device.node_stats[0].node_name == "y"
     assert [node.name for node in metadata.partition_graphs[0].node] == ["x", "y/y", "y"]
     session.run(y, {x: 1.0}, run_metadata=metadata)
     assert metadata == RunMetadata()  # every run begins anew

@@ -295,7 +295,8 @@ class DepthwiseConv2d(Forward):
         windows = self.windows(*_types(x, filter), attrs)
         with np.errstate(all="ignore"):
             sums = np.einsum("nijpqc,pqcm->nijcm", windows.patches(widen(x)), widen(filter))
-        return narrow(sums.reshape(*sums.shape[:3], -1), x.dtype)
+        channels = sums.shape[3] * sums.shape[4]
+        return narrow(sums.reshape(*sums.shape[:3], channels), x.dtype)
 
     def lower(self, k: LoopBuilder, out: Operand, x: Operand, filter: Operand, **attrs: Any) -> None:
         loops.depthwise(k, out, x, filter, self.windows(x.type, filter.type, attrs))
