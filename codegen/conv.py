@@ -11,7 +11,9 @@ from collections.abc import Sequence
 
 from stepforge.codegen.conv_images import Band, ImageKernel
 from stepforge.codegen.conv_tiles import (
+    MOST_ROWS,
     SHORT,
+    STEP,
     Block,
     for_blocks,
     for_tiles,
@@ -55,9 +57,11 @@ class Convolution(ImageKernel):
         self.depth = self.size(self.x.type.dims[-1])
         self.channels = self.size(self.out.type.dims[-1])
         width = vector_width(writer.target, self.dtype, self.channels)
-        self.height, self.vectors = tile_size(writer.target, width, self.columns, self.channels)
-        if not is_number(self.depth):
-            self.height = min(self.height, 4)  # each row of the tile needs an address of its own
+        # Pixels that are an unknown number of elements apart need an address each.
+        most = MOST_ROWS if is_number(self.depth) else STEP
+        self.height, self.vectors = tile_size(
+            writer.target, width, self.columns, self.channels, most
+        )
         self.lanes = self.one.rewritten(width=width)
         self.region = LoopWriter(self.fn, writer.target, {})
         self.region.many = self.lanes

@@ -17,6 +17,7 @@ from stepforge.codegen.target import Target
 
 LATENCY = 8  # sums that must be under way at once to keep the multipliers busy
 SHORT = 96  # multiplications up to which a loop over a known number of turns is written out
+MOST_ROWS = 14
 STEP = 4  # rows of the tile for what is left of an unknown number
 
 
@@ -42,19 +43,20 @@ def vector_width(target: Target, dtype: str, channels: str) -> int:
     return width
 
 
-def tile_size(target: Target, width: int, rows: str, channels: str) -> tuple[int, int]:
-    """Rows and vectors of a tile whose sums, vectors and one more fit into the registers.
+def tile_size(
+    target: Target, width: int, rows: str, channels: str, most: int = MOST_ROWS
+) -> tuple[int, int]:
+    """Rows (up to ``most``) and vectors of a tile whose sums and vectors fit into the registers.
 
-    The number of rows divides ``rows`` well where that is known.
+    As few tiles as possible cover the rows, where their number is known, and the channels.
     """
     registers = 32 if target.has("avx512f") or target.has("neon") else 16
-    if not is_number(channels):
-        return STEP, 1
-    vectors = math.ceil(int(channels) / width)
+    vectors = math.ceil(int(channels) / width) if is_number(channels) else 1
     best, least = (1, 1), math.inf
     for count in range(1, min(vectors, 4) + 1):
-        most = min((registers - count - 1) // count, 14)
-        height = _even(int(rows), most) if is_number(rows) else most
+        height = min((registers - count - 1) // count, most)
+        if is_number(rows):
+            height = _even(int(rows), height)
         cost = _cost(height, count, int(rows) if is_number(rows) else height, vectors)
         if cost < least:
             best, least = (height, count), cost

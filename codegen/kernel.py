@@ -33,6 +33,7 @@ from stepforge.codegen.memory import (
 from stepforge.codegen.nests import NestWriter
 from stepforge.codegen.philox import emit_fill
 from stepforge.codegen.target import Target
+from stepforge.codegen.transpose import emit_transpose
 from stepforge.ir import dims
 from stepforge.ir.core import Const, Function, Global, Operand, Operation, Site, Symbol
 from stepforge.ir.dims import Dim
@@ -316,6 +317,14 @@ class KernelWriter(NestWriter):
         self.fn.call("void", callee, ("ptr", target.pointer), ("ptr", source.pointer),
                      ("i64", size), ("i1", "false"))
 
+    def _transpose(self, op: Operation) -> None:
+        source, target = (self.values[o] for o in op.operands)
+        rows, columns = (self.dim(size) for size in source.type.dims)
+        size = item_bytes(source.type.dtype)
+        emit_transpose(
+            self.fn, self.target, size, source.pointer, target.pointer, rows, columns
+        )
+
     def _gemm(self, op: Operation) -> None:
         a, b, c = (self.values[o] for o in op.operands)
         m, n = (self.dim(size) for size in c.type.dims)
@@ -347,6 +356,7 @@ class KernelWriter(NestWriter):
         "host_call": _host_call,
         "new_result": _new_result,
         "copy": _copy,
+        "transpose_matrix": _transpose,
         "gemm": _gemm,
         "conv": emit_convolution,
         "conv_filter": emit_filter_gradient,

@@ -26,6 +26,7 @@ INLINE_TURNS = 64  # nests of up to so many turns of their innermost body are no
 PARALLEL_WORK = 100_000  # nanoseconds of work that are worth waking other threads
 CHUNK_WORK = 25_000  # nanoseconds of a chunk, about
 LANE_CHUNK = 1024  # turns by lanes are shared out in multiples of so many
+IN_DRIVER = ("fail_if", "gemm", "copy", "transpose_matrix", "philox")  # ops that need the context
 FIRST, BEHIND = "turn.first", "turn.behind"  # the sizes by which a nest's turns are passed
 
 
@@ -58,7 +59,7 @@ class NestWriter(LoopWriter):
         """Write a top-level loop."""
         turns = turns_of(op)
         small = isinstance(turns, int) and turns <= INLINE_TURNS
-        calls = any(inner.name in ("fail_if", "gemm") for inner in op.regions[0].walk())
+        calls = any(inner.name in IN_DRIVER for inner in op.regions[0].walk())
         if small or calls or op.results:
             LoopWriter.handlers["for"](self, op)
             return

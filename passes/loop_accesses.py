@@ -87,7 +87,7 @@ def _accesses(op: Operation) -> list[Access]:
 def _may_write(op: Operation, buffer: Operand) -> bool:
     if op.name == "gemm":
         return buffer is op.operands[2]
-    if op.name == "copy":
+    if op.name in ("copy", "transpose_matrix"):
         return buffer is op.operands[1]
     if op.name == "subview":
         return True  # what it leads to is not followed

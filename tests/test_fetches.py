@@ -14,10 +14,10 @@ import pytest
 import stepforge as tf
 from stepforge.runtime.registered import register_session_run_conversion_functions
 
-DTYPES = (
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 "
-    "complex128"
-).split()
+DTYPES = [
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64", "complex64", "complex128", "bfloat16"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -281,7 +281,7 @@ def test_an_assignment_fetched_three_times_runs_once(session: Any) -> None:
 # ---- values --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*DTYPES, "bfloat16"])
+@pytest.mark.parametrize("name", DTYPES)
 def test_values_have_the_exact_dtype(session: Any, name: str) -> None:
     dtype = np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
     scalar = tf.constant(np.array(1, dtype))

@@ -136,7 +136,8 @@ def test_wrong_counts(session: Any) -> None:
     with pytest.raises(tf.errors.InvalidArgumentError, match=text) as few:
         step([[1, 2]])
     assert few.value.op is b.op
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"'a' with dtype float and shape \[\?,2\]"):
+    text = r"'a' with dtype float and shape \[\?,2\]"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=text):
         step()
 
 
@@ -176,7 +177,7 @@ def test_nothing_to_fetch(session: Any) -> None:
     tf.constant(1)
     for fetches in ([], {}, [()]):
         step = session.make_callable(fetches)
-        with pytest.raises(tf.errors.InvalidArgumentError, match="Must specify at least one target"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="specify at least one target"):
             step()
     session.close()
     with pytest.raises(RuntimeError, match="closed Session"):
@@ -217,7 +218,7 @@ def test_options(session: Any, packed: bool) -> None:
 def test_options_are_refused_where_they_were_not_asked_for(session: Any) -> None:
     x = tf.placeholder(tf.float32, [])
     for step in (session.make_callable(x + 1, [x]), session.make_callable({"y": x + 1}, [x])):
-        with pytest.raises(TypeError, match="unexpected keyword argument 'options'.*accept_options"):
+        with pytest.raises(TypeError, match=r"keyword argument 'options': .*accept_options=True"):
             step(1.0, options=RunOptions())
     with pytest.raises(TypeError, match="unexpected keyword argument 'x'"):
         session.make_callable(x + 1, [x])(x=1.0)

@@ -371,7 +371,7 @@ def test_a_failing_scatter_changes_nothing(session: Any) -> None:
     a = variable(session, [1.0, 2.0])
     b = variable(session, np.zeros((3, 2), np.float32))
     both = tf.group(a.assign_add([1.0, 1.0]), tf.scatter_add(b, rows, tf.ones([2, 2])))
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"indices\[1\] = 3 is not in \[0, 3\)"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"indices\[1\] = 3 is not in"):
         session.run(both, {rows: [0, 3]})
     assert lists(session.run([a, b])) == [[1, 2], [[0, 0]] * 3]
     session.run(both, {rows: [0, 2]})

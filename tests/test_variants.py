@@ -1,4 +1,4 @@
-"""How often a step is compiled, for which sizes, and why: assumptions, restarts, checks at run time."""
+"""How often a step is compiled, for which sizes, and why; what is checked at run time instead."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_broadcasts_of_empty_arrays(session: Any) -> None:
     y = a + b
     for left, right, size in ((0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 1)):
         assert session.run(y, {a: ones(left), b: ones(right)}).shape == (size,)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"Incompatible shapes: \[0\] vs. \[2\]"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"shapes: \[0\] vs. \[2\]"):
         session.run(y, {a: ones(0), b: ones(2)})
 
 
@@ -193,7 +193,7 @@ def test_equations_of_products(session: Any) -> None:
         assert found.tolist() == [2] * count
     found = session.run(y, {a: ones(2, 3), b: ones(1), c: ones(1)})
     assert found.tolist() == [2] * 6
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"Incompatible shapes: \[6\] vs. \[5\]"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"shapes: \[6\] vs. \[5\]"):
         session.run(y, {a: ones(2, 3), b: ones(5), c: ones(5)})
     found = session.run(y, {a: ones(1, 1), b: ones(5), c: ones(1)})
     assert found.tolist() == [2] * 5
@@ -229,7 +229,7 @@ def test_variables_and_feeds_share_sizes(session: Any) -> None:
     assert session.run(y, {x: [3]}).tolist() == [3, 6]
     session.run(tf.assign(v, [1.0, 2.0, 3.0], validate_shape=False))
     assert session.run(y, {x: [1, 1, 1]}).tolist() == [1, 2, 3]
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"Incompatible shapes: \[3\] vs. \[2\]"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"shapes: \[3\] vs. \[2\]"):
         session.run(y, {x: [1, 1]})
 
 
@@ -240,7 +240,8 @@ def test_set_shape_is_checked_when_a_step_runs(session: Any) -> None:
     z = y + 1
     assert z.shape.as_list() == [None, 3]
     assert session.run(z, {x: ones(2, 3)}).shape == (2, 3)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="set_shape of mul:0: 2 is not 3") as error:
+    text = "set_shape of mul:0: 2 is not 3"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=text) as error:
         session.run(z, {x: ones(2, 2)})
     assert error.value.op is y.op
 
@@ -255,7 +256,7 @@ def test_names_that_look_alike(session: Any) -> None:
     w = tf.Variable(1.0, name="a.b_0")
     session.run([v.initializer, w.initializer])
     kept = tf.boolean_mask(third, third > 0)
-    fetches = [first + 1, second + 1, kept + w, v + [1.0, 2.0, 3.0]]
+    fetches = [first + 1, second + 1, kept + w, v + np.float32([1, 2, 3])]
     found = session.run(fetches, {first: ones(2), second: ones(4), third: [1, -1, 2]})
     assert [f.tolist() for f in found] == [[2] * 2, [2] * 4, [2, 3], [1, 3, 5]]
     assert session.run([v * 2, v], {v: np.zeros(3)})[0].tolist() == [0, 0, 0]
@@ -271,7 +272,8 @@ def test_sizes_of_results_are_compared_where_they_meet(session: Any) -> None:
     y = tf.boolean_mask(a, a > 0) + tf.boolean_mask(b, b > 0)
     assert session.run(y, {a: [1, -1, 2], b: [3, 4]}).tolist() == [4, 6]
     for _ in range(2):
-        with pytest.raises(tf.errors.InvalidArgumentError, match="Incompatible shapes: 2 is not 3") as e:
+        text = "Incompatible shapes: 2 is not 3"
+        with pytest.raises(tf.errors.InvalidArgumentError, match=text) as e:
             session.run(y, {a: [1, 2], b: [3, 4, 5]})
         assert e.value.op is y.op
     assert session.run(y, {a: [1], b: [3, 4, 5]}).tolist() == [4, 5, 6]

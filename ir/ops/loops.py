@@ -237,6 +237,18 @@ class Copy(LoopOp):
 
 
 @define_op
+class TransposeMatrix(LoopOp):
+    """The transpose of a matrix, by tiles. ``transpose_matrix(%x, %y)`` of [n, m] into [m, n]"""
+
+    effect = "write"
+
+    def infer(self, source: Type, target: Type) -> tuple[Type, ...]:
+        if source.dtype != target.dtype or source.dims != target.dims[::-1]:
+            raise IRError(f"transpose_matrix: {source} into {target}")
+        return ()
+
+
+@define_op
 class FailIf(LoopOp):
     """Leave the step with an error where ``condition`` holds; ``values`` fill the ``{}`` of
     ``message``.
