@@ -47,6 +47,11 @@ FUNCTIONS = frozenset(
 )
 
 
+def length(op: Operation) -> int:
+    """Machine instructions of an elementwise operation, about: what its place in a body costs."""
+    return PER_FUNCTION if op.name in FUNCTIONS else 1
+
+
 def work(function: Function) -> Dim:
     """Nanoseconds that the step's own loops take, as a dimension expression over entry names."""
     total: Dim = 0

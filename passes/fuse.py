@@ -19,6 +19,7 @@ from stepforge.ir.builder import Builder
 from stepforge.ir.core import Block, Const, Function, Operand, Operation, Symbol, Value
 from stepforge.ir.dims import Dim
 from stepforge.ir.types import COMPLEX, NUMERIC, Type
+from stepforge.passes.cost import length
 
 REDUCTIONS: dict[str, str] = {
     "reduce_sum": "add",
@@ -29,7 +30,7 @@ REDUCTIONS: dict[str, str] = {
     "reduce_all": "and",
     "reduce_any": "or",
 }
-LARGEST = 48  # operations in a cluster: longer bodies compile in more than linear time
+LARGEST = 96  # length of a cluster: longer bodies compile in more than linear time
 MAPS = ("broadcast_to", "fill")  # ops that only repeat elements: no computation in the region
 
 
@@ -73,6 +74,7 @@ class _Cluster:
     shape: tuple[Dim, ...]
     reduction: Operation | None = None
     members: list[Operation] = field(default_factory=list)
+    length: int = 0
 
 
 def fuse(function: Function) -> Function:
@@ -124,6 +126,7 @@ def _clusters(ops: Sequence[Operation]) -> dict[Operation, _Cluster]:
             if cluster is None:
                 cluster = _Cluster(position, op.result.type.dims)
             cluster.members.append(op)
+            cluster.length += length(op)
             found[op] = cluster
     return found
 
@@ -139,7 +142,7 @@ def _joinable(
     if not candidates:
         return None
     first = min(candidates, key=lambda cluster: cluster.position)
-    if first.shape != op.result.type.dims or len(first.members) >= LARGEST:
+    if first.shape != op.result.type.dims or first.length >= LARGEST:
         return None
     outside = [p for p, user in users if found.get(user) is not first]
     if first.reduction is not None and outside:

@@ -14,9 +14,10 @@ from stepforge.ir.analyses import bound_sizes, mentioned_sizes, used_values
 from stepforge.ir.core import Block, Function, Operand, Operation, Value
 from stepforge.ir.opdef import lookup
 from stepforge.ir.rewrite import substitute, with_body
+from stepforge.passes.cost import length
 from stepforge.passes.loop_accesses import SOURCES, Roots, local
 
-LARGEST = 160  # operations in a body; longer ones run out of registers and compile slowly
+LARGEST = 240  # operations in a body; longer ones run out of registers and compile slowly
 # What stands behind such an operation must not change anything that others see before it.
 BARRIERS = ("check", "host")
 
@@ -108,7 +109,7 @@ def _alike(a: Operation, b: Operation) -> bool:
         by_lanes, rows = (a, b) if a.attr("simd") else (b, a)
         if by_lanes.operands or not any(op.name == "for" for op in rows.regions[0].ops):
             return False
-    return sum(1 for op in (a, b) for _ in op.regions[0].walk()) <= LARGEST
+    return sum(length(inner) for op in (a, b) for inner in op.regions[0].walk()) <= LARGEST
 
 
 def _together(first: Operation, second: Operation) -> Operation:

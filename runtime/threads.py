@@ -1,7 +1,7 @@
 """The process's pool of worker threads: started by the first session that may use it.
 
-Workers are Python daemon threads parked in native code; they never hold the interpreter lock. A forked
-child has none of them, so its loops run in the calling thread.
+Workers are Python daemon threads parked in native code; they never hold the interpreter lock. A
+forked child has none of them, so its loops run in the calling thread.
 """
 
 from __future__ import annotations
