@@ -48,6 +48,7 @@ class Roots:
 
     def __init__(self, ops: Iterable[Operation]) -> None:
         self._roots: dict[Operand, Operand] = {}
+        self._touched: dict[Operation, Touched] = {}
         self.temporaries: set[Operand] = set()
         for op in ops:
             self._add(op)
@@ -65,8 +66,10 @@ class Roots:
         return self._roots.get(buffer, buffer)
 
     def touched(self, op: Operation) -> Touched:
-        """What ``op``, with its regions, reads and writes."""
-        found = Touched()
+        """What ``op``, with its regions, reads and writes; found once for each operation."""
+        if op in self._touched:
+            return self._touched[op]
+        found = self._touched[op] = Touched()
         for inner in (op, *(o for region in op.regions for o in region.walk())):
             for access in _accesses(inner):
                 found.accesses.setdefault(self[access.buffer], []).append(access)
