@@ -93,7 +93,7 @@ def machine() -> str:
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     parts = [models[0] if models else platform.processor(), f"Python {platform.python_version()}"]
     for package in ("numpy", "numba", "llvmlite", "cffi"):
-        found = next(importlib.metadata.distributions(name=package), None)
+        found = next(iter(importlib.metadata.distributions(name=package)), None)
         parts.append(f"{package} {found.version}" if found else f"no {package}")
     try:
         version = subprocess.run(

@@ -23,6 +23,8 @@ from stepforge.codegen.signature import (
     CONTEXT_THREAD_STATE,
     GIL_RELEASE_WORK,
     TABLE_LOCK,
+    TABLE_NEXT_TABLE,
+    TABLE_NEXT_VARIANT,
     Signature,
 )
 
@@ -30,16 +32,28 @@ ENTRY_PARAMS = (("ptr", "self"), ("ptr", "args"), ("i64", "nargsf"), ("ptr", "kw
 
 
 def emit_entry(module: ModuleWriter, signature: Signature, kernel: str) -> str:
-    """Write ``ptr @entry(ptr self, ptr args, i64 nargsf, ptr kwnames)``, a vectorcall; its name.
+    """Write ``ptr @entry(ptr self, ptr args, i64 nargsf, ptr kwnames)`` (vectorcall); return
+    ``@entry``.
 
     ``kernel`` is the name of ``i32 kernel(ptr ctx, ptr feeds, ptr outs, ptr dims)`` in the module.
+    The work is done by ``@variant``, which takes the table as well: arguments that it refuses go on
+    to the variant that its table names as the next, and to Python after the last.
     """
-    fn = FunctionWriter(module, "entry", "ptr", ENTRY_PARAMS)
+    body = FunctionWriter(module, "variant", "ptr", (*ENTRY_PARAMS, ("ptr", "table")))
     if any(feed.type.is_object for feed in signature.feeds):
-        _return_miss(fn)  # strings and the like are always looked at by Python
+        _return_miss(body)  # strings and the like are always looked at by Python
     else:
-        _Entry(fn, signature, kernel if kernel.startswith("@") else f"@{kernel}").write()
+        _Entry(body, signature, kernel if kernel.startswith("@") else f"@{kernel}").write()
+    variant = body.define()
+    fn = FunctionWriter(module, "entry", "ptr", ENTRY_PARAMS)
+    table = fn.load("ptr", "%self", STEP_TABLE)
+    fn.do(f"ret ptr {_call_variant(fn, variant, table)}")
     return fn.define()
+
+
+def _call_variant(fn: FunctionWriter, variant: str, table: str) -> str:
+    args = [(type_, f"%{name}") for type_, name in ENTRY_PARAMS]
+    return fn.call("ptr", variant, *args, ("ptr", table))
 
 
 def _return_miss(fn: FunctionWriter) -> None:
@@ -54,6 +68,7 @@ class _Entry:
         self.fn = fn
         self.signature = signature
         self.kernel = kernel
+        self.table = "%table"
         self.context = fn.alloca("i8", CONTEXT_BYTES)
         self.pointers = fn.alloca("ptr", max(len(signature.feeds) + len(signature.slots), 1))
         self.outs = fn.alloca("ptr", max(len(signature.fetches), 1))
@@ -66,7 +81,6 @@ class _Entry:
         """The whole body."""
         fn = self.fn
         self._check_count()
-        self.table = fn.load("ptr", "%self", STEP_TABLE)
         self._make_frame()
         self._lock()
         feeds = FeedWriter(fn, self.signature, self.table, self.miss, self.pointers)
@@ -199,11 +213,21 @@ class _Entry:
         fn.do(f"ret ptr {fn.call('ptr', declare(fn.module, 'stepforge_fail'), *args)}")
         fn.start(self.miss)
         self._leave(feeds)
-        fn.branch(self.refused)
+        self._hand_over()
         fn.start(self.refused)
         _return_miss(fn)
         fn.start(self.stopped)  # with a Python error set
         fn.do("ret ptr null")
+
+    def _hand_over(self) -> None:
+        """Let the next variant look at the arguments; after the last one, Python."""
+        fn = self.fn
+        following = fn.load("ptr", self.table, 8 * TABLE_NEXT_VARIANT)
+        go_on = fn.label("handover")
+        fn.branch_if(fn.emit(f"icmp eq ptr {following}, null"), self.refused, go_on)
+        fn.start(go_on)
+        table = fn.load("ptr", self.table, 8 * TABLE_NEXT_TABLE)
+        fn.do(f"ret ptr {_call_variant(fn, following, table)}")
 
     def _leave(self, feeds: FeedWriter) -> None:
         """Give back what was taken before the kernel ran."""

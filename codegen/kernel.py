@@ -15,10 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from stepforge.codegen import signature as abi
+from stepforge.codegen.conv import emit_convolution
+from stepforge.codegen.conv_filter import emit_filter_gradient
+from stepforge.codegen.dims import emit_dim
 from stepforge.codegen.gemm import emit_gemm
-from stepforge.codegen.lane_core import Lane, register_element, storage_element
+from stepforge.codegen.lane_core import storage_element
 from stepforge.codegen.llvm import UNLIKELY, FunctionWriter, ModuleWriter
-from stepforge.codegen.loop_values import Buffer, Element, Position
+from stepforge.codegen.loop_values import Buffer
 from stepforge.codegen.loops import LoopWriter
 from stepforge.codegen.memory import (
     allocate,
@@ -27,12 +30,14 @@ from stepforge.codegen.memory import (
     release_arena,
     take_arena,
 )
+from stepforge.codegen.nests import NestWriter
 from stepforge.codegen.philox import emit_fill
 from stepforge.codegen.target import Target
+from stepforge.codegen.transpose import emit_transpose
 from stepforge.ir import dims
-from stepforge.ir.core import Const, Function, Global, Operand, Operation, Site, Symbol, Value
+from stepforge.ir.core import Const, Function, Global, Operand, Operation, Site, Symbol
 from stepforge.ir.dims import Dim
-from stepforge.ir.types import item_bytes
+from stepforge.ir.types import COMPLEX, item_bytes
 
 STACK_ARENA = 4096  # bytes of temporaries that a step may have on the caller's stack
 INLINE_TURNS = (
@@ -57,8 +62,8 @@ class Check:
 class KernelPlan:
     """Everything the driver is written from.
 
-    ``slots`` are the symbols in table order, variables before random streams; ``outputs`` the fetch
-    number of each output parameter; ``results`` the number of results that ``outs`` has room for.
+    ``slots`` are the symbols in table order: variables, then random streams, then large constants;
+    ``outputs`` is the fetch number of each output parameter.
     """
 
     function: Function
@@ -83,19 +88,17 @@ def emit_kernel(module: ModuleWriter, plan: KernelPlan, target: Target) -> Kerne
     return KernelWriter(module, plan, target).write()
 
 
-class KernelWriter(LoopWriter):
+class KernelWriter(NestWriter):
     """Writes the driver; see the module's text."""
 
     def __init__(self, module: ModuleWriter, plan: KernelPlan, target: Target) -> None:
         fn = FunctionWriter(module, plan.name, "i32", KERNEL_PARAMS)
-        super().__init__(fn, target, {})
-        self.module = module
+        super().__init__(module, fn, target, plan.name)
         self.plan = plan
         self.checks: list[Check] = []
         self._status = fn.alloca("i32")
         self._exit = "leave"
         self._arena = ""
-        self._nests: dict[str, str] = {}
         self._blocks: list[str] = []  # stack cells that hold memory to free, or null
 
     def write(self) -> Kernel:
@@ -131,18 +134,18 @@ class KernelWriter(LoopWriter):
         size = self.plan.arena
         if isinstance(size, int) and size <= STACK_ARENA:
             return
-        table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+        table = self.table()
         self._arena = take_arena(self.fn, table, self.dim(size))
         missing = self.fn.emit(f"icmp eq ptr {self._arena}, null")
         self._leave_if(missing, -2)
 
     def _release_arena(self) -> None:
         for cell in self._blocks:
-            table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+            table = self.table()
             callee = self.fn.load("ptr", table, 8 * abi.TABLE_FREE)
             self.fn.call("void", callee, ("ptr", self.fn.load("ptr", cell)))  # null is nothing
         if self._arena:
-            table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+            table = self.table()
             release_arena(self.fn, table, self._arena)
 
     def _alloc(self, op: Operation) -> None:
@@ -153,7 +156,7 @@ class KernelWriter(LoopWriter):
             self.fn.store("ptr", "null", cell)
         self._blocks.append(cell)
         size = self.dim(dims.product(type_.dims) * item_bytes(type_.dtype))
-        table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+        table = self.table()
         block = allocate(self.fn, table, size)
         self._leave_if(self.fn.emit(f"icmp eq ptr {block}, null"), -2)
         self.fn.store("ptr", block, cell)
@@ -162,18 +165,19 @@ class KernelWriter(LoopWriter):
     def _place(self, op: Operation) -> None:
         type_ = op.result.type
         if self._arena:
-            pointer = self.fn.offset(self._arena, self.dim(op.attr("offset")))
+            offset = emit_dim(self.fn, op.attr("offset"), self.sizes)  # here: not live before
+            pointer = self.fn.offset(self._arena, offset)
         else:  # a piece of stack for each, which LLVM can turn into registers
             count = dims.product(type_.dims)
             assert isinstance(count, int)
-            pointer = self.fn.alloca(storage_element(type_.dtype), max(count, 1), align=64)
+            pointer = self.fn.alloca(stack_element(type_.dtype), max(count, 1), align=64)
         self.values[op.result] = self.buffer(pointer, type_)
 
     # ---- state ----------------------------------------------------------------------------------
     def _slot_pointer(self, symbol: Operand) -> str:
         assert isinstance(symbol, Symbol)
         index = abi.FIRST_SLOT + list(self.plan.slots).index(symbol.name)
-        table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+        table = self.table()
         return self.fn.load("ptr", table, 8 * index)
 
     def _slot(self, op: Operation) -> None:
@@ -185,7 +189,7 @@ class KernelWriter(LoopWriter):
 
     def _new_slot(self, op: Operation) -> None:
         type_ = op.result.type
-        table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+        table = self.table()
         count = self.dim(dims.product(type_.dims) * item_bytes(type_.dtype))
         pointer = new_slot(self.fn, self._slot_pointer(op.operands[0]), table, count)
         self._leave_if(self.fn.emit(f"icmp eq ptr {pointer}, null"), -2)
@@ -198,9 +202,12 @@ class KernelWriter(LoopWriter):
     def _constant(self, op: Operation) -> None:
         symbol = op.operands[0]
         assert isinstance(symbol, Symbol)
-        declared = self.plan.function.globals[symbol.name]
-        name = constant_data(self.module, f"{self.plan.name}_{symbol.name}", declared)
-        self.values[op.result] = self.buffer(name, op.result.type)
+        if symbol.name in self.plan.slots:  # too large for the module's own data
+            pointer = self._slot_pointer(symbol)
+        else:
+            declared = self.plan.function.globals[symbol.name]
+            pointer = constant_data(self.module, f"{self.plan.name}_{symbol.name}", declared)
+        self.values[op.result] = self.buffer(pointer, op.result.type)
 
     # ---- failure --------------------------------------------------------------------------------
     def _leave_if(self, condition: str, status: int) -> None:
@@ -249,7 +256,7 @@ class KernelWriter(LoopWriter):
         )
         sizes = self._size_array([self.dim(n) for n in op.attr("sizes")])
         bound = self.fn.alloca("i64", max(len(op.attr("binds")), 1))
-        table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+        table = self.table()
         callee = self.fn.load("ptr", table, 8 * abi.TABLE_HOST_CALL)
         status = self.fn.call(
             "i32",
@@ -288,7 +295,7 @@ class KernelWriter(LoopWriter):
         type_ = op.result.type
         pointers = self.fn.alloca("ptr", 1)
         shape = self._size_array([self.dim(n) for n in type_.dims])
-        table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+        table = self.table()
         callee = self.fn.load("ptr", table, 8 * abi.TABLE_HOST_CALL)
         slot = self.fn.offset("%outs", 8 * op.attr("result"))
         status = self.fn.call(
@@ -303,66 +310,36 @@ class KernelWriter(LoopWriter):
         self._leave_if(self.fn.emit(f"icmp ne i32 {status}, 0"), -1)
         self.values[op.result] = self.buffer(self.fn.load("ptr", pointers), type_)
 
+    def _copy(self, op: Operation) -> None:
+        source, target = (self.values[o] for o in op.operands)
+        size = self.dim(target.type.size * item_bytes(target.type.dtype))
+        callee = self.module.declare("llvm.memcpy.p0.p0.i64", "void", "ptr, ptr, i64, i1")
+        self.fn.call("void", callee, ("ptr", target.pointer), ("ptr", source.pointer),
+                     ("i64", size), ("i1", "false"))
+
+    def _transpose(self, op: Operation) -> None:
+        source, target = (self.values[o] for o in op.operands)
+        rows, columns = (self.dim(size) for size in source.type.dims)
+        size = item_bytes(source.type.dtype)
+        emit_transpose(
+            self.fn, self.target, size, source.pointer, target.pointer, rows, columns
+        )
+
     def _gemm(self, op: Operation) -> None:
-        table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
         buffers = [self.values[o] for o in op.operands]
-        emit_gemm(self.fn, self.target, table, op, buffers, self.dim)
+        emit_gemm(self.fn, self.target, self.table(), op, buffers, self.dim)
 
     def _philox(self, op: Operation) -> None:
         stream, target, *bounds = op.operands
-        out = self.values[target]
         low, high = [self.lane(bound, False) for bound in bounds] or (None, None)
-        emit_fill(
-            self.fn,
-            self.target,
-            op.attr("kind"),
-            out.type.dtype,
-            self._slot_pointer(stream),
-            out.pointer,
-            self.dim(dims.product(out.type.dims)),
-            low=low,
-            high=high,
-        )
-
-    # ---- nests ----------------------------------------------------------------------------------
-    def _nest(self, op: Operation) -> None:
-        turns = turns_of(op)
-        small = isinstance(turns, int) and turns <= INLINE_TURNS
-        calls = any(inner.name in ("fail_if", "gemm") for inner in op.regions[0].walk())
-        if small or calls or op.results:
-            LoopWriter.handlers["for"](self, op)
-            return
-        free = free_values(op)
-        names = sorted(names_in(op) & self.sizes.keys())
-        fn = FunctionWriter(
-            self.module,
-            "@",
-            "void",
-            _nest_params(self, free, names),
-            linkage="internal",
-            attributes="noinline",
-        )
-        inner = LoopWriter(fn, self.target, {n: f"%n_{i}" for i, n in enumerate(names)})
-        for index, value in enumerate(free):
-            inner.values[value] = _inside(inner, self.values[value], f"%v_{index}")
-        inner.operation(op)
-        fn.do("ret void")
-        self._call_nest(fn.finish(), free, names)
-
-    def _call_nest(self, text: str, free: Sequence[Value], names: Sequence[str]) -> None:
-        """Define the nest's function, or use the one that is the same, and call it."""
-        if text not in self._nests:
-            name = f"{self.plan.name}_nest_{len(self._nests)}"
-            self._nests[text] = self.module.helper(
-                name, lambda: text.replace("@@(", f"@{name}(", 1)
-            )
-        args = [_argument(self.values[value]) for value in free]
-        args += [("i64", self.sizes[name]) for name in names]
-        self.fn.call("void", self._nests[text], *args)
+        out, slot = self.values[target], self._slot_pointer(stream)
+        kind, dtype = op.attr("kind"), out.type.dtype
+        count = self.dim(dims.product(out.type.dims))
+        emit_fill(self.fn, self.target, kind, dtype, slot, out.pointer, count, low=low, high=high)
 
     handlers: ClassVar[dict[str, Callable[[Any, Operation], None]]] = {
         **LoopWriter.handlers,
-        "for": _nest,
+        "for": NestWriter.nest,
         "alloc": _alloc,
         "place": _place,
         "slot": _slot,
@@ -374,9 +351,18 @@ class KernelWriter(LoopWriter):
         "bind_size": _bind_size,
         "host_call": _host_call,
         "new_result": _new_result,
+        "copy": _copy,
+        "transpose_matrix": _transpose,
         "gemm": _gemm,
+        "conv": emit_convolution,
+        "conv_filter": emit_filter_gradient,
         "philox": _philox,
     }
+
+
+def stack_element(dtype: str) -> str:
+    """The LLVM type of one element on the stack; complex numbers are only moved as a whole."""
+    return f"[{item_bytes(dtype)} x i8]" if dtype in COMPLEX else storage_element(dtype)
 
 
 def write_arguments(fn: FunctionWriter, values: Sequence[str]) -> None:
@@ -391,88 +377,6 @@ def as_i64(writer: LoopWriter, value: Operand) -> str:
     if isinstance(value, Const) or value.type.dtype != "index":
         return writer.one.convert(writer.lane(value, False), "i64").text
     return writer.position(value).base
-
-
-def _nest_params(
-    writer: LoopWriter, free: Sequence[Value], names: Sequence[str]
-) -> list[tuple[str, str]]:
-    params = []
-    for index, value in enumerate(free):
-        params.append((_argument(writer.values[value])[0], f"v_{index}"))
-    return params + [("i64", f"n_{i}") for i in range(len(names))]
-
-
-def _argument(value: Buffer | Element | Position) -> tuple[str, str]:
-    if isinstance(value, Buffer):
-        return "ptr", value.pointer
-    if isinstance(value, Position):
-        return "i64", value.base
-    return register_element(value.lane.dtype), value.lane.text
-
-
-def _inside(
-    writer: LoopWriter, value: Buffer | Element | Position, text: str
-) -> Buffer | Element | Position:
-    if isinstance(value, Buffer):
-        return writer.buffer(text, value.type)
-    return Position(text) if isinstance(value, Position) else Element(Lane(value.lane.dtype, text))
-
-
-def free_values(op: Operation) -> list[Value]:
-    """Values from outside that a nest uses, in order of first use."""
-    inside: set[Value] = set()
-    found: dict[Value, None] = {}
-
-    def visit(each: Operation) -> None:
-        for operand in each.operands:
-            if isinstance(operand, Value) and operand not in inside:
-                found[operand] = None
-        for region in each.regions:
-            inside.update(region.params)
-            for inner in region.ops:
-                visit(inner)
-        inside.update(each.results)
-
-    visit(op)
-    return list(found)
-
-
-def names_in(op: Operation) -> set[str]:
-    """Size names in the attributes and buffer types of a nest."""
-    found: set[str] = set()
-
-    def add(size: object) -> None:
-        if isinstance(size, dims.Expr):
-            found.update(dims.names(size))
-        elif isinstance(size, tuple):
-            for each in size:
-                add(each)
-
-    def visit(each: Operation) -> None:
-        for attribute in each.attrs.values():
-            add(attribute)
-        for value in (*each.operands, *each.results):
-            add(getattr(value.type, "shape", None))
-        for region in each.regions:
-            for inner in region.ops:
-                visit(inner)
-
-    visit(op)
-    return found
-
-
-def turns_of(op: Operation) -> Dim:
-    """About how often the innermost bodies of a nest run, by vectors of 8 where lanes do."""
-    turns: Dim = op.attr("high") - op.attr("low")
-    if op.attr("simd") and isinstance(turns, int):
-        turns = -(-turns // 8)
-    inner = [o for o in op.regions[0].ops if o.name == "for"]
-    if not inner:
-        return turns
-    total: Dim = 0
-    for each in inner:
-        total = total + turns_of(each)
-    return turns * total
 
 
 def constant_data(module: ModuleWriter, name: str, declared: Global) -> str:

@@ -214,12 +214,8 @@ class FunctionWriter:
 
         ``carried`` are (type, initial value) pairs; the last values are returned.
         """
-        before, head, inside, after = (
-            self.block,
-            self.label("head"),
-            self.label("body"),
-            self.label("done"),
-        )
+        before = self.block
+        head, inside, after = (self.label(hint) for hint in ("head", "body", "done"))
         self.branch(head)
         self.start(head)
         counter = f"%{self.fresh('i')}"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from stepforge.codegen.dims import emit_dim
-from stepforge.codegen.lane_core import Lane, bits_of, storage_bytes
+from stepforge.codegen.lane_core import Lane, bits_of, storage_bytes, storage_element
 from stepforge.codegen.lanes import LaneBuilder
 from stepforge.codegen.llvm import FunctionWriter
 from stepforge.codegen.loop_values import Buffer, Element, Position
@@ -258,6 +258,13 @@ class LoopWriter:
             return b
         return a if b == "1" else self.fn.emit(f"mul i64 {a}, {b}")
 
+    def _alloc(self, op: Operation) -> None:
+        """A small temporary inside a nest: on the stack of the thread that runs it."""
+        type_ = op.result.type
+        assert isinstance(type_.size, int)
+        pointer = self.fn.alloca(storage_element(type_.dtype), max(type_.size, 1), align=64)
+        self.values[op.result] = self.buffer(pointer, type_)
+
     def _view(self, op: Operation) -> None:
         self.values[op.result] = self.buffer(self.values[op.operands[0]].pointer, op.result.type)
 
@@ -315,6 +322,7 @@ class LoopWriter:
         "for": _for,
         "load": _load,
         "store": _store,
+        "alloc": _alloc,
         "view": _view,
         "subview": _subview,
         "index": _index,

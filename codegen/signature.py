@@ -19,6 +19,11 @@ FIRST_SLOT = 16  # the index of the first slot in a step's table
 
 # What a step's table holds below the slots, by index.
 TABLE_ALLOC, TABLE_FREE, TABLE_HOST_CALL, TABLE_PARALLEL_FOR, TABLE_ARENA, TABLE_LOCK = range(6)
+# Then the matrix products of a BLAS (6 to 9, see gemm), and the variant that is tried next: its
+# function and its table, or null.
+TABLE_NEXT_VARIANT, TABLE_NEXT_TABLE = 10, 11
+# The first argument of ``parallel_for``, which is null where loops run in the calling thread.
+TABLE_POOL = 12
 
 # Byte offsets in the context that the entry hands to the kernel.
 CONTEXT_TABLE, CONTEXT_ARENA, CONTEXT_FRAME, CONTEXT_THREAD_STATE = 0, 8, 16, 24

@@ -1,5 +1,4 @@
-"""The API functions in one namespace, for gradient rules and whatever else is written like user
-code.
+"""The API functions in one namespace, for gradient rules and what else reads like user code.
 
 A name is looked up in the modules below when it is first used, so that importing this costs nothing
 and the modules may use it in turn.
@@ -12,6 +11,7 @@ from typing import Any
 
 _MODULES = (
     "core_ops",
+    "check_ops",
     "convert",
     "elementwise_ops",
     "comparison_ops",
@@ -44,6 +44,7 @@ _MODULES = (
 def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
+    importlib.import_module("stepforge.frontend.math_ops")  # the operators of tensors
     for module in _MODULES:
         try:
             found = getattr(importlib.import_module(f"stepforge.frontend.{module}"), name)

@@ -1,7 +1,8 @@
-"""How array functions make nodes: inputs of several dtypes, lists of tensors, shapes given in any way.
+"""How array functions make nodes: inputs of several dtypes, lists of tensors, shapes given in any
+way.
 
-What a caller passes that is no tensor becomes a constant inside the scope of the node, called after the input
-(``Reshape/shape``), as in TensorFlow.
+What a caller passes that is no tensor becomes a constant inside the scope of the node, called
+after the input (``Reshape/shape``), as in TensorFlow.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from stepforge.frontend.operation import Operation, Tensor
 from stepforge.frontend.scopes import name_scope
 from stepforge.frontend.shapes import TensorShape, dimension_value
 
-# An input's name, its value, and its dtype: one that it must have, a tuple of those that it may have (values
-# that are no tensors get the first that fits), or None for any.
+# An input's name, its value, and its dtype: one that it must have, a tuple of those that it may
+# have (values that are no tensors get the first that fits), or None for any.
 Argument: TypeAlias = "tuple[str, Any, DType | tuple[DType, ...] | None]"
 INDEX = (int32, int64)
 
@@ -41,7 +42,9 @@ def make(
         return create_op(type_, [_tensor(type_, *a) for a in arguments], attrs, scope)
 
 
-def _tensor(type_: str, label: str, value: Any, accepts: DType | tuple[DType, ...] | None) -> Tensor:
+def _tensor(
+    type_: str, label: str, value: Any, accepts: DType | tuple[DType, ...] | None
+) -> Tensor:
     exact = accepts if isinstance(accepts, DType) else None
     if not isinstance(value, Tensor):
         hint = accepts[0] if isinstance(accepts, tuple) else None
@@ -65,7 +68,9 @@ def _converted(label: str, value: Any, exact: DType | None, hint: DType | None) 
         return convert_to_tensor(value, exact, label, hint)
     except ValueError as error:
         if exact is None or not hasattr(value, "dtype"):
-            raise ValueError(f"Tried to convert '{label}' to a tensor and failed. Error: {error}") from None
+            raise ValueError(
+                f"Tried to convert '{label}' to a tensor and failed. Error: {error}"
+            ) from None
         return convert_to_tensor(value, None, label)
 
 
@@ -107,7 +112,7 @@ def _list_element(value: Any, dtype: DType | None, label: str) -> Tensor:
 
 
 def shape_tensor(shape: Any, name: str = "shape") -> Tensor:
-    """A shape (tensor, list with sizes, dimensions or scalar tensors in it, TensorShape) as a tensor."""
+    """A shape as a tensor: from a tensor, a TensorShape, a list of sizes and scalar tensors."""
     dtype = None
     if isinstance(shape, (list, tuple)):
         dtype = None if shape else int32

@@ -130,7 +130,8 @@ _WIDTH = [int32, int64, float16, bfloat16, float32, float64]  # of a range's end
 def range(
     start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name: str = "range"
 ) -> Tensor:
-    """``start, start + delta, ...`` without ``limit``; with one argument ``0, 1, ...`` without that.
+    """``start, start + delta, ...`` without ``limit``; with one argument ``0, 1, ...`` without
+    that.
 
     Raises: ValueError where it is known that ``delta`` does not lead from ``start`` to ``limit``.
     """
@@ -177,7 +178,8 @@ def one_hot(
     dtype: Any = None,
     name: str | None = None,
 ) -> Tensor:
-    """``on_value`` (1) at the place of each index along a new axis of ``depth``, else ``off_value`` (0).
+    """``on_value`` (1) at the place of each index along a new axis of ``depth``, else
+    ``off_value`` (0).
 
     Indices out of range give ``off_value`` everywhere. Raises: TypeError where the dtypes differ.
     """
@@ -200,8 +202,10 @@ def one_hot(
                 f"dtype {kinds[0]} of on_value does not match dtype {kinds[1]} of off_value"
             )
         arguments = (
-            ("indices", indices, (int32, int64, uint8, int8)), ("depth", depth, (int32,)),
-            ("on_value", values["on_value"], None), ("off_value", values["off_value"], None),
+            ("indices", indices, (int32, int64, uint8, int8)),
+            ("depth", depth, (int32,)),
+            ("on_value", values["on_value"], None),
+            ("off_value", values["off_value"], None),
         )
         attrs = {"axis": -1 if axis is None else axis}
         return make("OneHot", arguments, attrs, scope).outputs[0]
@@ -234,19 +238,24 @@ def sequence_mask(
                 f"{limit} with shape '{limit.shape}'"
             )
         number = limit.dtype.base_dtype
-        ends = (("start", constant(0, number), None), ("limit", limit, None),
-                ("delta", constant(1, number), None))
+        ends = (
+            ("start", constant(0, number), None),
+            ("limit", limit, None),
+            ("delta", constant(1, number), None),
+        )
         steps = make("Range", ends, None, "Range").outputs[0]
         column = expand_dims(value, -1)
         column = create_op("Cast", (column,), {"DstT": number.ir}).outputs[0]
         mask = create_op("Less", (steps, column)).outputs[0]
-        return mask if kind is bool_ else elementwise_ops.cast(mask, kind)  # type: ignore[no-any-return]
+        result: Tensor = mask if kind is bool_ else elementwise_ops.cast(mask, kind)
+        return result
 
 
 def meshgrid(*args: Any, indexing: str = "xy", name: str = "meshgrid") -> list[Tensor]:
     """The coordinates of a grid over vectors: one tensor for each, over all of them.
 
-    ``indexing`` "xy" exchanges the first two axes, as plots want it. Raises: ValueError for other words.
+    ``indexing`` "xy" exchanges the first two axes, as plots want it. Raises: ValueError for other
+    words.
     """
     if indexing not in ("xy", "ij"):
         raise ValueError(
@@ -254,7 +263,7 @@ def meshgrid(*args: Any, indexing: str = "xy", name: str = "meshgrid") -> list[T
         )
     with name_scope(name, "meshgrid", [a for a in args if isinstance(a, Tensor)]):
         count = len(args)
-        columns = [
+        columns: list[Any] = [
             reshape(stacked, [1] * i + [-1] + [1] * (count - 1 - i))
             for i, stacked in enumerate(args)
         ]

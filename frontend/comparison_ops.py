@@ -9,25 +9,25 @@ from typing import Any
 from stepforge.frontend.node_calls import binary, call, unary
 from stepforge.frontend.operation import Tensor
 
-equal = binary("Equal", "``x == y``.")
-not_equal = binary("NotEqual", "``x != y``.")
-less = binary("Less", "``x < y``.")
-less_equal = binary("LessEqual", "``x <= y``.")
-greater = binary("Greater", "``x > y``.")
-greater_equal = binary("GreaterEqual", "``x >= y``.")
-logical_and = binary("LogicalAnd", "True where both are.")
-logical_or = binary("LogicalOr", "True where either is.")
-logical_not = unary("LogicalNot", "True where x is not.")
-is_nan = unary("IsNan", "True where x is NaN.")
-is_inf = unary("IsInf", "True where x is infinite.")
-is_finite = unary("IsFinite", "True where x is neither infinite nor NaN.")
+equal = binary("equal", "Equal", "``x == y``.")
+not_equal = binary("not_equal", "NotEqual", "``x != y``.")
+less = binary("less", "Less", "``x < y``.")
+less_equal = binary("less_equal", "LessEqual", "``x <= y``.")
+greater = binary("greater", "Greater", "``x > y``.")
+greater_equal = binary("greater_equal", "GreaterEqual", "``x >= y``.")
+logical_and = binary("logical_and", "LogicalAnd", "True where both are.")
+logical_or = binary("logical_or", "LogicalOr", "True where either is.")
+logical_not = unary("logical_not", "LogicalNot", "True where x is not.")
+is_nan = unary("is_nan", "IsNan", "True where x is NaN.")
+is_inf = unary("is_inf", "IsInf", "True where x is infinite.")
+is_finite = unary("is_finite", "IsFinite", "True where x is neither infinite nor NaN.")
 
-bitwise_and = binary("BitwiseAnd", "The bits that both have.")
-bitwise_or = binary("BitwiseOr", "The bits that either has.")
-bitwise_xor = binary("BitwiseXor", "The bits that exactly one has.")
-invert = unary("Invert", "All bits the other way.")
-left_shift = binary("LeftShift", "``x << y``.")
-right_shift = binary("RightShift", "``x >> y``, with the sign of x.")
+bitwise_and = binary("bitwise_and", "BitwiseAnd", "The bits that both have.")
+bitwise_or = binary("bitwise_or", "BitwiseOr", "The bits that either has.")
+bitwise_xor = binary("bitwise_xor", "BitwiseXor", "The bits that exactly one has.")
+invert = unary("invert", "Invert", "All bits the other way.")
+left_shift = binary("left_shift", "LeftShift", "``x << y``.")
+right_shift = binary("right_shift", "RightShift", "``x >> y``, with the sign of x.")
 
 
 def logical_xor(x: Any, y: Any, name: str = "LogicalXor") -> Tensor:

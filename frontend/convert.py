@@ -1,6 +1,4 @@
-"""From whatever a program passes to an API function to a tensor: constants, lists, variables,
-slices.
-"""
+"""From whatever a program passes to a function to a tensor: constants, lists, variables."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""API functions that pass values on, order nodes, or call Python: identity, group, Print, py_func
-...
-"""
+"""API functions that pass values on, order nodes or call Python: identity, group, py_func ..."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+import numpy as np
 
 from stepforge.frontend.convert import convert_to_tensor, convert_to_tensor_or_indexed_slices
 from stepforge.frontend.dtypes import as_dtype
@@ -25,8 +25,7 @@ def placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> Tenso
 
 
 def placeholder_with_default(input: Any, shape: Any, name: str | None = None) -> Tensor:
-    """A tensor with the value of ``input`` in runs that feed none. ``shape`` is what feeds may
-    have.
+    """A tensor with the value of ``input`` in runs that feed none; feeds may have ``shape``.
 
     Raises: ValueError where the default itself has not that shape.
     """
@@ -203,20 +202,26 @@ def py_func(
     stateful: bool = True,
     name: str | None = None,
 ) -> Any:
-    """Tensors that calling ``func`` with NumPy arrays gives; ``Tout`` is one dtype or a list of
-    them.
+    """What calling ``func`` with NumPy arrays gives; ``Tout`` is one dtype or a list of them.
 
-    Returns one tensor for one dtype, a list for a list, the node where the list is empty.
+    Values of rank 0 come as NumPy scalars, strings as bytes. Returns one tensor for one dtype, a
+    list for a list, the node where the list is empty.
     """
     several = isinstance(Tout, (list, tuple))
     kinds = [as_dtype(t) for t in (Tout if several else [Tout])]
-    token = register_function(func)
+    token = register_function(lambda *arrays: func(*map(_argument, arrays)))
     values = [convert_to_tensor(value) for value in inp]
     attrs = {"token": token, "Tout": tuple(kind.ir for kind in kinds)}
     op = create_op("PyFunc" if stateful else "PyFuncStateless", values, attrs, name)
     if not several:
         return op.outputs[0]
     return op.outputs or op
+
+
+def _argument(array: np.ndarray[Any, Any]) -> Any:
+    """What a Python function gets: a copy, which it may change."""
+    copy = np.array(array)
+    return copy if copy.ndim else copy[()]
 
 
 def numpy_function(

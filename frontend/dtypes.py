@@ -6,7 +6,7 @@ There is one object per dtype. ``DType.ir`` is the name that the IR has for it; 
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -241,6 +241,10 @@ def as_dtype(value: Any) -> DType:
     """
     if isinstance(value, DType):
         return value
+    if isinstance(value, np.dtype):
+        found = _of_numpy_dtype(value)
+        if found is not None:
+            return found
     if isinstance(value, type) and value in _PYTHON:
         return _PYTHON[value]
     if isinstance(value, str) and value in _BY_NAME:
@@ -267,4 +271,9 @@ def _from_numpy(value: Any) -> DType | None:
         dtype = np.dtype(value)
     except TypeError:
         return None
+    return _of_numpy_dtype(dtype)
+
+
+@lru_cache(maxsize=256)
+def _of_numpy_dtype(dtype: np.dtype[Any]) -> DType | None:
     return string if dtype.kind in "SUO" else _BY_NAME.get(dtype.name)

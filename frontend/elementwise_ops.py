@@ -35,65 +35,89 @@ from stepforge.frontend.scopes import name_scope
 from stepforge.frontend.shapes import as_shape
 from stepforge.ir.types import numpy_dtype
 
-negative = neg = unary("Neg", "``-x``.")
-square = unary("Square", "``x * x``.")
-sqrt = unary("Sqrt", "The square root.")
-rsqrt = unary("Rsqrt", "The reciprocal of the square root.")
-reciprocal = unary("Reciprocal", "``1 / x``.")
-exp = unary("Exp", "e to the power of x.")
-expm1 = unary("Expm1", "``exp(x) - 1``, exact near 0.")
-log = unary("Log", "The natural logarithm.")
-log1p = unary("Log1p", "``log(1 + x)``, exact near 0.")
-sin = unary("Sin", "The sine of x in radians.")
-cos = unary("Cos", "The cosine of x in radians.")
-tan = unary("Tan", "The tangent of x in radians.")
-asin = unary("Asin", "The inverse sine, in radians.")
-acos = unary("Acos", "The inverse cosine, in radians.")
-atan = unary("Atan", "The inverse tangent, in radians.")
-sinh = unary("Sinh", "The hyperbolic sine.")
-cosh = unary("Cosh", "The hyperbolic cosine.")
-tanh = unary("Tanh", "The hyperbolic tangent.")
-asinh = unary("Asinh", "The inverse hyperbolic sine.")
-acosh = unary("Acosh", "The inverse hyperbolic cosine.")
-atanh = unary("Atanh", "The inverse hyperbolic tangent.")
-sigmoid = unary("Sigmoid", "``1 / (1 + exp(-x))``.")
-erf = unary("Erf", "The error function.")
-erfc = unary("Erfc", "1 less the error function.")
-lgamma = unary("Lgamma", "The logarithm of the absolute value of the gamma function.")
-digamma = unary("Digamma", "The derivative of the logarithm of the gamma function.")
-floor = unary("Floor", "The largest integer that is not larger.")
-ceil = unary("Ceil", "The smallest integer that is not smaller.")
-rint = unary("Rint", "The nearest integer, halves to even.")
+negative = neg = unary("negative", "Neg", "``-x``.")
+square = unary("square", "Square", "``x * x``.")
+sqrt = unary("sqrt", "Sqrt", "The square root.")
+rsqrt = unary("rsqrt", "Rsqrt", "The reciprocal of the square root.")
+reciprocal = unary("reciprocal", "Reciprocal", "``1 / x``.")
+exp = unary("exp", "Exp", "e to the power of x.")
+expm1 = unary("expm1", "Expm1", "``exp(x) - 1``, exact near 0.")
+log = unary("log", "Log", "The natural logarithm.")
+log1p = unary("log1p", "Log1p", "``log(1 + x)``, exact near 0.")
+sin = unary("sin", "Sin", "The sine of x in radians.")
+cos = unary("cos", "Cos", "The cosine of x in radians.")
+tan = unary("tan", "Tan", "The tangent of x in radians.")
+asin = unary("asin", "Asin", "The inverse sine, in radians.")
+acos = unary("acos", "Acos", "The inverse cosine, in radians.")
+atan = unary("atan", "Atan", "The inverse tangent, in radians.")
+sinh = unary("sinh", "Sinh", "The hyperbolic sine.")
+cosh = unary("cosh", "Cosh", "The hyperbolic cosine.")
+tanh = unary("tanh", "Tanh", "The hyperbolic tangent.")
+asinh = unary("asinh", "Asinh", "The inverse hyperbolic sine.")
+acosh = unary("acosh", "Acosh", "The inverse hyperbolic cosine.")
+atanh = unary("atanh", "Atanh", "The inverse hyperbolic tangent.")
+sigmoid = unary("sigmoid", "Sigmoid", "``1 / (1 + exp(-x))``.")
+erf = unary("erf", "Erf", "The error function.")
+erfc = unary("erfc", "Erfc", "1 less the error function.")
+lgamma = unary("lgamma", "Lgamma", "The logarithm of the absolute value of the gamma function.")
+digamma = unary("digamma", "Digamma", "The derivative of the logarithm of the gamma function.")
+floor = unary("floor", "Floor", "The largest integer that is not larger.")
+ceil = unary("ceil", "Ceil", "The smallest integer that is not smaller.")
+rint = unary("rint", "Rint", "The nearest integer, halves to even.")
 
-subtract = binary("Sub", "``x - y``.")
-multiply = binary("Mul", "``x * y``.")
-maximum = binary("Maximum", "The larger one; NaN where either is.")
-minimum = binary("Minimum", "The smaller one; NaN where either is.")
-squared_difference = binary("SquaredDifference", "``(x - y)²``.")
-pow = binary("Pow", "``x`` to the power of ``y``.")
-realdiv = binary("RealDiv", "``x / y`` of real or complex numbers.")
-truncatediv = binary("TruncateDiv", "``x / y`` of integers, rounded towards 0.")
-truncatemod = binary("TruncateMod", "The remainder of ``truncatediv``.")
-floor_div = binary("FloorDiv", "``x / y`` rounded down.")
-floormod = mod = binary("FloorMod", "The remainder of ``floor_div``, of the sign of y.")
-atan2 = binary("Atan2", "The angle of the point (y, x), in (-pi, pi].")
-igamma = binary("Igamma", "The lower regularised incomplete gamma function.")
-igammac = binary("Igammac", "The upper regularised incomplete gamma function.")
-zeta = binary("Zeta", "The Hurwitz zeta function.")
-polygamma = binary("Polygamma", "The derivative of order x of the digamma function, at y.")
-xlogy = binary("Xlogy", "``x * log(y)``, 0 where x is 0.")
+subtract = binary("subtract", "Sub", "``x - y``.")
+multiply = binary("multiply", "Mul", "``x * y``.")
+maximum = binary("maximum", "Maximum", "The larger one; NaN where either is.")
+minimum = binary("minimum", "Minimum", "The smaller one; NaN where either is.")
+squared_difference = binary("squared_difference", "SquaredDifference", "``(x - y)²``.")
+pow = binary("pow", "Pow", "``x`` to the power of ``y``.")
+realdiv = binary("realdiv", "RealDiv", "``x / y`` of real or complex numbers.")
+truncatediv = binary("truncatediv", "TruncateDiv", "``x / y`` of integers, rounded towards 0.")
+truncatemod = binary("truncatemod", "TruncateMod", "The remainder of ``truncatediv``.")
+floor_div = binary("floor_div", "FloorDiv", "``x / y`` rounded down.")
+floormod = mod = binary("floormod", "FloorMod", "The remainder of ``floor_div``, of the sign of y.")
+xlogy = binary("xlogy", "Xlogy", "``x * log(y)``, 0 where x is 0.")
 
 # Nodes that gradients are made of.
-sqrt_grad = binary("SqrtGrad", "The gradient of ``sqrt`` from its result and dy.")
-rsqrt_grad = binary("RsqrtGrad", "The gradient of ``rsqrt`` from its result and dy.")
-reciprocal_grad = binary("ReciprocalGrad", "The gradient of ``reciprocal`` from its result and dy.")
-tanh_grad = binary("TanhGrad", "The gradient of ``tanh`` from its result and dy.")
-sigmoid_grad = binary("SigmoidGrad", "The gradient of ``sigmoid`` from its result and dy.")
+sqrt_grad = binary("sqrt_grad", "SqrtGrad", "The gradient of ``sqrt`` from its result and dy.")
+rsqrt_grad = binary("rsqrt_grad", "RsqrtGrad", "The gradient of ``rsqrt`` from its result and dy.")
+reciprocal_grad = binary(
+    "reciprocal_grad", "ReciprocalGrad", "The gradient of ``reciprocal`` from its result and dy."
+)
+tanh_grad = binary("tanh_grad", "TanhGrad", "The gradient of ``tanh`` from its result and dy.")
+sigmoid_grad = binary(
+    "sigmoid_grad", "SigmoidGrad", "The gradient of ``sigmoid`` from its result and dy."
+)
 
 _TRUE_DIVISION = {
     "int8": float32, "uint8": float32, "int16": float32, "uint16": float32,
     "int32": float64, "uint32": float64, "int64": float64, "uint64": float64,
 }
+
+
+def atan2(y: Any, x: Any, name: str | None = None) -> Tensor:
+    """The angle of the point (x, y), in (-pi, pi]."""
+    return call("Atan2", (y, x), None, name)
+
+
+def igamma(a: Any, x: Any, name: str | None = None) -> Tensor:
+    """The lower regularised incomplete gamma function."""
+    return call("Igamma", (a, x), None, name)
+
+
+def igammac(a: Any, x: Any, name: str | None = None) -> Tensor:
+    """The upper regularised incomplete gamma function."""
+    return call("Igammac", (a, x), None, name)
+
+
+def zeta(x: Any, q: Any, name: str | None = None) -> Tensor:
+    """The Hurwitz zeta function."""
+    return call("Zeta", (x, q), None, name)
+
+
+def polygamma(a: Any, x: Any, name: str | None = None) -> Tensor:
+    """The derivative of order a of the digamma function."""
+    return call("Polygamma", (a, x), None, name)
 
 
 def xdivy(x: Any, y: Any, name: str | None = None) -> Tensor:

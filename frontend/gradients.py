@@ -335,8 +335,7 @@ def hessians(
     gate_gradients: bool = False,
     aggregation_method: int | None = None,
 ) -> list[Any]:
-    """The second derivatives of the sum of ``ys`` with respect to each of ``xs``: shape ``x.shape *
-    2``.
+    """The second derivatives of the sum of ``ys`` by each of ``xs``, of shape ``x.shape * 2``.
 
     Raises: ValueError where an ``x`` has no static shape.
     """

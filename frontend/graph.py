@@ -46,8 +46,9 @@ class Graph:
         attrs: dict[str, Any] | None = None,
         name: str | None = None,
     ) -> Operation:
-        """Add a node of ``type_`` and return it. ``name`` defaults to the type; one that ends in
-        ``/`` is taken as it is.
+        """Add a node of ``type_`` and return it.
+
+        ``name`` defaults to the type; one that ends in ``/`` is taken as it is.
 
         Raises: RuntimeError where the graph is finalized; ValueError for a bad name, an input of
         another graph or shapes that do not fit; TypeError for dtypes that do not fit.
@@ -353,9 +354,7 @@ _global_graph: list[Graph] = []  # at most one: the default graph outside of eve
 
 
 def get_default_graph() -> Graph:
-    """The default graph of this thread; outside of every ``as_default`` that is one for all
-    threads.
-    """
+    """The default graph of this thread; without ``as_default`` that is one for all threads."""
     stack = default.graphs.stack
     if stack:
         return stack[-1]  # type: ignore[no-any-return]

@@ -1,6 +1,4 @@
-"""Collections of a graph: named lists in which programs and libraries find variables, losses,
-updates.
-"""
+"""Collections of a graph: named lists in which programs find variables, losses, updates."""
 
 from __future__ import annotations
 

@@ -117,9 +117,7 @@ def with_colocation(state: ScopeState, op: Any, *, ignore_existing: bool) -> Res
 
 
 class GraphNameScope:
-    """The context of ``graph.name_scope(name)``: yields the scope as a prefix with ``/`` at its
-    end.
-    """
+    """The context of ``graph.name_scope(name)``: yields the prefix of names, ``scope/``."""
 
     __slots__ = ("_graph", "_name", "_old")
 

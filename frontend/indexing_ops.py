@@ -1,4 +1,4 @@
-"""API functions that read and write elements by index or condition: ``tf.gather``, ``tf.where`` ..."""
+"""API functions that read and write elements by index or condition: ``tf.gather`` ..."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def gather(
     axis: Any = None,
     batch_dims: int = 0,
 ) -> Tensor:
-    """Slices of ``params`` along ``axis`` (by default ``batch_dims``); runs check that the indices exist.
+    """Slices of ``params`` along ``axis`` (by default ``batch_dims``); runs check that the indices
+    exist.
 
     The first ``batch_dims`` axes of ``params`` and ``indices`` go together.
     """
@@ -43,8 +44,12 @@ def gather(
 
 
 def gather_v2(
-    params: Any, indices: Any, validate_indices: bool | None = None, axis: Any = None,
-    batch_dims: int = 0, name: str | None = None,
+    params: Any,
+    indices: Any,
+    validate_indices: bool | None = None,
+    axis: Any = None,
+    batch_dims: int = 0,
+    name: str | None = None,
 ) -> Tensor:
     """``gather`` with its arguments in the order of TensorFlow 2."""
     return gather(params, indices, validate_indices, name, axis, batch_dims)
@@ -83,7 +88,11 @@ def scatter_nd(indices: Any, updates: Any, shape: Any, name: str | None = None) 
     """Zeros of ``shape`` with ``updates`` added up at index vectors."""
     places = indices if isinstance(indices, Tensor) else None
     sizes: Any = INDEX if places is None else places.dtype.base_dtype
-    arguments = (("indices", indices, _INDICES), ("updates", updates, None), ("shape", shape, sizes))
+    arguments = (
+        ("indices", indices, _INDICES),
+        ("updates", updates, None),
+        ("shape", shape, sizes),
+    )
     return make("ScatterNd", arguments, None, name).outputs[0]
 
 
@@ -91,7 +100,8 @@ def _tensor_scatter(type_: str, doc: str) -> Any:
     def function(tensor: Any, indices: Any, updates: Any, name: str | None = None) -> Tensor:
         value = tensor if isinstance(tensor, Tensor) else convert_to_tensor(tensor)
         arguments = (
-            ("tensor", value, None), ("indices", indices, _INDICES),
+            ("tensor", value, None),
+            ("indices", indices, _INDICES),
             ("updates", updates, value.dtype.base_dtype),
         )
         return make(type_, arguments, None, name).outputs[0]
@@ -120,11 +130,11 @@ tensor_scatter_min = tensor_scatter_nd_min = _tensor_scatter(
 
 # ---- conditions ----------------------------------------------------------------------------------
 def where(condition: Any, x: Any = None, y: Any = None, name: str | None = None) -> Tensor:
-    """Elements of ``x`` where ``condition`` holds, of ``y`` elsewhere; without both the index vectors of
-    the true elements.
+    """Elements of ``x`` where ``condition`` holds, of ``y`` elsewhere; without both the index
+    vectors of the true elements.
 
-    ``x`` and ``y`` have one shape; ``condition`` has it too, is a scalar, or has one element for each row.
-    Raises: ValueError where only one of them is given or the shapes are known not to fit.
+    ``x`` and ``y`` have one shape; ``condition`` has it too, is a scalar, or has one element for
+    each row. Raises: ValueError where only one of them is given or the shapes are known not to fit.
     """
     return _where("Select", condition, x, y, name)
 
@@ -153,12 +163,12 @@ def _where(type_: str, condition: Any, x: Any, y: Any, name: str | None) -> Tens
     return make(type_, arguments, None, name).outputs[0]
 
 
-def boolean_mask(
-    tensor: Any, mask: Any, name: str = "boolean_mask", axis: Any = None
-) -> Tensor:
-    """The slices of ``tensor`` where ``mask`` is true; the mask covers its axes from ``axis`` (0) on.
+def boolean_mask(tensor: Any, mask: Any, name: str = "boolean_mask", axis: Any = None) -> Tensor:
+    """The slices of ``tensor`` where ``mask`` is true; the mask covers its axes from ``axis`` (0)
+    on.
 
-    Raises: ValueError for a scalar mask, one of unknown rank, or one whose shape is known not to fit.
+    Raises: ValueError for a scalar mask, one of unknown rank, or one whose shape is known not to
+    fit.
     """
     with name_scope(name):
         value = convert_to_tensor(tensor, name="tensor")
@@ -168,22 +178,30 @@ def boolean_mask(
             raise ValueError("mask cannot be scalar.")
         if count is None:
             raise ValueError(
-                "Number of mask dimensions must be specified, even if some dimensions are None.  E.g. "
-                "shape=[None] is ok, but shape=None is not."
+                "Number of mask dimensions must be specified, even if some dimensions are None.  "
+                "E.g. shape=[None] is ok, but shape=None is not."
             )
         place = _known_axis(axis)
         value.shape[place : place + count].assert_is_compatible_with(chosen.shape)
-        covered = reduce_prod(shape(value)[place : place + count], [0])
-        sizes = concat([shape(value)[:place], [covered], shape(value)[place + count :]], 0)
-        rows = reshape(value, sizes)
+        rows = reshape(value, _covered_as_one(value, place, count))
         flat = reshape(chosen, [-1])
         return gather(rows, squeeze(where_v2(flat), axis=[1]), axis=place)
+
+
+def _covered_as_one(value: Tensor, place: int, count: int) -> Tensor:
+    """The shape of ``value`` with ``count`` axes from ``place`` on made one."""
+    masked: Any = shape(value)
+    covered = reduce_prod(masked[place : place + count], [0])
+    before: Any = shape(value)
+    ahead = before[:place]
+    behind: Any = shape(value)
+    return concat([ahead, [covered], behind[place + count :]], 0)
 
 
 def _known_axis(axis: Any) -> int:
     if axis is None:
         return 0
-    known = constant_value(axis) if isinstance(axis, Tensor) else np.asarray(axis)
+    known: Any = constant_value(axis) if isinstance(axis, Tensor) else np.asarray(axis)
     if known is None:
         raise ValueError("boolean_mask: the axis must be known while the graph is built")
     return int(known)
@@ -202,7 +220,7 @@ class UniqueWithCounts(NamedTuple):
 
     y: Tensor
     idx: Tensor
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # hides tuple.count, as in TensorFlow
 
 
 class ListDiff(NamedTuple):
@@ -213,7 +231,7 @@ class ListDiff(NamedTuple):
 
 
 def unique(x: Any, out_idx: Any = int32, name: str | None = None) -> Unique:
-    """The distinct elements of a vector in order of appearance, and where each element is among them."""
+    """The distinct elements of a vector in order of appearance, and each element's among them."""
     attrs = {"out_idx": as_dtype(out_idx).ir}
     return Unique(*make("Unique", (("x", x, None),), attrs, name).outputs)
 
@@ -239,16 +257,14 @@ listdiff = setdiff1d
 def dynamic_partition(
     data: Any, partitions: Any, num_partitions: int, name: str | None = None
 ) -> list[Tensor]:
-    """The slices of ``data`` sorted into ``num_partitions`` tensors by the numbers in ``partitions``."""
+    """The slices of ``data`` sorted into tensors by the numbers in ``partitions``."""
     arguments = (("data", data, None), ("partitions", partitions, int32))
     attrs = {"num_partitions": int(num_partitions)}
     return make("DynamicPartition", arguments, attrs, name).outputs
 
 
-def dynamic_stitch(
-    indices: Sequence[Any], data: Sequence[Any], name: str | None = None
-) -> Tensor:
-    """One tensor with the slices of all ``data`` at the places that ``indices`` give; later ones win."""
+def dynamic_stitch(indices: Sequence[Any], data: Sequence[Any], name: str | None = None) -> Tensor:
+    """One tensor with the slices of all ``data`` at their ``indices``; later ones win."""
     return _stitch("DynamicStitch", indices, data, name)
 
 
@@ -296,15 +312,17 @@ def _spread(value: Tensor, times: Tensor, place: int, count: int) -> Tensor:
 
 
 def _repeat_all(value: Tensor, times: Tensor, place: int, count: int) -> Tensor:
-    sizes = shape(value)
+    sizes: Any = shape(value)
     spread = _spread(value, times, place, count)
     return reshape(spread, concat([sizes[:place], [times * sizes[place]], sizes[place + 1 :]], 0))
 
 
 def _repeat_each(value: Tensor, times: Tensor, place: int, count: int) -> Tensor:
     """Every element as often as the largest number says, masked to its own number."""
-    each = broadcast_to(times, [shape(value)[place]])
+    sizes: Any = shape(value)
+    each = broadcast_to(times, [sizes[place]])
     most = elementwise_ops.maximum(constant(0, name="zero"), reduce_max(each))
     ends = (("start", constant(0), None), ("limit", most, None), ("delta", constant(1), None))
-    mask = make("Range", ends, None, "Range").outputs[0] < expand_dims(each, -1)
+    steps: Any = make("Range", ends, None, "Range").outputs[0]
+    mask = steps < expand_dims(each, -1)
     return boolean_mask(_spread(value, most, place, count), mask, axis=place)

@@ -1,4 +1,4 @@
-"""API functions that join, cut, pad and rearrange tensors: ``tf.concat``, ``tf.stack``, ``tf.split`` ..."""
+"""API functions that join, cut, pad and rearrange tensors: ``tf.concat``, ``tf.split`` ..."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def concat(values: Any, axis: Any, name: str = "concat") -> Tensor:
 
 
 def stack(values: Any, axis: int = 0, name: str = "stack") -> Tensor:
-    """Tensors of one shape along a new axis. Raises: ValueError, TypeError where they do not fit."""
+    """Tensors of one shape along a new axis. Raises: ValueError, TypeError."""
     if axis == 0:
         try:
             return convert_to_tensor(values, name=name)
@@ -55,7 +55,9 @@ def stack(values: Any, axis: int = 0, name: str = "stack") -> Tensor:
         return create_op("Pack", inputs, attrs, scope).outputs[0]
 
 
-def unstack(value: Any, num: int | None = None, axis: int = 0, name: str = "unstack") -> list[Tensor]:
+def unstack(
+    value: Any, num: int | None = None, axis: int = 0, name: str = "unstack"
+) -> list[Tensor]:
     """The pieces of a tensor along ``axis``, without that axis.
 
     Raises: ValueError where their number is neither given nor known.
@@ -88,8 +90,8 @@ def split(
     """
     if isinstance(num_or_size_splits, (int, np.integer, Dimension)):
         attrs = {"num_split": int(num_or_size_splits)}
-        arguments = (("split_dim", axis, (int32,)), ("value", value, None))
-        return make("Split", arguments, attrs, name).outputs
+        equal = (("split_dim", axis, (int32,)), ("value", value, None))
+        return make("Split", equal, attrs, name).outputs
     lengths = convert_to_tensor(num_or_size_splits)
     if lengths.shape.ndims == 0:
         raise ValueError(
@@ -97,10 +99,14 @@ def split(
             f"Argument provided: {num_or_size_splits}"
         )
     if num is None:
-        num = lengths.shape.dims[0].value if lengths.shape.ndims else None
+        num = lengths.shape[0].value if lengths.shape.ndims else None
         if num is None:
             raise ValueError(f"Cannot infer argument `num` from shape {num_or_size_splits}")
-    arguments = (("value", value, None), ("size_splits", lengths, INDEX), ("split_dim", axis, INDEX))
+    arguments = (
+        ("value", value, None),
+        ("size_splits", lengths, INDEX),
+        ("split_dim", axis, INDEX),
+    )
     return make("SplitV", arguments, {"num_split": int(num)}, name).outputs
 
 
@@ -142,7 +148,11 @@ def pad(
             'Value of argument `mode` expected to be one of "CONSTANT", "REFLECT", or "SYMMETRIC". '
             f"Received `mode` = {kind}"
         )
-    if not isinstance(constant_values, Tensor) and np.isscalar(constant_values) and constant_values == 0:
+    if (
+        not isinstance(constant_values, Tensor)
+        and np.isscalar(constant_values)
+        and constant_values == 0
+    ):
         return make("Pad", arguments, None, name).outputs[0]
     value = convert_to_tensor(tensor) if not isinstance(tensor, Tensor) else tensor
     arguments[0] = ("input", value, None)
@@ -199,7 +209,7 @@ def depth_to_space(
 
 
 def parallel_stack(values: Sequence[Any], name: str = "parallel_stack") -> Tensor:
-    """``stack`` along axis 0; nothing needs to be known of the tensors' order of completion here."""
+    """``stack`` along axis 0."""
     with name_scope(name):
         inputs = tensor_list("Pack", "values", values)
         return create_op("Pack", inputs, {"axis": 0, "N": len(inputs)}, "stack").outputs[0]

@@ -32,8 +32,9 @@ def exponential_decay(
     staircase: bool = False,
     name: str | None = None,
 ) -> Tensor:
-    """``learning_rate * decay_rate ** (global_step / decay_steps)``, the power rounded down by
-    ``staircase``.
+    """``learning_rate * decay_rate ** (global_step / decay_steps)``.
+
+    ``staircase`` rounds the power down.
 
     Raises: ValueError without a global step.
     """

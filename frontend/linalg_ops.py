@@ -8,7 +8,7 @@ from stepforge.frontend import elementwise_ops, reduction_ops
 from stepforge.frontend.convert import convert_to_tensor
 from stepforge.frontend.diagonal_ops import matrix_diag_part
 from stepforge.frontend.dtypes import bfloat16, float32
-from stepforge.frontend.node_calls import call, call_op, unary
+from stepforge.frontend.node_calls import call, call_op
 from stepforge.frontend.operation import Tensor
 from stepforge.frontend.scopes import name_scope
 from stepforge.frontend.shape_ops import expand_dims, squeeze
@@ -98,8 +98,16 @@ def cross(a: Any, b: Any, name: str | None = None) -> Tensor:
 
 
 # ---- solvers and decompositions -----------------------------------------------------------------
-cholesky = unary("Cholesky", "The lower triangular factor of positive definite matrices.")
-matrix_determinant = unary("MatrixDeterminant", "The determinants of square matrices.")
+
+
+def cholesky(input: Any, name: str | None = None) -> Tensor:
+    """The lower triangular factors of positive definite matrices; NaN where they are not."""
+    return call("Cholesky", (input,), None, name)
+
+
+def matrix_determinant(input: Any, name: str | None = None) -> Tensor:
+    """The determinants of square matrices."""
+    return call("MatrixDeterminant", (input,), None, name)
 
 
 def matrix_inverse(input: Any, adjoint: bool = False, name: str | None = None) -> Tensor:

@@ -70,8 +70,7 @@ def _unique(name: str) -> str:
 
 
 class ExponentialMovingAverage:
-    """Keeps moving averages of variables and tensors: ``average = decay * average + (1 - decay) *
-    value``.
+    """Keeps moving averages: ``average = decay * average + (1 - decay) * value``.
 
     With ``num_updates`` the decay begins lower: ``min(decay, (1 + num_updates) / (10 +
     num_updates))``.

@@ -13,7 +13,7 @@ from stepforge.frontend.dtypes import as_dtype, float32, int32
 from stepforge.frontend.graph import create_op
 from stepforge.frontend.indexing_ops import where_v2
 from stepforge.frontend.joining_ops import concat
-from stepforge.frontend.node_calls import binary, call, integer_argument, renamed, unary
+from stepforge.frontend.node_calls import binary, call, integer_argument, renamed
 from stepforge.frontend.operation import Tensor
 from stepforge.frontend.scopes import name_scope
 from stepforge.frontend.seeds import get_seed
@@ -22,14 +22,17 @@ from stepforge.frontend.shapes import as_shape
 from stepforge.ir.errors import InvalidArgumentError
 
 # Nodes that gradients are made of.
-relu_grad = binary("ReluGrad", "The gradient of ``relu`` from dy and its result.")
-relu6_grad = binary("Relu6Grad", "The gradient of ``relu6`` from dy and its result.")
-elu_grad = binary("EluGrad", "The gradient of ``elu`` from dy and its result.")
-selu_grad = binary("SeluGrad", "The gradient of ``selu`` from dy and its result.")
-softplus_grad = binary("SoftplusGrad", "The gradient of ``softplus`` from dy and x.")
-softsign_grad = binary("SoftsignGrad", "The gradient of ``softsign`` from dy and x.")
+relu_grad = binary("relu_grad", "ReluGrad", "The gradient of ``relu`` from dy and its result.")
+relu6_grad = binary("relu6_grad", "Relu6Grad", "The gradient of ``relu6`` from dy and its result.")
+elu_grad = binary("elu_grad", "EluGrad", "The gradient of ``elu`` from dy and its result.")
+selu_grad = binary("selu_grad", "SeluGrad", "The gradient of ``selu`` from dy and its result.")
+softplus_grad = binary(
+    "softplus_grad", "SoftplusGrad", "The gradient of ``softplus`` from dy and x."
+)
+softsign_grad = binary(
+    "softsign_grad", "SoftsignGrad", "The gradient of ``softsign`` from dy and x."
+)
 sigmoid, tanh = elementwise_ops.sigmoid, elementwise_ops.tanh
-l2_loss = unary("L2Loss", "Half the sum of squares.")
 
 
 # ---- activations --------------------------------------------------------------------------------
@@ -94,6 +97,11 @@ def swish(features: Any, beta: Any = 1.0) -> Tensor:
 
 
 silu = swish
+
+
+def l2_loss(t: Any, name: str | None = None) -> Tensor:
+    """Half the sum of squares."""
+    return call("L2Loss", (t,), None, name)
 
 
 # ---- softmax ------------------------------------------------------------------------------------

@@ -115,25 +115,26 @@ def renamed(new: str, value: Any, old: str, old_value: Any) -> Any:
     return old_value
 
 
-def unary(type_: str, doc: str) -> Callable[..., Tensor]:
-    """A function ``(x, name=None)`` that makes a node of ``type_``."""
+def unary(name: str, type_: str, doc: str) -> Callable[..., Tensor]:
+    """The function ``name(x, name=None)`` that makes a node of ``type_``."""
 
     def function(x: Any, name: str | None = None) -> Tensor:
         return call(type_, (x,), None, name)
 
-    return _documented(function, type_, doc)
+    return named(function, name, f"{doc} Makes a node of type ``{type_}``.")
 
 
-def binary(type_: str, doc: str) -> Callable[..., Tensor]:
-    """A function ``(x, y, name=None)`` that makes a node of ``type_``; its arguments broadcast."""
+def binary(name: str, type_: str, doc: str) -> Callable[..., Tensor]:
+    """The function ``name(x, y, name=None)`` that makes a node of ``type_``; x and y broadcast."""
 
     def function(x: Any, y: Any, name: str | None = None) -> Tensor:
         return call(type_, (x, y), None, name)
 
-    return _documented(function, type_, doc)
+    return named(function, name, f"{doc} Makes a node of type ``{type_}``.")
 
 
-def _documented(function: Callable[..., Tensor], type_: str, doc: str) -> Callable[..., Tensor]:
-    function.__name__ = function.__qualname__ = type_
-    function.__doc__ = f"{doc} Makes a node of type ``{type_}``."
+def named(function: Callable[..., Tensor], name: str, doc: str) -> Callable[..., Tensor]:
+    """A function from a table, with a name and a docstring of its own."""
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
     return function

@@ -16,7 +16,7 @@ from stepforge.frontend.dtypes import DType
 from stepforge.frontend.nodedefs.base import NodeDef
 from stepforge.frontend.shapes import TensorShape
 from stepforge.ir.core import Site, Value
-from stepforge.ir.types import NUMERIC, Type
+from stepforge.ir.types import NUMERIC, ListType, Type
 
 OPERATORS = (
     *("add", "radd", "sub", "rsub", "mul", "rmul", "div", "rdiv", "truediv", "rtruediv"),
@@ -155,7 +155,8 @@ class Tensor:
         self.value_index = index
         self.abstract = abstract  # an IR operand; its type is what is known statically
         self.declared: tuple[int | None, ...] | None = None  # what set_shape said, for extraction
-        dtype = dtypes.from_ir(abstract.type.dtype)
+        list_of = isinstance(abstract.type, ListType)
+        dtype = dtypes.variant if list_of else dtypes.from_ir(abstract.type.dtype)
         self._dtype = dtype.as_ref() if op.definition.ref_outputs else dtype
         self._shape: TensorShape | None = None
         self._consumers: list[Operation] = []
@@ -184,7 +185,8 @@ class Tensor:
     def shape(self) -> TensorShape:
         """The static shape, as far as it is known."""
         if self._shape is None:
-            self._shape = shapes.from_ir(self.abstract.type.shape)
+            type_ = self.abstract.type
+            self._shape = shapes.from_ir(() if isinstance(type_, ListType) else type_.shape)
         return self._shape
 
     def get_shape(self) -> TensorShape:

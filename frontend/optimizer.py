@@ -88,8 +88,7 @@ class Optimizer:
         colocate_gradients_with_ops: bool = False,
         grad_loss: Any = None,
     ) -> list[tuple[Any, Any]]:
-        """Pairs of gradient (None where there is none) and variable, by default of trainable
-        variables.
+        """Pairs of gradient (or None) and variable, by default of trainable variables.
 
         Raises: ValueError without variables, or for a loss or variable that is not floating.
         """

@@ -1,6 +1,4 @@
-"""The optimizers of ``tf.train``. Each gives one node per variable, whose formula is in its node
-type.
-"""
+"""The optimizers of ``tf.train``: one node per variable, whose formula is in its node type."""
 
 from __future__ import annotations
 
@@ -46,8 +44,7 @@ class GradientDescentOptimizer(Optimizer):
 
 
 class MomentumOptimizer(Optimizer):
-    """``accumulation = momentum * accumulation + gradient``; ``variable -= learning_rate *
-    accumulation``.
+    """Steps by an accumulation: ``accumulation = momentum * accumulation + gradient``.
 
     ``use_nesterov`` looks ahead: the gradient enters once more with the next accumulation.
     """
@@ -145,9 +142,7 @@ class AdamOptimizer(Optimizer):
         return self._decayed(handle, grad, indices)
 
     def _decayed(self, variable: Any, rows: Any, indices: Any) -> Operation:
-        """The update of ``ApplyAdam`` for slices: means decay everywhere, the gradient adds to
-        rows.
-        """
+        """The update for slices: means decay everywhere, the gradient adds to rows."""
         beta1_power, beta2_power = self._get_beta_accumulators()
         powers = like(beta1_power.value(), variable), like(beta2_power.value(), variable)
         rate = like(self._lr_tensor, variable) * api.sqrt(1 - powers[1]) / (1 - powers[0])
@@ -271,9 +266,7 @@ class AdagradOptimizer(Optimizer):
 
 
 class AdadeltaOptimizer(Optimizer):
-    """Steps by the gradient times the ratio of the roots of two moving means: of steps and
-    gradients.
-    """
+    """Steps by the gradient times the ratio of two moving means, of steps and of gradients."""
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 """API functions that draw random numbers: names, nodes and numbers are TensorFlow's.
 
-Every node has a stream of its own, which starts from the seeds of graph and node and goes on from run to run.
+Every node has a stream of its own, which starts from the seeds of graph and node and goes on from
+run to run.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def random_uniform(
 ) -> Tensor:
     """Uniform numbers in [minval, maxval); floats by default in [0, 1).
 
-    Raises: ValueError for integers without ``maxval``, or a dtype that there is no distribution for.
+    Raises: ValueError for integers without ``maxval``, or a dtype that there is no distribution
+    for.
     """
     kind = as_dtype(dtype).base_dtype
     if kind not in (int32, int64) and not kind.is_floating:
@@ -60,7 +62,7 @@ def random_uniform(
         if kind.is_integer:
             inputs = (sizes, minval, maxval)
             return create_op("RandomUniformInt", inputs, seeds, scope).outputs[0]
-        units = create_op("RandomUniform", (sizes,), {**seeds, "dtype": kind.ir}).outputs[0]
+        units: Any = create_op("RandomUniform", (sizes,), {**seeds, "dtype": kind.ir}).outputs[0]
         if from_0:
             return units if to_1 else create_op("Mul", (units, maxval)).outputs[0]
         scaled = units * (maxval - minval)
@@ -68,8 +70,14 @@ def random_uniform(
 
 
 def _scaled(
-    type_: str, default_name: str, shape: Any, mean: Any, stddev: Any, dtype: Any,
-    seed: int | None, name: str | None,
+    type_: str,
+    default_name: str,
+    shape: Any,
+    mean: Any,
+    stddev: Any,
+    dtype: Any,
+    seed: int | None,
+    name: str | None,
 ) -> Tensor:
     """Numbers of a distribution of mean 0 and deviation 1, scaled and shifted."""
     kind = as_dtype(dtype).base_dtype
@@ -77,7 +85,7 @@ def _scaled(
         sizes = shape_tensor(shape)
         centre = convert_to_tensor(mean, kind, "mean")
         spread = convert_to_tensor(stddev, kind, "stddev")
-        units = create_op(type_, (sizes,), {**_seeds(seed), "dtype": kind.ir}).outputs[0]
+        units: Any = create_op(type_, (sizes,), {**_seeds(seed), "dtype": kind.ir}).outputs[0]
         return create_op("AddV2", (units * spread, centre), None, scope).outputs[0]
 
 
@@ -90,9 +98,7 @@ def random_normal(
     name: str | None = None,
 ) -> Tensor:
     """Normal numbers."""
-    return _scaled(
-        "RandomStandardNormal", "random_normal", shape, mean, stddev, dtype, seed, name
-    )
+    return _scaled("RandomStandardNormal", "random_normal", shape, mean, stddev, dtype, seed, name)
 
 
 def truncated_normal(
@@ -140,15 +146,15 @@ def _classes(logits: Any, num_samples: Any, dtype: Any, seed: int | None) -> Ten
     values = convert_to_tensor(logits, name="logits")
     kind = int64 if dtype is None else as_dtype(dtype)
     if kind not in (int32, int64):
-        raise ValueError(f"Argument `dtype` got invalid value {kind}. Supported dtypes: int32, int64")
+        raise ValueError(
+            f"Argument `dtype` got invalid value {kind}. Supported dtypes: int32, int64"
+        )
     arguments = (("logits", values, None), ("num_samples", num_samples, int32))
     attrs = {**_seeds(seed), "output_dtype": kind.ir}
     return make("Multinomial", arguments, attrs).outputs[0]
 
 
-def random_crop(
-    value: Any, size: Any, seed: int | None = None, name: str | None = None
-) -> Tensor:
+def random_crop(value: Any, size: Any, seed: int | None = None, name: str | None = None) -> Tensor:
     """A slice of the shape ``size`` at a random place; runs check that it fits."""
     with name_scope(name, "random_crop", _tensors(value, size)) as scope:
         whole = convert_to_tensor(value, name="value")

@@ -17,7 +17,7 @@ from stepforge.frontend.convert import constant, constant_of_array, convert_to_t
 from stepforge.frontend.core_ops import stop_gradient
 from stepforge.frontend.dtypes import as_dtype, bool_, int64
 from stepforge.frontend.graph import create_op
-from stepforge.frontend.node_calls import argument, call, integer_argument, renamed
+from stepforge.frontend.node_calls import argument, call, integer_argument, named, renamed
 from stepforge.frontend.operation import Tensor
 from stepforge.frontend.scopes import name_scope
 
@@ -59,7 +59,7 @@ def _reduce(type_: str, x: Any, axis: Any, keepdims: Any, name: str | None) -> T
     return result
 
 
-def _reduction(type_: str, doc: str) -> Callable[..., Tensor]:
+def _reduction(name: str, type_: str, doc: str) -> Callable[..., Tensor]:
     """A function with TensorFlow 1's five spellings of axes and flags."""
 
     def function(
@@ -74,21 +74,20 @@ def _reduction(type_: str, doc: str) -> Callable[..., Tensor]:
         keepdims = renamed("keepdims", keepdims, "keep_dims", keep_dims)
         return _reduce(type_, input_tensor, axis, keepdims, name)
 
-    function.__name__ = function.__qualname__ = type_
-    function.__doc__ = (
+    text = (
         f"{doc} ``axis`` is one axis, a list of them, or None for all; ``keepdims`` keeps them "
         f"with size 1. Makes a node of type ``{type_}``."
     )
-    return function
+    return named(function, name, text)
 
 
-reduce_sum = _reduction("Sum", "The sum over axes.")
-reduce_mean = _reduction("Mean", "The mean over axes; of integers it truncates.")
-reduce_prod = _reduction("Prod", "The product over axes.")
-reduce_max = _reduction("Max", "The maximum over axes.")
-reduce_min = _reduction("Min", "The minimum over axes.")
-reduce_any = _reduction("Any", "True where an element is true.")
-reduce_all = _reduction("All", "True where all elements are true.")
+reduce_sum = _reduction("reduce_sum", "Sum", "The sum over axes.")
+reduce_mean = _reduction("reduce_mean", "Mean", "The mean over axes; of integers it truncates.")
+reduce_prod = _reduction("reduce_prod", "Prod", "The product over axes.")
+reduce_max = _reduction("reduce_max", "Max", "The maximum over axes.")
+reduce_min = _reduction("reduce_min", "Min", "The minimum over axes.")
+reduce_any = _reduction("reduce_any", "Any", "True where an element is true.")
+reduce_all = _reduction("reduce_all", "All", "True where all elements are true.")
 
 
 def reduce_euclidean_norm(

@@ -1,5 +1,4 @@
-"""Seeds of random nodes: how the graph's seed and the node's own combine (TensorFlow 2's rules for
-v1).
+"""Seeds of random nodes: how the graph's and the node's combine (TensorFlow 2's rules for v1).
 
 Nodes without a seed of their own count up from 0 in a graph that has one, whatever else is in the
 graph.

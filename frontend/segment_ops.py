@@ -42,11 +42,10 @@ segment_min = _segment("SegmentMin", "The minimum")
 
 
 def _unsorted_segment(type_: str, doc: str) -> Any:
-    def function(
-        data: Any, segment_ids: Any, num_segments: Any, name: str | None = None
-    ) -> Tensor:
+    def function(data: Any, segment_ids: Any, num_segments: Any, name: str | None = None) -> Tensor:
         arguments = (
-            ("data", data, None), ("segment_ids", segment_ids, INDEX),
+            ("data", data, None),
+            ("segment_ids", segment_ids, INDEX),
             ("num_segments", num_segments, INDEX),
         )
         return make(type_, arguments, None, name).outputs[0]
@@ -83,8 +82,8 @@ def unsorted_segment_sqrt_n(
 
 
 def _segment_sizes(value: Tensor, ids: Tensor, num_segments: Any) -> Tensor:
-    """The number of rows of each segment, at least 1, with axes of size 1 to broadcast over rows."""
-    number = convert_to_tensor(num_segments)
+    """The number of rows of each segment, at least 1, shaped to broadcast over rows."""
+    number: Any = convert_to_tensor(num_segments)
     single = ones(shape(ids), value.dtype.base_dtype)
     counts = unsorted_segment_sum(single, ids, number)
     ranks = value.shape.ndims, ids.shape.ndims
@@ -105,8 +104,9 @@ def embedding_lookup(
 ) -> Tensor:
     """The rows ``ids`` of a table, or of several that together are one.
 
-    Of several, row ``id`` is in table ``id % n`` ("mod"), or the tables are consecutive blocks ("div").
-    ``max_norm`` scales longer rows down. Raises: ValueError for no table or another strategy.
+    Of several, row ``id`` is in table ``id % n`` ("mod"), or the tables are consecutive blocks
+    ("div"). ``max_norm`` scales longer rows down. Raises: ValueError for no table or another
+    strategy.
     """
     tables = list(params) if _is_several(params) else [params]
     if not tables:
@@ -127,33 +127,38 @@ def _is_several(params: Any) -> bool:
 def _lookup_in_several(
     tables: Sequence[Any], ids: Tensor, strategy: str, max_norm: float | None, scope: str
 ) -> Tensor:
-    flat = reshape(ids, [-1])
+    flat: Any = reshape(ids, [-1])
     places = range(size(flat))
     if strategy == "mod":
         part, inner = flat % len(tables), flat // len(tables)
     elif strategy == "div":
         part, inner = _blocks(tables, flat)
     else:
-        raise ValueError(f"Only 'mod' and 'div' partition strategies are supported, not {strategy!r}")
-    part = elementwise_ops.cast(part, int32)
-    inner_parts = dynamic_partition(inner, part, len(tables))
-    place_parts = dynamic_partition(places, part, len(tables))
+        raise ValueError(
+            f"Only 'mod' and 'div' partition strategies are supported, not {strategy!r}"
+        )
+    numbers = elementwise_ops.cast(part, int32)
+    inner_parts = dynamic_partition(inner, numbers, len(tables))
+    place_parts = dynamic_partition(places, numbers, len(tables))
     found = []
     for table, rows in zip(tables, inner_parts, strict=True):
         with colocate_with(table):
             found.append(_clipped(gather(table, rows), rows, max_norm))
     joined = parallel_dynamic_stitch(place_parts, found, name=scope)
     row_shape = convert_to_tensor(tables[0]).shape[1:]
-    tail = row_shape if row_shape.is_fully_defined() else shape(tables[0])[1:]
+    first: Any = shape(tables[0]) if not row_shape.is_fully_defined() else None
+    tail = row_shape if first is None else first[1:]
     return reshape(joined, concat([shape(ids), tail], 0))
 
 
-def _blocks(tables: Sequence[Any], flat: Tensor) -> tuple[Tensor, Tensor]:
+def _blocks(tables: Sequence[Any], flat: Any) -> tuple[Tensor, Tensor]:
     """Table and row of each id where tables are consecutive blocks, the first ones a row longer."""
     rows = [convert_to_tensor(table).shape[0].value for table in tables]
     if None in rows:
-        raise ValueError("embedding_lookup: the number of rows of each table must be known for 'div'")
-    total = convert_to_tensor(sum(rows), flat.dtype.base_dtype)
+        raise ValueError(
+            "embedding_lookup: the number of rows of each table must be known for 'div'"
+        )
+    total: Any = convert_to_tensor(sum(rows), flat.dtype.base_dtype)
     count = len(tables)
     short, longer = total // count, total % count
     part = elementwise_ops.maximum(flat // (short + 1), (flat - longer) // short)

@@ -69,10 +69,8 @@ def reshape(tensor: Any, shape: Any, name: str | None = None) -> Tensor:
     return make("Reshape", arguments, None, name).outputs[0]
 
 
-def transpose(
-    a: Any, perm: Any = None, name: str = "transpose", conjugate: bool = False
-) -> Tensor:
-    """The axes of ``a`` in the order ``perm``, by default reversed; ``conjugate`` of complex numbers."""
+def transpose(a: Any, perm: Any = None, name: str = "transpose", conjugate: bool = False) -> Tensor:
+    """The axes of ``a`` in the order ``perm``, by default reversed; ``conjugate`` complex ones."""
     with name_scope(name, "transpose", [a] if isinstance(a, Tensor) else []) as scope:
         value = convert_to_tensor(a, name="a")
         if perm is None:
@@ -95,10 +93,8 @@ def _range(start: Any, limit: Any, delta: int) -> Tensor:
     return make("Range", ends).outputs[0]
 
 
-def matrix_transpose(
-    a: Any, name: str = "matrix_transpose", conjugate: bool = False
-) -> Tensor:
-    """``a`` with its last two axes exchanged. Raises: ValueError where its rank is known to be less than 2."""
+def matrix_transpose(a: Any, name: str = "matrix_transpose", conjugate: bool = False) -> Tensor:
+    """``a`` with its last two axes exchanged. Raises: ValueError where it has not so many."""
     with name_scope(name, "matrix_transpose", [a] if isinstance(a, Tensor) else []):
         value = convert_to_tensor(a, name="a")
         count = value.shape.ndims
@@ -115,10 +111,8 @@ def matrix_transpose(
         return transpose(value, order, conjugate=conjugate)
 
 
-def expand_dims(
-    input: Any, axis: Any = None, name: str | None = None, dim: Any = None
-) -> Tensor:
-    """``input`` with one more axis of size 1 at ``axis``. Raises: ValueError for no or a bad axis."""
+def expand_dims(input: Any, axis: Any = None, name: str | None = None, dim: Any = None) -> Tensor:
+    """``input`` with one more axis, of size 1. Raises: ValueError for no or a bad axis."""
     place = renamed("axis", axis, "dim", dim)
     if place is None:
         raise ValueError("Must specify an axis argument to tf.expand_dims()")
@@ -153,7 +147,7 @@ def broadcast_dynamic_shape(shape_x: Any, shape_y: Any, name: str | None = None)
 
 
 def broadcast_static_shape(shape_x: Any, shape_y: Any) -> TensorShape:
-    """The static shape that two static shapes broadcast to. Raises: ValueError where they do not."""
+    """The static shape that two static shapes broadcast to. Raises: ValueError."""
     first, second = as_shape(shape_x), as_shape(shape_y)
     if first.sizes is None or second.sizes is None:
         return TensorShape(None)

@@ -1,5 +1,4 @@
-"""Static shapes as the API shows them: ``Dimension`` and ``TensorShape`` with TensorFlow 1's
-behaviour.
+"""Static shapes as the API shows them: TensorFlow 1's ``Dimension`` and ``TensorShape``.
 
 What the IR knows of a size beyond "unknown" (that two are equal, that one is the product of others)
 does not show here: a symbolic size is ``Dimension(None)``.

@@ -31,18 +31,16 @@ class FrameSummary(NamedTuple):
 def user_stack() -> Stack:
     """The frames of the caller's program, innermost first, without those of this package."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and _inside(frame):
+    while frame is not None:
+        name = frame.f_globals.get("__name__")
+        if name is None or not (name.startswith(_PREFIX) or name == _PACKAGE):
+            break
         frame = frame.f_back
     found: list[tuple[CodeType, int]] = []
     while frame is not None and len(found) < _DEPTH:
         found.append((frame.f_code, frame.f_lasti))
         frame = frame.f_back
     return tuple(found)
-
-
-def _inside(frame: FrameType) -> bool:
-    name: str = frame.f_globals.get("__name__", "")
-    return name == _PACKAGE or name.startswith(_PREFIX)
 
 
 def line_number(code: CodeType, offset: int) -> int:

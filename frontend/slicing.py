@@ -1,4 +1,4 @@
-"""``tensor[...]``, ``tf.slice`` and ``tf.strided_slice``. Importing this module defines the operator."""
+"""``tf.slice``, ``tf.strided_slice`` and ``tensor[...]``, which importing this defines."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from stepforge.frontend.shapes import Dimension
 
 newaxis = None
 _NOT_AN_INDEX = (
-    "Only integers, slices (`:`), ellipsis (`...`), tf.newaxis (`None`) and scalar tf.int32/tf.int64 "
-    "tensors are valid indices"
+    "Only integers, slices (`:`), ellipsis (`...`), tf.newaxis (`None`) and scalar "
+    "tf.int32/tf.int64 tensors are valid indices"
 )
 
 
@@ -32,7 +32,7 @@ def slice(input_: Any, begin: Any, size: Any, name: str | None = None) -> Tensor
 
 
 def slice_grad(dy: Any, begin: Any, input: Any, name: str | None = None) -> Tensor:
-    """The gradient of ``slice`` from that of its result: zeros in the shape of ``input`` around it."""
+    """The gradient of ``slice`` from that of its result: in the shape of ``input``."""
     arguments = (("dy", dy, None), ("begin", begin, INDEX), ("input", input, None))
     return make("SliceGrad", arguments, None, name).outputs[0]
 
@@ -50,10 +50,12 @@ def strided_slice(
     var: Any = None,
     name: str | None = None,
 ) -> Tensor:
-    """``input_[begin:end:strides]``; bit i of a mask changes what element i of the three vectors means.
+    """``input_[begin:end:strides]``; bit i of a mask changes what element i of the three vectors
+    means.
 
-    begin_mask, end_mask: no bound; ellipsis_mask: ``...``; new_axis_mask: ``None``; shrink_axis_mask: a
-    single index. Raises: ValueError where it is known that the slice does not fit.
+    begin_mask, end_mask: no bound; ellipsis_mask: ``...``; new_axis_mask: ``None``;
+    shrink_axis_mask: a single index. Raises: ValueError where it is known that the slice does not
+    fit.
     """
     if strides is None:
         strides = ones_like(begin)
@@ -66,7 +68,9 @@ def strided_slice(
     }
     accepts = (*INDEX, int16)
     arguments = (
-        ("input", input_, None), ("begin", begin, accepts), ("end", end, accepts),
+        ("input", input_, None),
+        ("begin", begin, accepts),
+        ("end", end, accepts),
         ("strides", strides, accepts),
     )
     return make("StridedSlice", arguments, attrs, name).outputs[0]
@@ -77,15 +81,18 @@ def strided_slice_grad(
 ) -> Tensor:
     """The gradient of ``strided_slice``: zeros of ``shape`` with ``dy`` where the slice was."""
     arguments = (
-        ("shape", shape, None), ("begin", begin, None), ("end", end, None),
-        ("strides", strides, None), ("dy", dy, None),
+        ("shape", shape, None),
+        ("begin", begin, None),
+        ("end", end, None),
+        ("strides", strides, None),
+        ("dy", dy, None),
     )
     return make("StridedSliceGrad", arguments, masks, name).outputs[0]
 
 
 # ---- the operator --------------------------------------------------------------------------------
 class _Spec:
-    """What stands between the brackets, as the three vectors and five masks of ``strided_slice``."""
+    """What stands between the brackets, as vectors and masks of ``strided_slice``."""
 
     def __init__(self) -> None:
         self.begin: list[Any] = []
@@ -104,7 +111,8 @@ class _Spec:
 
 
 def getitem(tensor: Any, key: Any) -> Tensor:
-    """``tensor[key]``: integers, slices, ``...``, None and scalar integer tensors; or a mask of bools.
+    """``tensor[key]``: integers, slices, ``...``, None and scalar integer tensors; or a mask of
+    bools.
 
     Raises: TypeError for other indices, ValueError where they are known to be out of range.
     """
@@ -147,28 +155,33 @@ def _add_item(spec: _Spec, item: Any) -> None:
 
 def _add_slice(spec: _Spec, item: Any) -> None:
     """A range; where one of its parts is a tensor, the parts that are missing get its dtype."""
-    kinds = [t.dtype.base_dtype for t in (item.start, item.stop, item.step) if isinstance(t, Tensor)]
+    kinds = [
+        t.dtype.base_dtype for t in (item.start, item.stop, item.step) if isinstance(t, Tensor)
+    ]
     dtype = next((kind for kind in (int64, int32, int16) if kind in kinds), None)
-    masks = []
-    parts = []
-    for part, default, mask in ((item.start, 0, "begin_mask"), (item.stop, 0, "end_mask"),
-                                (item.step, 1, "")):
+    masks: list[str] = []
+    parts: list[Any] = []
+    for part, default, mask in (
+        (item.start, 0, "begin_mask"),
+        (item.stop, 0, "end_mask"),
+        (item.step, 1, ""),
+    ):
         if part is None or (isinstance(part, Dimension) and part.value is None):
             parts.append(default if dtype is None else constant(default, dtype))
             masks += [mask] if mask else []
         else:
             _check_index(part)
             parts.append(part)
-    spec.add(*parts, *masks)
+    spec.add(parts[0], parts[1], parts[2], *masks)
 
 
 def _check_index(index: Any) -> None:
     if isinstance(index, (numbers.Integral, Dimension)):
         return
-    kind = getattr(index, "dtype", None)
-    name = kind.base_dtype.name if isinstance(index, Tensor) else str(kind)
-    shape = getattr(index, "shape", ())
-    rank = shape.ndims if isinstance(index, Tensor) else len(shape)
+    if isinstance(index, Tensor):
+        name, rank = index.dtype.base_dtype.name, index.shape.ndims
+    else:
+        name, rank = str(getattr(index, "dtype", None)), np.ndim(index)
     if name not in ("int16", "int32", "int64") or rank == 1:
         raise TypeError(f"{_NOT_AN_INDEX}, got {index!r}")
 

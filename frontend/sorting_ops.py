@@ -19,7 +19,7 @@ ASCENDING, DESCENDING = "ASCENDING", "DESCENDING"
 def sort(
     values: Any, axis: Any = -1, direction: str = ASCENDING, name: str | None = None
 ) -> Tensor:
-    """The elements along ``axis`` in order. Raises: ValueError for another direction or no such axis."""
+    """The elements along ``axis`` in order. Raises: ValueError for a bad direction or axis."""
     with name_scope(name, "sort"):
         return _ordered(convert_to_tensor(values), axis, direction, 0)
 
@@ -36,7 +36,7 @@ def argsort(
         return _ordered(convert_to_tensor(values), axis, direction, 1)
 
 
-def _ordered(values: Tensor, axis: Any, direction: str, output: int) -> Tensor:
+def _ordered(values: Any, axis: Any, direction: str, output: int) -> Tensor:
     """Output 0 (elements) or 1 (positions) of the sort."""
     if direction not in (ASCENDING, DESCENDING):
         raise ValueError(
@@ -44,18 +44,19 @@ def _ordered(values: Tensor, axis: Any, direction: str, output: int) -> Tensor:
             f"direction={direction}"
         )
     place = int(_known(axis))
+    back: Any
     if direction == DESCENDING:
         return _largest_first(values, place, output)
     kind = values.dtype.base_dtype
-    turned = create_op("Neg", (values,)).outputs[0]
+    turned: Any = create_op("Neg", (values,)).outputs[0]
     shift = -1 if kind.is_integer and not kind.is_unsigned else 0
     if kind.is_unsigned:
         turned = kind.max - values  # negation wraps; the distance from the largest number does not
     elif shift:
         turned = turned - 1  # -x - 1 exists for the smallest number too
-    result = _largest_first(turned, place, output)
+    result: Any = _largest_first(turned, place, output)
     if output == 1:
-        return result
+        return result  # type: ignore[no-any-return]
     if kind.is_unsigned:
         return kind.max - result  # type: ignore[no-any-return]
     back = create_op("Neg", (result,)).outputs[0]
@@ -75,13 +76,13 @@ def _largest_first(values: Tensor, axis: int, output: int) -> Tensor:
     count = values.shape.ndims
     if count is not None and not -count <= axis < count:
         raise ValueError(f"`axis` {axis} is out of range for values of rank {count}")
-    extent = shape(values)[axis]
-    rank(values)
-    last = axis == -1 or axis + 1 == count
-    if not last and count is None:
-        raise ValueError("sort along another axis than the last needs values of known rank")
-    if last:
+    sizes: Any = shape(values)
+    extent = sizes[axis]
+    rank(values)  # TensorFlow makes this node, too
+    if axis == -1 or axis + 1 == count:
         return _top(values, extent, output)
+    if count is None:
+        raise ValueError("sort along another axis than the last needs values of known rank")
     order = np.arange(count, dtype=np.int64)
     order[[axis, -1]] = order[[-1, axis]]
     perm = constant_of_array(order, "transposition")

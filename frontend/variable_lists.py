@@ -16,9 +16,7 @@ from stepforge.frontend.state_ops import is_variable_initialized
 
 
 def global_variables(scope: str | None = None) -> list[Any]:
-    """All variables that ``global_variables_initializer`` initialises; ``scope`` is a pattern of
-    names.
-    """
+    """What ``global_variables_initializer`` initialises; ``scope`` is a pattern of names."""
     return get_default_graph().get_collection(GraphKeys.GLOBAL_VARIABLES, scope)
 
 

@@ -6,7 +6,7 @@ nodes that are made in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
@@ -78,8 +78,7 @@ def get_local_variable(name: str, *args: Any, **keywords: Any) -> Any:
 
 
 class variable_scope:
-    """A context in which ``get_variable`` puts ``name/`` before names; yields the
-    ``VariableScope``.
+    """A context in which ``get_variable`` puts ``name/`` before names; yields the scope.
 
     A string prolongs the current scope, a ``VariableScope`` returns to that scope. Without
     ``name_or_scope`` the name is ``default_name``, with a number where that was used already.
@@ -249,6 +248,17 @@ def variable_op_scope(
     return variable_scope(name_or_scope, default_name, values, **settings)
 
 
+def fixed_size_partitioner(num_shards: int, axis: int = 0) -> Callable[..., list[int]]:
+    """A partitioner into parts along an axis; scopes keep partitioners, but do not partition."""
+
+    def partitioner(shape: Any, **_: Any) -> list[int]:
+        parts = [1] * len(shape)
+        parts[axis] = min(num_shards, int(shape[axis]))
+        return parts
+
+    return partitioner
+
+
 def no_regularizer(_: Any) -> None:
     """Keeps a variable free of the scope's regularizer."""
 
@@ -257,6 +267,7 @@ __all__ = [
     "AUTO_REUSE",
     "Variable",
     "VariableScope",
+    "fixed_size_partitioner",
     "get_local_variable",
     "get_variable",
     "get_variable_scope",

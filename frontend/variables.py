@@ -197,9 +197,7 @@ class Variable:
         return session.run(self)
 
     def load(self, value: Any, session: Any = None) -> None:
-        """Set the value in ``session`` or the default session. Raises: ValueError without a
-        session.
-        """
+        """Set the value in ``session`` or the default one. Raises: ValueError without a session."""
         session = session_for(self.graph, session, noun="operation", verb="execute")
         session.run(self.initializer, {self.initializer.inputs[1]: value})
 

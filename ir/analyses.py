@@ -158,6 +158,13 @@ def entry_sizes(function: Function) -> frozenset[str]:
     return frozenset(name for t in types for name in lone_sizes(t))
 
 
+def checked_sizes(function: Function) -> frozenset[str]:
+    """The size names that the entry of a step knows: those of parameters and of variables read."""
+    read = {op.operands[0] for op in function.walk() if op.name == "read"}
+    types = [p.type for p in function.params] + [symbol.type for symbol in read]
+    return frozenset(name for t in types for name in lone_sizes(t))
+
+
 def substitute_literal(value: Any, sizes: dict[str, Dim]) -> Any:
     """An attribute or type with size names replaced by dimensions; itself where nothing changes."""
     if isinstance(value, Expr):

@@ -75,8 +75,12 @@ class OpError(Exception):
 
     @property
     def message(self) -> str:
-        """What went wrong."""
-        return self._message
+        """What went wrong, and the name of the node."""
+        return self._message + self._at()
+
+    def _at(self) -> str:
+        name = self.site.node if self.site is not None else getattr(self._op, "name", "")
+        return f"\n\t [[{{{{node {name}}}}}]]" if name else ""
 
     def attach(self, op: Any) -> None:
         """Say which graph node failed, once that is known."""
@@ -93,8 +97,7 @@ class OpError(Exception):
         return self._node_def
 
     def __str__(self) -> str:
-        node = f"\n\t [[{{{{node {self.site.node}}}}}]]" if self.site else ""
-        return f"{self._message}{node}{quote(self.site)}"
+        return f"{self.message}{quote(self.site)}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self._message, self.error_code, self.site)

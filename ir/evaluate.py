@@ -2,7 +2,8 @@
 
 Operations run in order by their ``numpy`` rule, with all attributes, dimension expressions in them
 replaced by their present values. A declaration with regions gives a rule ``evaluate(op, run,
-*operands)`` instead, where ``run(region, *arguments)`` runs a region and returns what it yields.
+*operands)`` instead, where ``run(region, *arguments)`` runs a region and returns what it yields;
+with ``space=shape`` the scalars of the region are arrays of that shape, every element at once.
 
 A symbol reaches a rule as the data of a constant, the ``Cell`` of a variable, or what the caller
 keeps as the state of a random stream.
@@ -88,6 +89,7 @@ class _Machine:
         self.observe = observe
         self.values: dict[Value, Any] = {}
         self.sizes: dict[str, int] = {}
+        self.space: tuple[int, ...] = ()  # the shape of what stands for a scalar
 
     def function(self, arguments: Sequence[Any]) -> tuple[Any, ...]:
         params = self.root.params
@@ -111,15 +113,18 @@ class _Machine:
                 self.root.body, tuple([value for _, _, value in entries[: len(params)]])
             )
 
-    def region(self, block: Block, *arguments: Any) -> tuple[Any, ...]:
+    def region(
+        self, block: Block, *arguments: Any, space: tuple[int, ...] = ()
+    ) -> tuple[Any, ...]:
         """Run a region; the sizes that it binds are forgotten behind it."""
-        outside, self.sizes = self.sizes, dict(self.sizes)
-        for param, argument in zip(block.params, arguments, strict=True):
-            self._bind(param.type, argument, f"parameter '{param.name}'")
+        outside = self.sizes, self.space
+        self.sizes, self.space = dict(self.sizes), space
         try:
+            for param, argument in zip(block.params, arguments, strict=True):
+                self._bind(param.type, argument, f"parameter '{param.name}'")
             return self._run(block, arguments)
         finally:
-            self.sizes = outside
+            self.sizes, self.space = outside
 
     def _run(self, block: Block, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         self.values.update(zip(block.params, arguments, strict=True))
@@ -200,8 +205,8 @@ class _Machine:
         if type_.dtype == "string" and array.dtype.kind in "SU":
             array = array.astype(object)
         problem = None if array.dtype == numpy_dtype(type_.dtype) else f"dtype {array.dtype}"
-        if problem is None and type_.shape is not None:
-            problem = unify_numpy_shape(type_, array.shape, self.sizes)
+        if problem is None:
+            problem = self._misfit(type_, array.shape)
         if problem is not None:
             raise IRError(
                 f"{op.name} gave {problem} for a result {type_}\n    {print_operation(op)}"
@@ -211,9 +216,14 @@ class _Machine:
     def _bind(self, type_: AnyType, value: Any, what: str) -> None:
         if isinstance(type_, ListType) or type_.dtype == "resource":
             return
-        problem = unify_numpy_shape(type_, np.shape(value), self.sizes)
+        problem = self._misfit(type_, np.shape(value))
         if problem is not None:
             raise ShapeError(f"{what} is no {type_}: {problem}")
+
+    def _misfit(self, type_: Type, shape: tuple[int, ...]) -> str | None:
+        if self.space and type_.shape == () and shape == self.space:
+            return None
+        return unify_numpy_shape(type_, shape, self.sizes)
 
 
 def same_results(

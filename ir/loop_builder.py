@@ -15,7 +15,7 @@ from stepforge.ir.builder import Builder
 from stepforge.ir.combining import COMBINE, identity
 from stepforge.ir.core import Block, Const, Operand, Operation, Site, Value
 from stepforge.ir.dims import Dim
-from stepforge.ir.types import Type, index
+from stepforge.ir.types import COMPLEX, Type, index
 
 
 class LoopBuilder(Builder):
@@ -153,6 +153,9 @@ class LoopBuilder(Builder):
         if isinstance(source, Const):
             self.fill(source, target)
             return
+        if target.type.dtype in COMPLEX:
+            self.emit("copy", source, target)  # no loop computes with them
+            return
         size = dims.product(target.type.dims)
         flat = self.view(source, (size,)), self.view(target, (size,))
         with self.nest((size,)) as (i,):
@@ -179,7 +182,7 @@ class LoopBuilder(Builder):
         """The matrix of ``buffer`` that belongs to the place ``at`` of the batch axes."""
         own = buffer.type.dims[:-2]
         indices = self._broadcast_indices(own, batch, at)
-        return self.emit("subview", buffer, *indices) if own else buffer  # type: ignore
+        return self.emit("subview", buffer, *indices) if own else buffer
 
     def fold(
         self, size: Dim, kind: str, dtype: str, term: Callable[[Operand], Operand], *, simd: bool
@@ -194,15 +197,25 @@ class LoopBuilder(Builder):
         )
         return total
 
-    def fail_if_any(self, buffer: Operand, bad: Callable[[Operand], Operand], message: str) -> None:
-        """Leave the step where ``bad`` holds of an element."""
+    def number(self, size: Dim) -> Operand:
+        """The value of a size as an i64."""
+        return self.emit("from_index", self.index(offset=size), dtype="i64")  # type: ignore
+
+    def fail_if_any(
+        self,
+        buffer: Operand,
+        bad: Callable[[Operand], Operand],
+        message: str,
+        values: Sequence[Dim] = (),
+    ) -> None:
+        """Leave the step where ``bad`` holds of an element; ``values`` fill the message."""
         if isinstance(buffer, Const):
-            self.emit("fail_if", bad(buffer), message=message)
+            self.emit("fail_if", bad(buffer), *map(self.number, values), message=message)
             return
         size = dims.product(buffer.type.dims)
         flat = self.view(buffer, (size,))
         found = self.fold(size, "or", "bool", lambda i: bad(self.load(flat, i)), simd=True)
-        self.emit("fail_if", found, message=message)
+        self.emit("fail_if", found, *map(self.number, values), message=message)
 
     def element(self, value: Operand, shape: Sequence[Dim], at: Sequence[Operand]) -> Operand:
         """The element of ``value`` (a buffer or a scalar constant) that broadcasts to ``at`` of

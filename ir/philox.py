@@ -1,13 +1,16 @@
-"""TensorFlow's random numbers: Philox 4x32-10, its reservation rule and its distributions, in NumPy.
+"""TensorFlow's random numbers: Philox 4x32-10, its reservation rule and its distributions, in
+NumPy.
 
-A program that sets seeds prints the same losses here as under TensorFlow only if every draw agrees, so
-this follows the CPU kernels of TensorFlow bit by bit. A block is the 128 bits (four words of 32 bits)
-that the generator makes of a 64-bit key and a 128-bit counter. The key is ``seed``, the counter's upper
-half ``seed2``, its lower half the number of blocks reserved so far. A run reserves far more blocks than it
-reads (256 for each number), which is why the second run does not go on where the first stopped.
+A program that sets seeds prints the same losses here as under TensorFlow only if every draw
+agrees, so this follows the CPU kernels of TensorFlow bit by bit. A block is the 128 bits (four
+words of 32 bits) that the generator makes of a 64-bit key and a 128-bit counter. The key is
+``seed``, the counter's upper half ``seed2``, its lower half the number of blocks reserved so far.
+A run reserves far more blocks than it reads (256 for each number), which is why the second run
+does not go on where the first stopped.
 
 Source: Salmon and others, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011); TensorFlow's
-``random_distributions.h``, ``random_op_cpu.h``, ``guarded_philox_random.h`` and ``multinomial_op.cc``.
+``random_distributions.h``, ``random_op_cpu.h``, ``guarded_philox_random.h`` and
+``multinomial_op.cc``.
 """
 
 from __future__ import annotations
@@ -37,10 +40,11 @@ MASK_64 = (1 << 64) - 1
 
 
 class Stream:
-    """The state of one random op: ``state`` holds key, reserved blocks and upper counter as three u64.
+    """The state of one random op: ``state`` holds key, reserved blocks and upper counter as three
+    u64.
 
-    It stays at one address, so native code may reserve by an atomic addition to ``state[1]``. Seeds (0, 0)
-    ask for a start that nobody can foresee, taken from the operating system.
+    It stays at one address, so native code may reserve by an atomic addition to ``state[1]``.
+    Seeds (0, 0) ask for a start that nobody can foresee, taken from the operating system.
     """
 
     def __init__(self, seed: int, seed2: int) -> None:
@@ -102,21 +106,25 @@ def _rounds(counter: tuple[Array, Array, Array, Array], key0: int, key1: int) ->
 
 def _unit_f32(words: Array) -> Array:
     """Uniform in [0, 1): the lower 23 bits of each word."""
-    return (words & 0x7FFFFF).astype(np.float32) * np.float32(2.0**-23)
+    units: Array = (words & 0x7FFFFF).astype(np.float32) * np.float32(2.0**-23)
+    return units
 
 
 def _unit_f64(words: Array) -> Array:
     """Uniform in [0, 1): 52 bits of each pair of words, the first of which is the upper one."""
     pairs = words.reshape(-1, 2).astype(np.uint64)
-    return ((pairs[:, 0] & 0xFFFFF) << 32 | pairs[:, 1]).astype(np.float64) * 2.0**-52
+    units: Array = ((pairs[:, 0] & 0xFFFFF) << 32 | pairs[:, 1]).astype(np.float64) * 2.0**-52
+    return units
 
 
 def _unit_f16(words: Array) -> Array:
-    return ((words & 0x3FF).astype(np.float32) * np.float32(2.0**-10)).astype(np.float16)
+    units: Array = ((words & 0x3FF).astype(np.float32) * np.float32(2.0**-10)).astype(np.float16)
+    return units
 
 
 def _unit_bf16(words: Array) -> Array:
-    return ((words & 0x7F).astype(np.float32) * np.float32(2.0**-7)).astype(numpy_dtype("bf16"))
+    units: Array = (words & 0x7F).astype(np.float32) * np.float32(2.0**-7)
+    return units.astype(numpy_dtype("bf16"))
 
 
 UNIFORM: dict[str, Callable[[Array], Array]] = {
@@ -143,7 +151,8 @@ def uniform(stream: Stream, shape: Sequence[int], dtype: str) -> Array:
 
 
 def uniform_int(stream: Stream, low: Any, high: Any, shape: Sequence[int], dtype: str) -> Array:
-    """Integers in [low, high) of ``dtype`` i32 or i64: words modulo ``high - low``, as TensorFlow does.
+    """Integers in [low, high) of ``dtype`` i32 or i64: words modulo ``high - low``, as TensorFlow
+    does.
 
     Raises: InvalidArgumentError where the range is empty but numbers are wanted.
     """
@@ -157,15 +166,15 @@ def uniform_int(stream: Stream, low: Any, high: Any, shape: Sequence[int], dtype
         offsets = (pairs[:, 0] | pairs[:, 1] << 32) % span
     else:
         offsets = words.astype(np.uint64) % span
-    numbers = (offsets + np.uint64(low & MASK_64)).view(np.int64)
+    numbers: Array = (offsets + np.uint64(low & MASK_64)).view(np.int64)
     return numbers[:count].astype(numpy_dtype(dtype)).reshape(shape)
 
 
 def _box_muller_f32(words: Array) -> Array:
     """Two normal numbers of each pair of words, in float as TensorFlow's CPU kernels do it.
 
-    Each function of the C library is correctly rounded but for rare cases, so it is taken in double here
-    and rounded.
+    Each function of the C library is correctly rounded but for rare cases, so it is taken in
+    double here and rounded.
     """
     units = _unit_f32(words).reshape(-1, 2)
     logarithm = np.log(np.maximum(units[:, 0], np.float32(SMALLEST)), dtype=np.float64)
@@ -198,8 +207,8 @@ def normal(stream: Stream, shape: Sequence[int], dtype: str) -> Array:
 def truncated_normal(stream: Stream, shape: Sequence[int], dtype: str) -> Array:
     """Normal numbers nearer to 0 than two deviations.
 
-    Each group of numbers (the four, or two of f64, that a block gives) rejects and draws again within
-    blocks of its own, so the groups go forward side by side.
+    Each group of numbers (the four, or two of f64, that a block gives) rejects and draws again
+    within blocks of its own, so the groups go forward side by side.
     """
     group = 4 // WORDS_PER_NUMBER.get(dtype, 1)
     count = math.prod(shape)
@@ -227,22 +236,23 @@ def shuffle(stream: Stream, x: Array) -> Array:
     """``x`` with its rows (axis 0) in random order; draws nothing for fewer than two rows."""
     rows = x.shape[0] if x.ndim else 1
     if rows <= 1 or x.size <= 1:
-        return x.copy()
+        return np.array(x)
     first = stream.reserve(-(-(rows - 1) // 4))
     words = stream.words(first, rows - 1)
     places = (words % np.arange(rows, 1, -1, dtype=np.uint32)) + np.arange(rows - 1)
     order = list(range(rows))
     for i, place in enumerate(places.tolist()):  # every exchange depends on those before it
         order[i], order[place] = order[place], order[i]
-    return x[np.array(order)]
+    shuffled: Array = x[np.array(order)]
+    return shuffled
 
 
 def multinomial(stream: Stream, logits: Array, samples: int, dtype: str) -> Array:
     """``samples`` class numbers of each row of ``logits`` [batch, classes] -> [batch, samples].
 
-    Class j is drawn with probability proportional to ``exp(logits[i, j])``; infinite and NaN logits have
-    none. TensorFlow restarts the numbers where it cuts a large batch into pieces for its threads; here,
-    as in TensorFlow on one thread, the batch is one piece.
+    Class j is drawn with probability proportional to ``exp(logits[i, j])``; infinite and NaN
+    logits have none. TensorFlow restarts the numbers where it cuts a large batch into pieces for
+    its threads; here, as in TensorFlow on one thread, the batch is one piece.
     """
     batch = logits.shape[0]
     first = stream.reserve(batch * (-(-samples // 4) * 4) * 2 * BLOCKS_PER_NUMBER)

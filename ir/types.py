@@ -132,7 +132,7 @@ def item_bytes(dtype: str) -> int:
 
 
 @cache
-def numpy_dtype(dtype: str) -> np.dtype[Any]:
+def numpy_dtype(dtype: str) -> Any:
     """The NumPy dtype of an IR dtype name; objects give ``dtype('O')``."""
     if dtype == "bf16":
         import ml_dtypes  # costs 38 ms, so only where it is used

@@ -7,6 +7,7 @@ does no harm.
 from __future__ import annotations
 
 from stepforge.ir import dims
+from stepforge.ir.analyses import checked_sizes
 from stepforge.ir.core import Function, Operation
 from stepforge.ir.dims import Dim
 from stepforge.ir.types import Type
@@ -14,6 +15,7 @@ from stepforge.ir.types import Type
 UNIT = 16  # parts of a nanosecond
 PER_ELEMENT = 2  # a load, a few operations and a store, by vectors
 PER_FUNCTION = 8  # exp and its like
+PER_RANDOM = 32  # a number drawn
 FLOPS_PER_UNIT = 4  # a matrix product
 FUNCTIONS = frozenset(
     [
@@ -45,10 +47,15 @@ FUNCTIONS = frozenset(
 )
 
 
+def length(op: Operation) -> int:
+    """Machine instructions of an elementwise operation, about: what its place in a body costs."""
+    return PER_FUNCTION if op.name in FUNCTIONS else 1
+
+
 def work(function: Function) -> Dim:
     """Nanoseconds that the step's own loops take, as a dimension expression over entry names."""
     total: Dim = 0
-    names = _entry_names(function)
+    names = checked_sizes(function)
     for op in function.body.ops:
         cost = _cost(op)
         if dims.names(cost) <= names:
@@ -56,24 +63,16 @@ def work(function: Function) -> Dim:
     return dims.floor_div(total, UNIT)
 
 
-def _entry_names(function: Function) -> frozenset[str]:
-    types = [p.type for p in function.params]
-    types += [g.type for g in function.globals.values() if g.kind == "variable"]
-    found: set[str] = set()
-    for type_ in types:
-        for size in type_.shape or ():
-            found |= dims.names(size)
-    return frozenset(found)
-
-
 def _cost(op: Operation) -> Dim:
     if op.name == "matmul":
         a, out = op.operands[0].type, op.result.type
         depth = a.dims[-2 if op.attr("transpose_a") else -1]
         return _scaled(out.size * depth * 2)
-    if op.regions:
+    if op.name in ("fused", "reduce"):
         weight = sum(PER_FUNCTION if o.name in FUNCTIONS else 1 for o in op.regions[0].ops)
         return dims.product(op.attr("shape")) * (PER_ELEMENT + weight)
+    if op.defn.effect == "random":
+        return dims.product(n for r in op.results for n in r.type.dims) * PER_RANDOM
     size: Dim = 0
     for value in (*op.operands, *op.results):
         if isinstance(value.type, Type) and value.type.shape is not None:

@@ -20,6 +20,7 @@ from stepforge.ir.builder import Builder
 from stepforge.ir.core import Block, Const, Function, Operand, Operation, Symbol, Value
 from stepforge.ir.dims import Dim
 from stepforge.ir.types import COMPLEX, NUMERIC, Type
+from stepforge.passes.cost import length
 from stepforge.passes.fuse_products import fuse_products
 
 REDUCTIONS: dict[str, str] = {
@@ -31,6 +32,7 @@ REDUCTIONS: dict[str, str] = {
     "reduce_all": "and",
     "reduce_any": "or",
 }
+LARGEST = 96  # length of a cluster: longer bodies compile in more than linear time
 MAPS = ("broadcast_to", "fill")  # ops that only repeat elements: no computation in the region
 
 
@@ -74,6 +76,7 @@ class _Cluster:
     shape: tuple[Dim, ...]
     reduction: Operation | None = None
     members: list[Operation] = field(default_factory=list)
+    length: int = 0
 
 
 def fuse(function: Function) -> Function:
@@ -126,6 +129,7 @@ def _clusters(ops: Sequence[Operation]) -> dict[Operation, _Cluster]:
             if cluster is None:
                 cluster = _Cluster(position, op.result.type.dims)
             cluster.members.append(op)
+            cluster.length += length(op)
             found[op] = cluster
     return found
 
@@ -141,7 +145,7 @@ def _joinable(
     if not candidates:
         return None
     first = min(candidates, key=lambda cluster: cluster.position)
-    if first.shape != op.result.type.dims:
+    if first.shape != op.result.type.dims or first.length >= LARGEST:
         return None
     outside = [p for p, user in users if found.get(user) is not first]
     if first.reduction is not None and outside:
@@ -229,7 +233,8 @@ class _Region:
             self._values[op.result] = scalars[0]
             return
         self._builder.site = op.site
-        self._values[op.result] = self._builder.emit(op.defn, *scalars, **op.attrs)
+        names = (op.result.name,)
+        self._values[op.result] = self._builder.emit(op.defn, *scalars, names=names, **op.attrs)
 
     def block(self, results: Sequence[Operand]) -> Block:
         """The finished region, which yields ``results``."""

@@ -8,19 +8,23 @@ order updates run.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from stepforge.ir import dims
-from stepforge.ir.analyses import bound_sizes
-from stepforge.ir.core import Const, Function, Operand, Operation, Symbol, Value
+from stepforge.ir.analyses import bound_sizes, checked_sizes
+from stepforge.ir.core import Const, Function, Global, Operand, Operation, Symbol, Value
 from stepforge.ir.dims import Dim
 from stepforge.ir.loop_builder import LoopBuilder, buffer_type
+from stepforge.ir.loop_machine import LoopStep
 from stepforge.ir.ops.linear_algebra import lower_product
-from stepforge.ir.types import COMPLEX, NUMERIC, Type
+from stepforge.ir.types import COMPLEX, NUMERIC, Type, numpy_dtype
 from stepforge.passes.bufferize import Homes, bufferize
-from stepforge.passes.lower_regions import lower_fused, lower_reduce
+from stepforge.passes.lower_regions import lower_fused, lower_reduce, row_shapes
 
 REGION_OPS = ("fused", "reduce", "matmul")  # ops of the tensor level whose regions loops compute
 
@@ -37,6 +41,11 @@ class Lowered:
     function: Function
     host_operations: tuple[Operation, ...]
     outputs: tuple[int, ...]
+    results: int
+
+    def step(self) -> LoopStep:
+        """What the reference evaluator of loops runs."""
+        return LoopStep(self.function, self.outputs, self.results, self.host_operations)
 
 
 def lower(function: Function) -> Lowered:
@@ -46,7 +55,8 @@ def lower(function: Function) -> Lowered:
 
 def lowerable(function: Function) -> bool:
     """True where all values are numbers of known rank, and no op has regions of its own."""
-    values: list[Operand] = [*function.params, *function.results]
+    values: list[Any] = [*function.params, *function.results]
+    values += [o for op in function.walk() if op.defn.effect == "read" for o in op.operands]
     values += [r for op in function.walk() for r in op.results]
     if any(not isinstance(v.type, Type) or v.type.is_object for v in values):
         return False
@@ -63,8 +73,11 @@ class _Lowering:
     host: list[Operation] = field(default_factory=list)
 
     def run(self) -> Lowered:
+        self.globals = dict(self.function.globals)
         homes = bufferize(self.function)
-        names = _entry_names(self.function)
+        self.rows = row_shapes(self.function.body.ops)
+        names = checked_sizes(self.function)
+        self.names = set(names)
         params = [Value(buffer_type(p.type), p.name) for p in self.function.params]
         self.buffers.update(zip(self.function.params, params, strict=True))
         outputs = {
@@ -76,19 +89,22 @@ class _Lowering:
         for op in homes.ops:
             self._operation(op, homes)
         self._copy_results(homes)
+        self._copy_to_slots(homes)  # before updates in place: variables may swap their values
         for op in homes.updates:
             self._operation(op, homes)
+        self._copy_to_slots(homes)
         self._commit(homes)
         self.k.site = None
         self.k.emit("return")
         lowered = self.k.function(
-            self.function.name, [*params, *outputs.values()], self.function.globals
+            self.function.name, [*params, *outputs.values()], self.globals
         )
-        return Lowered(lowered, tuple(self.host), tuple(outputs))
+        return Lowered(lowered, tuple(self.host), tuple(outputs), len(self.function.results))
 
     # ---- operations -----------------------------------------------------------------------------
     def _operation(self, op: Operation, homes: Homes) -> None:
         self.k.site = op.site
+        self.names.update(bound_sizes(op))
         if op.name in ("write", "assume"):
             return
         if op.name in ("reshape", "refine"):
@@ -97,16 +113,16 @@ class _Lowering:
         if op.name == "read":
             self.buffers[op.result] = self._slot(op.operands[0])
             return
-        operands = [self.buffer(operand) for operand in op.operands]
         if bound_sizes(op):
-            self._binding(op, operands)
+            self._binding(op)
             return
         if not _has_loops(op):
-            self._host_call(op, operands, [self._home(r, homes) for r in op.results])
+            self._host_call(op, [self._home(r, homes) for r in op.results])
             return
+        operands = [self.buffer(operand) for operand in op.operands]
         results = [self._home(r, homes) for r in op.results]
         if op.name == "fused":
-            lower_fused(self.k, op, operands, results)
+            lower_fused(self.k, op, operands, results, self.rows)
         elif op.name == "reduce":
             lower_reduce(self.k, op, operands, results[0])
         elif op.name == "matmul" and op.regions:
@@ -125,32 +141,49 @@ class _Lowering:
             self.k.store(value, out, *at)
 
     def _alias(self, op: Operation) -> None:
-        source = self.buffer(op.operands[0])
+        source = self._source(op.operands[0])
         if op.name == "refine":
-            for have, want in zip(op.operands[0].type.dims, op.result.type.dims, strict=True):
-                if have != want:
-                    self.k.emit("fail_unless", lhs=have, rhs=want, message=op.attr("message"))
+            self._check_shape(op)
         if isinstance(source, Const):
             target = self.k.alloc(source.type.dtype, op.result.type.dims)
             self.k.copy(source, target)
             source = target
         self.buffers[op.result] = self.k.view(source, op.result.type.dims)
 
-    def _binding(self, op: Operation, operands: Sequence[Operand]) -> None:
+    def _check_shape(self, op: Operation) -> None:
+        """What ``refine`` says of a shape: names that it mentions first are bound, others hold."""
+        have, want = op.operands[0].type.dims, op.result.type.dims
+        for size, wish in zip(have, want, strict=True):
+            name = dims.as_name(wish)
+            if name is not None and name not in self.names:
+                self.k.emit("bind_size", self.k.number(size), binds=name)
+                self.names.add(name)
+        differ = [(size, wish) for size, wish in zip(have, want, strict=True) if size != wish]
+        if differ:
+            tests = [self.k.emit("not_equal", *map(self.k.number, pair)) for pair in differ]
+            wrong = functools.reduce(lambda a, b: self.k.emit("logical_or", a, b), tests)
+            shape = f"[{','.join('{}' for _ in have)}]"
+            message = f"a value of shape {shape} cannot have shape {shape}"
+            values = map(self.k.number, (*have, *want))
+            self.k.emit("fail_if", wrong, *values, message=message)
+
+    def _binding(self, op: Operation) -> None:
         """An op that gives a name to a size which only its values tell."""
         if op.name == "dim":
             position = op.attr("index")
-            (source,) = operands
+            source = self.buffer(op.operands[0])
             at = () if position is None else (Const(Type("index"), position),)
             value = source if isinstance(source, Const) else self.k.load(source, *at)
+            number = self.k.emit("cast", value, dtype="i64")
+            negative = self.k.emit("less", number, Const(number.type, 0))
+            self.k.emit("fail_if", negative, number, message="Dimension {} must be >= 0")
             self.k.emit("bind_size", value, binds=op.attr("binds"))
             return
-        self._host_call(op, operands, [])
+        self._host_call(op, [])
 
-    def _host_call(
-        self, op: Operation, operands: Sequence[Operand], results: Sequence[Operand]
-    ) -> None:
-        arguments = [o for o in operands if not isinstance(o, Const)]
+    def _host_call(self, op: Operation, results: Sequence[Operand]) -> None:
+        """Constants and symbols are known to the host; it is handed the other operands."""
+        arguments = [self.buffer(o) for o in op.operands if isinstance(o, Value)]
         types = () if results else tuple(r.type for r in op.results)
         binds = (op.attr("binds"),) if types else ()
         made = self.k.emit(
@@ -180,6 +213,19 @@ class _Lowering:
             self.buffers[operand] = self.k.emit("constant", operand)
             return self.buffers[operand]
         return operand
+
+    def _source(self, operand: Operand) -> Operand:
+        """What a copy of ``operand`` reads;
+
+        loops cannot hold a complex constant, so it has memory.
+        """
+        if not isinstance(operand, Const) or operand.type.dtype not in COMPLEX:
+            return self.buffer(operand)
+        name = f"complex_{len(self.globals)}"
+        data = np.asarray(operand.value, numpy_dtype(operand.type.dtype))
+        self.globals[name] = Global("constant", operand.type, data)
+        made: Operand = self.k.emit("constant", Symbol(name, operand.type))
+        return made
 
     def _slot(self, symbol: Any) -> Operand:
         if symbol not in self.slots:
@@ -220,24 +266,32 @@ class _Lowering:
                 continue
             if index in pending:
                 continue  # an update builds it
-            self.k.copy(self.buffer(operand), self._output(index))
+            self.k.copy(self._source(operand), self._output(index))
+
+    def _copy_to_slots(self, homes: Homes) -> None:
+        """Give every variable that changes and was not built in place its next buffer, as far as
+        the values are there.
+        """
+        for op in self._swaps(homes):
+            symbol, operand = op.operands
+            assert isinstance(symbol, Symbol)
+            ready = not isinstance(operand, Value) or operand in self.buffers
+            if symbol not in self.fresh and ready:
+                self.k.site = op.site
+                target = self.k.emit("new_slot", symbol, shape=operand.type.dims)
+                self.k.copy(self._source(operand), target)
+                self.fresh[symbol] = target
 
     def _commit(self, homes: Homes) -> None:
-        commits: list[tuple[Operand, Operand]] = []
-        for op in self.function.body.ops:
-            if op.name != "write":
-                continue
-            symbol, operand = op.operands
-            if symbol in homes.in_place.values():
-                continue
+        for op in self._swaps(homes):
             self.k.site = op.site
-            if symbol not in self.fresh:
-                target = self.k.emit("new_slot", symbol, shape=operand.type.dims)
-                self.k.copy(self.buffer(operand), target)
-                self.fresh[symbol] = target  # type: ignore[index]
-            commits.append((symbol, self.fresh[symbol]))  # type: ignore[index]
-        for symbol, target in commits:
-            self.k.emit("commit", symbol, target)
+            self.k.emit("commit", op.operands[0], self.fresh[op.operands[0]])  # type: ignore[index]
+
+    def _swaps(self, homes: Homes) -> list[Operation]:
+        """The writes that put another buffer into their variable."""
+        kept = set(homes.in_place.values())
+        ops = self.function.body.ops
+        return [op for op in ops if op.name == "write" and op.operands[0] not in kept]
 
 
 def _has_loops(op: Operation) -> bool:
@@ -249,16 +303,6 @@ def _has_loops(op: Operation) -> bool:
     operands = op.operands[1:] if op.defn.effect == "random" else op.operands  # but the stream
     types = [v.type for v in (*operands, *op.results)]
     return all(t.dtype in NUMERIC and t.dtype not in COMPLEX for t in types)
-
-
-def _entry_names(function: Function) -> set[str]:
-    names: set[str] = set()
-    for type_ in [p.type for p in function.params] + [
-        g.type for g in function.globals.values() if g.kind == "variable"
-    ]:
-        for size in type_.dims:
-            names |= dims.names(size)
-    return names
 
 
 def _names_of(op: Operation) -> set[str]:

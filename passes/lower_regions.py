@@ -6,7 +6,7 @@ Axes that every operand treats alike, all full or all broadcast, are one loop: `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import TypeAlias
 
 from stepforge.ir import dims
@@ -21,12 +21,35 @@ Element: TypeAlias = Callable[[Sequence[Operand]], Operand]
 WIDER = {"f32": "f64", "f16": "f32", "bf16": "f32"}  # precision of the outer sum
 
 
+def row_shapes(ops: Sequence[Operation]) -> set[tuple[Dim, ...]]:
+    """Shapes that some operation takes row by row: there the last axis is a loop of its own.
+
+    What else works on such a shape does so too, so that ``merge_loops`` finds nests that match.
+    """
+    found: set[tuple[Dim, ...]] = set()
+    for op in ops:
+        if op.name not in ("fused", "reduce"):
+            continue
+        shape = op.attr("shape")
+        axes = op.attr("axes") if op.name == "reduce" else ()
+        groups = merged_axes(shape, [o.type.dims for o in op.operands], axes)
+        if len(groups) == 2 and groups[1] == [len(shape) - 1]:
+            found.add(shape)
+    return found
+
+
 def lower_fused(
-    k: LoopBuilder, op: Operation, operands: Sequence[Operand], results: Sequence[Operand]
+    k: LoopBuilder,
+    op: Operation,
+    operands: Sequence[Operand],
+    results: Sequence[Operand],
+    rows: Set[tuple[Dim, ...]] = frozenset(),
 ) -> None:
     """A nest that loads each operand's element, computes the region, and stores the results."""
     shape = op.attr("shape")
     groups = merged_axes(shape, [o.type.dims for o in operands], [])
+    if shape in rows and len(groups) == 1 and groups[0][-1] == len(shape) - 1:
+        groups = [groups[0][:-1], groups[0][-1:]]
     space = tuple(dims.product(shape[a] for a in group) for group in groups)
     views = [grouped(k, o, shape, groups) for o in operands]
     outs = [k.view(r, space) for r in results]

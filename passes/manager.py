@@ -1,26 +1,20 @@
 """Runs passes in the order that the caller writes down: a tuple of Function to Function.
 
-Between passes the manager verifies, measures and dumps as it is asked. ``bisect`` finds the pass
-that changes what a function computes.
+Between passes the manager verifies, measures and dumps as it is asked. ``passes.bisect`` finds the
+pass that changes what a function computes.
 """
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import numpy as np
-
-from stepforge.ir.analyses import definitions, written
-from stepforge.ir.core import Function, Operand, Operation, Site, Value
-from stepforge.ir.errors import IRError, OpError
-from stepforge.ir.evaluate import State, evaluate, same_value
-from stepforge.ir.philox import Stream
-from stepforge.ir.text import print_function, print_operation
+from stepforge.ir.core import Function
+from stepforge.ir.errors import IRError
+from stepforge.ir.text import print_function
 from stepforge.ir.verify import verify
 
 Pass: TypeAlias = Callable[[Function], Function]
@@ -121,138 +115,3 @@ def _dumper(dump: Dump | None) -> Callable[[int, str, str, Function], None]:
             path.write_text(print_function(function, sites=True), encoding="utf-8")
 
     return write
-
-
-@dataclass(frozen=True)
-class Culprit:
-    """The first pass after which something else is computed, and the first op that shows it."""
-
-    name: str
-    op: Operation | None
-    detail: str
-
-    @property
-    def site(self) -> Site | None:
-        """Where the user made the op."""
-        return None if self.op is None else self.op.site
-
-    def __str__(self) -> str:
-        where = f"\n  {self.site}" if self.site else ""
-        shown = f"\n    {print_operation(self.op)}" if self.op is not None else ""
-        return f"the pass '{self.name}' changes what is computed: {self.detail}{shown}{where}"
-
-
-def bisect(
-    function: Function,
-    passes: Sequence[Pass],
-    arguments: Sequence[Any],
-    state: State | None = None,
-    *,
-    rtol: float = 1e-5,
-    atol: float = 1e-6,
-) -> Culprit | None:
-    """The first of ``passes`` that changes a result, a variable or an error; None where none does.
-
-    The function is evaluated before and after each pass, on copies of ``state``. The op that is
-    named is the first whose value differs from the value of the same identity, or else of the same
-    name, before the pass.
-    """
-    before = _Run(function, arguments, state)
-    for step in passes:
-        changed = step(function)
-        if changed is not function:
-            after = _Run(changed, arguments, state)
-            difference = after.difference(before, rtol, atol)
-            if difference is not None:
-                op, detail = difference
-                return Culprit(name_of(step), op, detail)
-            before = after
-        function = changed
-    return None
-
-
-class _Run:
-    """One evaluation with every value that was computed on the way."""
-
-    def __init__(self, function: Function, arguments: Sequence[Any], state: State | None) -> None:
-        self.function = function
-        self.state = {name: _copied(value) for name, value in (state or {}).items()}
-        self.error: Exception | None = None
-        self.results: tuple[Any, ...] = ()
-        self.values: dict[Value, Any] = {}
-        self.steps: list[Operation] = []
-        try:
-            self.results = evaluate(function, arguments, self.state, observe=self._observe)
-        except (OpError, IRError, ArithmeticError, ValueError, TypeError, KeyError) as error:
-            self.error = error
-
-    def _observe(self, op: Operation, results: tuple[Any, ...]) -> None:
-        self.steps.append(op)
-        self.values.update(zip(op.results, results, strict=True))
-
-    def difference(
-        self, before: _Run, rtol: float, atol: float
-    ) -> tuple[Operation | None, str] | None:
-        """The op to blame and what differs from the run ``before``; None where nothing does."""
-        outcome = self._outcome(before, rtol, atol)
-        if outcome is None:
-            return None
-        named = before._by_name()
-        for op in self.steps:
-            for result in op.results:
-                old = before.values.get(result, named.get(result.name))
-                new = self.values[result]
-                if old is not None and not same_value(new, old, rtol=rtol, atol=atol):
-                    return op, f"{outcome[1]}; first seen: {_shown(new)} instead of {_shown(old)}"
-        return outcome
-
-    def _outcome(
-        self, before: _Run, rtol: float, atol: float
-    ) -> tuple[Operation | None, str] | None:
-        if type(self.error) is not type(before.error):
-            return self._stopped(), f"{_raised(self.error)}, before it {_raised(before.error)}"
-        for i, (new, old) in enumerate(zip(self.results, before.results, strict=True)):
-            if not same_value(new, old, rtol=rtol, atol=atol):
-                detail = f"result {i} is {_shown(new)} instead of {_shown(old)}"
-                return self._maker(self.function.results[i]), detail
-        for name, old in before.state.items():
-            if isinstance(old, Stream):
-                continue  # a random op that nothing uses may go
-            if not same_value(self.state.get(name), old, rtol=rtol, atol=atol):
-                writers = [op for op in self.steps if name in written(op)]
-                detail = f"@{name} is {_shown(self.state.get(name))} instead of {_shown(old)}"
-                return writers[-1] if writers else None, detail
-        return None
-
-    def _maker(self, value: Operand) -> Operation | None:
-        made = definitions(self.function.body)
-        return made.get(value) if isinstance(value, Value) else None
-
-    def _stopped(self) -> Operation | None:
-        """The op at which the run ended with an error."""
-        done = set(self.steps)
-        left = [op for op in self.function.body.ops[:-1] if op not in done]
-        return left[0] if left and self.error is not None else None
-
-    def _by_name(self) -> dict[str, Any]:
-        """The values whose names are those of one value only."""
-        found: dict[str, list[Any]] = {}
-        for value, content in self.values.items():
-            found.setdefault(value.name, []).append(content)
-        return {name: all_[0] for name, all_ in found.items() if name and len(all_) == 1}
-
-
-def _copied(value: Any) -> Any:
-    if not isinstance(value, Stream):
-        return copy.deepcopy(value)
-    stream = copy.copy(value)
-    stream.state = value.state.copy()
-    return stream
-
-
-def _raised(error: Exception | None) -> str:
-    return "it raises nothing" if error is None else f"it raises {type(error).__name__}: {error}"
-
-
-def _shown(value: Any) -> str:
-    return np.array2string(value, threshold=8) if isinstance(value, np.ndarray) else repr(value)

@@ -7,17 +7,19 @@ that the step evaluates per call.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
 from stepforge.ir import dims
+from stepforge.ir.analyses import used_values
 from stepforge.ir.builder import Builder
-from stepforge.ir.core import Function, Operand, Operation, Value
+from stepforge.ir.core import Block, Function, Operand, Operation, Value
 from stepforge.ir.dims import Dim
+from stepforge.ir.rewrite import with_body
 from stepforge.ir.types import item_bytes
+from stepforge.passes.loop_accesses import SOURCES, VIEWS
 
 ALIGNMENT = 64  # bytes: a cache line, and a full vector register
-VIEWS = ("view", "subview")
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,11 @@ class _Bin:
 def plan(function: Function, names: Set[str]) -> Planned:
     """Replace each ``alloc`` by a ``place`` in the arena.
 
-    ``names`` are the sizes that are known at entry; a temporary whose size is not stays an ``alloc``.
+    ``names`` are the sizes that are known at entry; a temporary whose size is not stays an
+    ``alloc``.
     """
-    ops = function.body.ops
+    ops = _sources_late(function.body.ops)
+    function = with_body(function, Block(function.params, ops))
     last = _last_uses(ops)
     bins: list[_Bin] = []
     chosen: dict[Operation, _Bin] = {}
@@ -59,6 +63,27 @@ def plan(function: Function, names: Set[str]) -> Planned:
         each.offset = arena
         arena = arena + each.size
     return Planned(_placed(function, chosen), arena)
+
+
+def _sources_late(ops: Sequence[Operation]) -> tuple[Operation, ...]:
+    """Buffers and views right before their first use: what is not in use yet needs no memory."""
+    waiting: dict[Operand, Operation] = {}
+    out: list[Operation] = []
+
+    def bring(values: Iterable[Operand]) -> None:
+        for value in values:
+            source = waiting.pop(value, None)
+            if source is not None:
+                bring(source.operands)
+                out.append(source)
+
+    for op in ops:
+        if op.name in SOURCES:
+            waiting[op.result] = op
+        else:
+            bring(used_values(op))
+            out.append(op)
+    return tuple(out)
 
 
 def _aligned(size: Dim) -> Dim:

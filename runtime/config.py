@@ -6,13 +6,17 @@ by keyword; unknown names are errors, as with the protocol buffers that they sta
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 
 class Message:
     """A record with declared fields; a field whose default is a class is a nested message of it."""
 
     fields: ClassVar[dict[str, Any]] = {}
+
+    if TYPE_CHECKING:  # fields are declared in the table
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init__(self, **given: Any) -> None:
         for name, default in self.fields.items():
@@ -141,11 +145,44 @@ class RunOptions(Message):
     }
 
 
+class NodeExecStats(Message):
+    """When something ran, in microseconds; the relative times count from its start."""
+
+    fields: ClassVar = {
+        "node_name": "",
+        "timeline_label": "",
+        "all_start_micros": 0,
+        "op_start_rel_micros": 0,
+        "op_end_rel_micros": 0,
+        "all_end_rel_micros": 0,
+        "scheduled_micros": 0,
+        "thread_id": 0,
+    }
+
+
+class DeviceStepStats(Message):
+    """What ran on one device."""
+
+    fields: ClassVar = {"device": "", "node_stats": list}
+
+
+class StepStats(Message):
+    """What ran in a step."""
+
+    fields: ClassVar = {"dev_stats": list}
+
+
+class GraphDef(Message):
+    """The nodes of a graph in order of creation."""
+
+    fields: ClassVar = {"node": list}
+
+
 class RunMetadata(Message):
     """What a run may report about itself."""
 
     fields: ClassVar = {
-        "step_stats": None,
+        "step_stats": StepStats,
         "cost_graph": None,
         "partition_graphs": list,
         "function_graphs": list,

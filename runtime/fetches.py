@@ -12,10 +12,9 @@ from typing import Any
 
 from stepforge.codegen.signature import Structure
 from stepforge.frontend.operation import Operation, Tensor
+from stepforge.runtime.registered import conversions
 
 Pack = Callable[[Sequence[Any]], Any]
-# A registered type: (type, fetch function). The function gives (elements, builder of the result).
-FetchFunction = Callable[[Any], "tuple[list[Any], Callable[[list[Any]], Any]]"]
 
 
 @dataclass(frozen=True)
@@ -29,21 +28,18 @@ class FetchTree:
     pack: Pack
 
 
-def bind_fetches(
-    graph: Any, fetches: Any, registered: Sequence[tuple[type, FetchFunction]]
-) -> FetchTree:
+def bind_fetches(graph: Any, fetches: Any) -> FetchTree:
     """The tree of ``fetches``.
 
     Raises: TypeError for something that cannot be fetched, ValueError for an element that is not in
     ``graph`` or may not be fetched.
     """
-    return _Binder(graph, registered).bind(fetches)
+    return _Binder(graph).bind(fetches)
 
 
 class _Binder:
-    def __init__(self, graph: Any, registered: Sequence[tuple[type, FetchFunction]]) -> None:
+    def __init__(self, graph: Any) -> None:
         self.graph = graph
-        self.registered = registered
         self.leaves: dict[Any, int] = {}
         self.shared = False  # a leaf appears twice
 
@@ -70,9 +66,9 @@ class _Binder:
             return lambda values: type(fetch)(
                 **dict(zip(names, (i(values) for i in items), strict=True))
             )
-        for type_, function in self.registered:
-            if isinstance(fetch, type_):
-                return self._converted(*function(fetch))
+        conversion = conversions().of(fetch)
+        if conversion is not None:
+            return self._converted(*conversion.fetch(fetch))
         return self._leaf(fetch)
 
     def _sequence(self, fetch: Sequence[Any]) -> Pack:

@@ -120,8 +120,10 @@ class _HostCall:
         for operand in self.op.operands:
             if isinstance(operand, Const):
                 operands.append(np.asarray(operand.value, numpy_dtype(operand.type.dtype)))
-            elif isinstance(operand, Symbol) and self.globals[operand.name].kind != "constant":
-                operands.append(self.state(operand))
+            elif isinstance(operand, Symbol):
+                declared = self.globals[operand.name]
+                constant = declared.kind == "constant"
+                operands.append(declared.data if constant else self.state(operand))
             else:
                 operands.append(self._array(pointers[position], operand.type, sizes))
                 position += 1

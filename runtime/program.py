@@ -8,28 +8,40 @@ entry refuses (lists, other shapes, missing or surplus arguments, uninitialised 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from stepforge.codegen import layout
+from stepforge.codegen import signature as abi
 from stepforge.codegen.jit import Level
 from stepforge.codegen.signature import Feed, Structure
-from stepforge.frontend.extract.program import FeedKey, Request, extract, needed
+from stepforge.frontend.extract.order import needed
+from stepforge.frontend.extract.program import FeedKey, Request, extract, missing_feed
+from stepforge.frontend.extract.state import uninitialized
 from stepforge.ir import dims
 from stepforge.ir.core import Site
 from stepforge.ir.dims import Dim
-from stepforge.ir.errors import FailedPreconditionError, InvalidArgumentError
-from stepforge.ir.types import Type, unify_numpy_shape
+from stepforge.ir.errors import InternalError, OpError
+from stepforge.ir.types import Type
 from stepforge.runtime import errors, python_entry
-from stepforge.runtime.pipeline import STAGES, Variant, compile_variant, interpret, link
+from stepforge.runtime.feeds import check_value
+from stepforge.runtime.pipeline import Job, compile_variant, hand_over, link
 from stepforge.runtime.step import make_step, retarget
+from stepforge.runtime.variant import STAGES, Variant, interpret
 
-MAX_VARIANTS = 8
+Array = np.ndarray[Any, Any]
+
 # A first run may be the only one, so it gets code that compiles fast.
 FIRST_LEVEL: Level = "O0"
 FINAL_LEVEL: Level = "O2"
+# How often a variable may get another shape between the choice of a variant and its run.
+ATTEMPTS = 16
+FIRST_RUN = "first run of these fetches and feeds"
 
 
 class Program:
@@ -50,41 +62,42 @@ class Program:
         self.structure = structure
         self.name = name
         self._pack = pack
+        self._store = session.store  # a step that runs outlives the session's close
         self._keys = [_feed_key(tensor) for tensor in feeds]
         self._specs = [_spec(tensor, key) for tensor, key in zip(feeds, self._keys, strict=True)]
+        self._lock = threading.RLock()  # held while variants are looked up, made and installed
+        # The one that ran last comes first. None is dropped: a thread may be in its code.
         self.variants: list[Variant] = []
         self.current: Variant | None = None
-        self.compiles: list[str] = []  # why each variant was compiled
         self.step = make_step(self, 0, 0)
 
     # ---- what native code calls -----------------------------------------------------------------
-    def miss(self, *arguments: Any) -> Any:
+    def miss(self, *arguments: Any, **keywords: Any) -> Any:
         """Run with feeds that the native entry does not take as they are.
 
         Raises: what TensorFlow raises for the same mistake.
         """
         if self.session.closed:
             raise errors.closed_session()
+        if keywords:
+            raise self.unexpected(next(iter(keywords)))
         self._check_count(arguments)
         arrays = [
-            python_entry.convert_feed(value, spec)
-            for value, spec in zip(arguments, self._specs, strict=True)
+            self._array(value, tensor, spec)
+            for value, tensor, spec in zip(arguments, self.feeds, self._specs, strict=True)
         ]
-        variant = self._variant(arrays)
-        self._check_variables(variant)
-        if not variant.native:
-            return self._packed(interpret(variant, arrays, self.session.store))
-        if variant.level == FIRST_LEVEL and variant is self.current:
-            link(variant, FINAL_LEVEL)  # the second call: this step is worth its code
-        self._install(variant)
-        return python_entry.call_kernel(
-            variant.signature, variant.kernel_address, variant.table_address, arrays, self
-        )
+        for _ in range(ATTEMPTS):
+            variant = self._choose(arrays)
+            with contextlib.suppress(python_entry.VariantMismatch):
+                return self._run(variant, arguments, arrays)
+        raise InternalError(None, None, f"{self.name}: no variant fits the shapes of its variables")
 
     def fail(self, context: int) -> Any:
         """Raise the error that a kernel reported."""
-        assert self.current is not None
-        error = self.current.failure(context)
+        table = layout.word(context, abi.CONTEXT_TABLE)
+        with self._lock:
+            variant = next(v for v in self.variants if v.table_address == table)
+        error = variant.failure(context)
         self.session.annotate(error)
         raise error
 
@@ -92,12 +105,14 @@ class Program:
         """The result in the fetch structure."""
         return self._pack(values) if self._pack is not None else values
 
-    def _packed(self, values: list[Any]) -> Any:
-        if self.structure == "single":
-            return values[0]
-        if self.structure == "tuple":
-            return tuple(values)
-        return values if self.structure == "list" else self.pack(values)
+    # ---- one run --------------------------------------------------------------------------------
+    def unexpected(self, keyword: str) -> TypeError:
+        """The error of a call with a keyword that it does not take."""
+        hint = ": make_callable(..., accept_options=True) gives a callable that does"
+        return TypeError(
+            f"{self.name}() got an unexpected keyword argument {keyword!r}"
+            f"{hint if keyword in ('options', 'run_metadata') else ''}"
+        )
 
     def _check_count(self, arguments: Sequence[Any]) -> None:
         if len(arguments) > len(self.feeds):
@@ -107,50 +122,93 @@ class Program:
                 f" but {len(arguments)} were given"
             )
         if len(arguments) < len(self.feeds):
-            tensor = self.feeds[len(arguments)]
-            raise InvalidArgumentError(
-                None,
-                tensor.op,
-                f"You must feed a value for placeholder tensor '{tensor.op.name}' "
-                f"with dtype {tensor.dtype.name}",
-                site=tensor.op.site,
+            raise missing_feed(self.feeds[len(arguments)].op)
+
+    def _array(self, value: Any, tensor: Any, spec: Feed) -> Array:
+        check_value(value, tensor)
+        return python_entry.convert_feed(value, spec)
+
+    def _choose(self, arrays: Sequence[Array]) -> Variant:
+        """The variant for the arrays at hand, whose native entry runs the next call."""
+        with self._lock:
+            variant = self._variant([array.shape for array in arrays])
+            if variant.native:
+                if variant.level == FIRST_LEVEL and variant is self.current:
+                    link(variant, FINAL_LEVEL)  # the second call: this step is worth its code
+                self._install(variant)
+        return variant
+
+    def _run(self, variant: Variant, arguments: Sequence[Any], arrays: Sequence[Array]) -> Any:
+        self._check_variables(variant)
+        if variant.native:
+            return python_entry.call_kernel(
+                variant.signature, variant.kernel_address, variant.table_address, arrays, self
             )
+        lock = self._store.lock_address if variant.signature.locks and not _blocks(variant) else 0
+        try:
+            with python_entry.locked(lock):
+                values = interpret(variant, arrays, self._store)
+        except OpError as error:
+            self.session.annotate(error)
+            raise
+        for index, fetched in enumerate(variant.extraction.fetches):
+            if fetched.kind == "feed" and self._specs[fetched.index].type.dtype == "string":
+                values[index] = np.asarray(arguments[fetched.index], dtype=object)
+        if self.structure == "single":
+            return values[0]
+        return tuple(values) if self.structure == "tuple" else self.pack(values)
 
     def _check_variables(self, variant: Variant) -> None:
         """Raises: FailedPreconditionError for a variable that is read before it has a value."""
+        extraction = variant.extraction
         for slot in variant.signature.slots:
-            node = variant.extraction.variables[slot.name]
-            if slot.read and not self.session.store.cell(node, slot.type.dtype).initialized:
-                raise FailedPreconditionError(
-                    None, node, f"Attempting to use uninitialized value {node.name}", site=node.site
-                )
+            variable = extraction.variables[slot.name]
+            if slot.read and not self._store.cell(variable, slot.type.dtype).initialized:
+                raise uninitialized(variable, extraction.readers.get(slot.name, variable))
 
     # ---- variants -------------------------------------------------------------------------------
-    def _variant(self, arrays: Sequence[np.ndarray[Any, Any]]) -> Variant:
-        """The variant for the shapes at hand, compiled if there is none."""
+    def _variant(self, shapes: Sequence[tuple[int, ...]]) -> Variant:
+        """The variant for feeds of ``shapes``, compiled if there is none."""
+        reason = "" if self.variants else FIRST_RUN
         for position, variant in enumerate(self.variants):
-            if self._fits(variant, [a.shape for a in arrays]):
+            misfit = self._misfit(variant, shapes)
+            if misfit is None:
                 self.variants.insert(0, self.variants.pop(position))
                 return variant
-        return self.compile([a.shape for a in arrays], "no variant has these shapes")
+            reason = reason or misfit
+        return self.compile(shapes, reason)
 
-    def _fits(self, variant: Variant, shapes: Sequence[tuple[int, ...]]) -> bool:
+    def _misfit(self, variant: Variant, shapes: Sequence[tuple[int, ...]]) -> str | None:
+        """In words, why a variant is not for feeds of ``shapes``; None where it is."""
+        extraction = variant.extraction
+        pairs: list[tuple[str, Type, tuple[int, ...]]] = [
+            (tensor.name, feed.type, shape)
+            for tensor, feed, shape in zip(
+                self.feeds, variant.signature.feeds, shapes, strict=True
+            )
+        ]
+        for name, variable in extraction.variables.items():
+            shape = self._store.shape(variable)
+            if shape is not None:
+                type_ = extraction.function.globals[name].type
+                pairs.append((f"variable {variable.name}", type_, shape))
         sizes: dict[str, int] = {}
-        pairs: list[tuple[Type, tuple[int, ...]]] = list(
-            zip((f.type for f in variant.signature.feeds), shapes, strict=True)
-        )
-        for slot in variant.signature.slots:
-            node = variant.extraction.variables[slot.name]
-            shape = self.session.store.shape(node)
-            if slot.read and shape is not None:
-                pairs.append((slot.type, shape))
-        for _ in range(2):  # compound sizes are checked once all names are known
-            if any(unify_numpy_shape(type_, shape, sizes) for type_, shape in pairs):
-                return False
-        return all(_equal(a, b, sizes) for a, b in variant.signature.assumptions)
+        for _ in range(2):  # compound sizes are compared once all names are known
+            for what, type_, shape in pairs:
+                difference = _difference(type_, shape, sizes)
+                if difference is not None:
+                    return f"{what} {difference}"
+        for a, b in variant.signature.assumptions:
+            have, want = dims.evaluate(a, sizes), dims.evaluate(b, sizes)
+            if have != want:
+                return f"the size {a} = {have} is not {b} = {want}, as in the variant before"
+        return None
 
     def compile(
-        self, shapes: Sequence[tuple[int, ...] | None] | None, reason: str, level: Level = FIRST_LEVEL
+        self,
+        shapes: Sequence[tuple[int, ...] | None] | None,
+        reason: str,
+        level: Level = FIRST_LEVEL,
     ) -> Variant:
         """Compile the variant for feeds of ``shapes`` (None: not known yet)."""
         given = shapes if shapes is not None else [None] * len(self._keys)
@@ -158,52 +216,76 @@ class Program:
             FeedKey(k.tensor, k.dtype, k.shape, shape)
             for k, shape in zip(self._keys, given, strict=True)
         ]
-        request = Request(self.leaves, keys, self.session.store.shape, self.name)
-        extraction = extract(request)
-        nodes = needed(self.leaves, set(self.feeds))
-        variant = compile_variant(
-            extraction,
-            self.session.store,
-            name=self.name,
-            structure=self.structure,
-            level=level,
-            nodes=nodes,
-        )
+        nodes = self.nodes()
+        self.session.check_placement(nodes)
+        extraction = extract(Request(self.leaves, keys, self._store.shape, self.name))
+        job = Job(extraction, self._store, self.name, self.structure, level, nodes)
+        variant = compile_variant(job)
         self.variants.insert(0, variant)
-        del self.variants[MAX_VARIANTS:]
-        self.compiles.append(reason)
         self.session.compiled(self, variant, reason)
         _dump(variant)
         return variant
 
     def _install(self, variant: Variant) -> None:
+        """Let the step run a variant from now on, unless its session was closed."""
         self.current = variant
-        if variant.entry_address and variant.level == FINAL_LEVEL:
+        if variant.entry_address and variant.level == FINAL_LEVEL and not self.session.closed:
+            hand_over([v for v in self.variants if v.level == FINAL_LEVEL], variant)
             retarget(self.step, variant.entry_address, variant.table_address)
 
     def prepare(self) -> None:
         """Compile before the first call, where all ranks are known."""
-        if all(key.shape is not None for key in self._keys):
+        with self._lock:
+            if self.variants or any(key.shape is None for key in self._keys):
+                return
             variant = self.compile(None, "make_callable", FINAL_LEVEL)
             if variant.native:
                 self._install(variant)
 
+    def close(self) -> None:
+        """Send every further call through ``miss``, which says that the session is closed."""
+        with self._lock:
+            retarget(self.step, 0, 0)
+
     # ---- looking at it --------------------------------------------------------------------------
+    def nodes(self) -> list[Any]:
+        """The nodes that a run computes, in order."""
+        return needed(self.leaves, set(self.feeds))
+
+    @property
+    def writes(self) -> bool:
+        """True where a run changes variables."""
+        return bool(self.variants) and self.variants[0].signature.locks
+
     def text(self, stage: str = "fused") -> str:
         """The text of a stage (graph, tensor, fused, loops, llvm, asm) of the variant that ran
         last.
         """
-        if not self.variants:
-            self.compile(None, "text")
-        return self.variants[0].text(stage)
-
-    def close(self) -> None:
-        """Send every further call through ``miss``, which says that the session is closed."""
-        retarget(self.step, 0, 0)
+        with self._lock:
+            if not self.variants:
+                self.compile(None, "text")
+            return self.variants[0].text(stage)
 
 
-def _equal(a: Dim, b: Dim, sizes: dict[str, int]) -> bool:
-    return dims.evaluate(a, sizes) == dims.evaluate(b, sizes)
+def _blocks(variant: Variant) -> bool:
+    """True where a step runs Python functions, during which no lock is held: it is not atomic."""
+    return any(op.defn.effect == "host" for op in variant.stages["tensor"].walk())
+
+
+def _difference(type_: Type, shape: tuple[int, ...], sizes: dict[str, int]) -> str | None:
+    """What keeps an array of ``shape`` from being a ``type_``; names that it binds are added."""
+    if type_.shape is None:
+        return None
+    if len(shape) != type_.rank:
+        return f"has rank {len(shape)}, not {type_.rank} as in the variant before"
+    for axis, (want, have) in enumerate(zip(type_.shape, shape, strict=True)):
+        name = dims.as_name(want)
+        if name is not None and name not in sizes:
+            sizes[name] = have
+        elif dims.names(want) <= sizes.keys() and dims.evaluate(want, sizes) != have:
+            value = "" if isinstance(want, int) else f" = {dims.evaluate(want, sizes)}"
+            return f"has size {have} in axis {axis}, not {want}{value} as in the variant before"
+    return None
 
 
 def _feed_key(tensor: Any) -> FeedKey:

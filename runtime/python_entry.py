@@ -119,7 +119,8 @@ def call_kernel(
     Raises: VariantMismatch where sizes or assumptions do not hold, FailedPreconditionError for a
     variable without value, what ``program.fail`` raises where the kernel fails.
     """
-    with _locked(signature, table_address):
+    lock = layout.word(table_address, 8 * abi.TABLE_LOCK) if signature.locks else 0
+    with locked(lock):
         call = _Call(signature, table_address, arrays)
         status = call.run(kernel_address)
     if status:
@@ -142,14 +143,13 @@ def _fail(call: _Call, program: Program) -> None:
 
 
 @contextmanager
-def _locked(signature: Signature, table_address: int) -> Iterator[None]:
-    """Hold the writer lock where the step takes it."""
-    if not signature.locks:
+def locked(word: int) -> Iterator[None]:
+    """Hold the writer lock at the address ``word``; 0 for a step that takes none."""
+    if not word:
         yield
         return
     known = entry_support.symbols(["stepforge_lock", "stepforge_unlock"])
     function = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
-    word = layout.word(table_address, 8 * abi.TABLE_LOCK)
     function(known["stepforge_lock"])(word)
     try:
         yield

@@ -2,34 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from stepforge.frontend.indexed_slices import IndexedSlices, IndexedSlicesValue
 
 
+@dataclass(frozen=True)
+class Conversion:
+    """How sessions treat objects of a type.
+
+    ``fetch(object)`` gives (elements, builder of the result), ``feed(key, value)`` (element, value)
+    pairs, and ``elements(key)`` what that feeds. Without ``feed``, an object is no key of a feed.
+    """
+
+    type: type
+    fetch: Callable[[Any], tuple[list[Any], Callable[[list[Any]], Any]]]
+    feed: Callable[[Any, Any], Sequence[tuple[Any, Any]]] | None = None
+    elements: Callable[[Any], Sequence[Any]] | None = None
+
+    def parts(self, key: Any) -> Sequence[Any]:
+        """What ``key`` feeds, when there is no value yet."""
+        if self.elements is not None:
+            return self.elements(key)
+        return [key] if self.feed is None else [element for element, _ in self.feed(key, None)]
+
+
 class Conversions:
-    """Fetch and feed functions by type; the first type that an object is an instance of decides."""
+    """All conversions; the first whose type an object is an instance of decides."""
 
     def __init__(self) -> None:
-        self.fetches: list[tuple[type, Callable[[Any], Any]]] = [(IndexedSlices, _fetch_slices)]
-        self.feeds: list[tuple[type, Callable[[Any, Any], Any] | None]] = [
-            (IndexedSlices, _feed_slices)
-        ]
+        slices = Conversion(IndexedSlices, _fetch_slices, _feed_slices, _parts_of_slices)
+        self._known: list[Conversion] = [slices]
 
-    def register(
-        self, type_: type, fetch: Callable[[Any], Any], feed: Callable[[Any, Any], Any] | None
-    ) -> None:
+    def register(self, conversion: Conversion) -> None:
         """Teach all sessions a type.
 
         Raises: ValueError where it or a base of it is known already.
         """
-        for known, _ in self.fetches:
-            if issubclass(type_, known):
-                raise ValueError(f"{type_} has already been registered so ignore it.")
-        self.fetches.insert(0, (type_, fetch))
-        self.feeds.insert(0, (type_, feed))
+        if any(issubclass(conversion.type, known.type) for known in self._known):
+            raise ValueError(f"{conversion.type} has already been registered so ignore it.")
+        self._known.insert(0, conversion)
+
+    def of(self, value: Any) -> Conversion | None:
+        """The conversion of an object, if there is one."""
+        return next((known for known in self._known if isinstance(value, known.type)), None)
 
 
 @cache
@@ -48,19 +67,26 @@ def register_session_run_conversion_functions(
     name.
 
     ``fetch_function(obj)`` gives (elements, builder), ``feed_function(key, value)`` (element,
-    value) pairs.
+    value) pairs, ``feed_function_for_partial_run(key)`` the elements alone.
     """
-    conversions().register(tensor_type, fetch_function, feed_function)
+    conversions().register(
+        Conversion(tensor_type, fetch_function, feed_function, feed_function_for_partial_run)
+    )
 
 
 def _fetch_slices(slices: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
-    elements = [slices.values, slices.indices]
-    if slices.dense_shape is not None:
-        elements.append(slices.dense_shape)
+    elements = list(_parts_of_slices(slices))
     return elements, lambda values: IndexedSlicesValue(*values, *[None] * (3 - len(values)))
 
 
 def _feed_slices(key: Any, value: Any) -> list[tuple[Any, Any]]:
-    parts = [key.values, key.indices, key.dense_shape]
-    given = (None,) * 3 if value is None else tuple(value)
-    return [(p, v) for p, v in zip(parts, given, strict=False) if p is not None]
+    parts = _parts_of_slices(key)
+    given = tuple(value)[: len(parts)]
+    if len(given) < len(parts):
+        raise ValueError(f"{key} is fed by {len(parts)} arrays, not {len(given)}")
+    return list(zip(parts, given, strict=True))
+
+
+def _parts_of_slices(slices: Any) -> list[Any]:
+    parts = [slices.values, slices.indices, slices.dense_shape]
+    return [part for part in parts if part is not None]

@@ -8,26 +8,30 @@ the way in for everything else.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
+import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 from stepforge.codegen.signature import Structure
 from stepforge.frontend import default
 from stepforge.frontend.graph import Graph, get_default_graph
-from stepforge.ir.errors import NotFoundError, OpError
+from stepforge.ir.errors import OpError
 from stepforge.runtime import errors
-from stepforge.runtime.config import ConfigProto
-from stepforge.runtime.feeds import bind_feeds, expand_feed, feed_tensor
-from stepforge.runtime.fetches import FetchTree, bind_fetches
+from stepforge.runtime.callables import EmptyCallable, SteppingCallable
+from stepforge.runtime.config import ConfigProto, GraphDef
+from stepforge.runtime.devices import DeviceAttributes, check_placement, local_devices
+from stepforge.runtime.feeds import bind_feeds, feed_tensors, is_composite
+from stepforge.runtime.fetches import FetchTree, Pack, bind_fetches
 from stepforge.runtime.native_run import make_runner
-from stepforge.runtime.pipeline import Variant
 from stepforge.runtime.program import Program
-from stepforge.runtime.registered import conversions
+from stepforge.runtime.tracing import check_options, run_with_options
 from stepforge.runtime.variables import VariableStore
+from stepforge.runtime.variant import Variant
 
 _SESSIONS: weakref.WeakSet[BaseSession] = weakref.WeakSet()
 
@@ -40,16 +44,17 @@ class BaseSession:
     ) -> None:
         _check_arguments(target, graph, config)
         self._graph = graph if graph is not None else get_default_graph()
-        self._config = config
+        self._config = config if config is not None else ConfigProto()
+        self._devices = local_devices(self._config.device_count.get("CPU", 1))
         self.closed = False
-        self.store = VariableStore()
+        self.store = VariableStore(self._config.intra_op_parallelism_threads)
         self._programs: dict[Any, Program] = {}
         self._compiles: list[dict[str, Any]] = []
         self._hits = 0
         self._mutex = threading.RLock()
         self._runner: Any = None
         if type(self).run in (BaseSession.run, Session.run):
-            self._runner = make_runner(_Weak(self))
+            self._runner = make_runner(self._run)
             self.run = self._runner  # type: ignore[method-assign]
         _SESSIONS.add(self)
 
@@ -60,9 +65,9 @@ class BaseSession:
         return self._graph
 
     @property
-    def graph_def(self) -> Any:
-        """The nodes of the graph as data."""
-        return [op.node_def for op in self._graph.get_operations()]
+    def graph_def(self) -> GraphDef:
+        """The nodes of the graph as data, in order of creation."""
+        return GraphDef(node=[op.node_def for op in self._graph.get_operations()])
 
     @property
     def sess_str(self) -> bytes:
@@ -84,31 +89,41 @@ class BaseSession:
     def _run(
         self, fetches: Any, feed_dict: Any = None, options: Any = None, run_metadata: Any = None
     ) -> Any:
-        self._check_open()
-        tree = bind_fetches(self._graph, fetches, conversions().fetches)
-        tensors, values = bind_feeds(self._graph, feed_dict, conversions().feeds)
+        self.check_open()
+        check_options(options, run_metadata)
+        tree = bind_fetches(self._graph, fetches)
+        tensors, values = bind_feeds(self._graph, feed_dict)
         if not tree.leaves:
             return tree.pack([])
         program = self._program(tree, tensors)
-        result = program.step(*values)
+        result = self._run_step(program, values, options, run_metadata)
         if tree.structure == "packed":
             return tree.pack(result)
-        keys_are_tensors = feed_dict is None or all(
-            k is t for k, t in zip(feed_dict, tensors, strict=False)
-        )
-        if self._runner is not None and keys_are_tensors and _are_elements(fetches, tree):
+        if self._runner is not None and _are_tensors(fetches, tree, feed_dict, tensors):
             self._runner.remember(fetches, tuple(tensors), program.step)
         return result
+
+    def _run_step(
+        self, program: Program, values: Sequence[Any], options: Any, run_metadata: Any
+    ) -> Any:
+        timeout = self._config.operation_timeout_in_ms
+        if options is None and run_metadata is None and not timeout:
+            return program.step(*values)
+        return run_with_options(program, values, options, run_metadata, timeout)
 
     def _program(self, tree: FetchTree, tensors: list[Any]) -> Program:
         structure: Structure = "list" if tree.structure == "packed" else tree.structure
         key = structure, tree.leaves, tuple(tensors)
         found = self._programs.get(key)
-        if found is None:
-            with self._mutex:
-                made = Program(self, tree.leaves, tensors, structure, None, _name(tree.leaves))
-                found = self._programs.setdefault(key, made)
-        return found
+        return found if found is not None else self._new_program(key, tree, structure, None)
+
+    def _new_program(
+        self, key: Any, tree: FetchTree, structure: Structure, pack: Pack | None
+    ) -> Program:
+        with self._mutex:
+            self.check_open()
+            made = Program(self, tree.leaves, key[-1], structure, pack, _name(tree.leaves))
+            return self._programs.setdefault(key, made)
 
     def make_callable(
         self, fetches: Any, feed_list: Any = None, accept_options: bool = False
@@ -116,42 +131,55 @@ class BaseSession:
         """A function of the values of ``feed_list``, in order, that returns the values of
         ``fetches``.
 
-        Without a packed structure it is the compiled step itself. Raises: TypeError where
-        ``feed_list`` is no list or tuple, and what ``run`` raises for fetches and feed keys, at
-        once.
+        Where each key feeds one tensor and there are no options it is the compiled step itself.
+        Raises: TypeError where ``feed_list`` is no list or tuple, and what ``run`` raises for
+        fetches and feed keys, at once.
         """
-        self._check_open()
+        self.check_open()
         if feed_list is not None and not isinstance(feed_list, (list, tuple)):
             raise TypeError("Argument `feed_list` must be a list or tuple.")
-        tree = bind_fetches(self._graph, fetches, conversions().fetches)
+        tree = bind_fetches(self._graph, fetches)
         keys = list(feed_list or ())
-        flat = [pair for key in keys for pair in expand_feed(key, None, conversions().feeds)]
-        tensors = [feed_tensor(self._graph, element) for element, _ in flat]
+        tensors = [tensor for key in keys for tensor in feed_tensors(self._graph, key)]
+        if not tree.leaves:
+            return EmptyCallable(self)
         if tree.structure == "packed":
-            program = Program(self, tree.leaves, tensors, "packed", tree.pack, _name(tree.leaves))
-            self._programs[object()] = program
+            key = tree.pack, tree.leaves, tuple(tensors)
+            program = self._new_program(key, tree, "packed", tree.pack)
         else:
             program = self._program(tree, tensors)
-        if not program.variants:
-            # What the step cannot do is told when it is called, as TensorFlow does.
-            with contextlib.suppress(OpError):
-                program.prepare()
-        return _with_options(program.step) if accept_options else program.step
+        with contextlib.suppress(OpError):  # what a step cannot do is told when it is called
+            program.prepare()
+        composite = any(is_composite(key) for key in keys)
+        if not composite and not accept_options and not self._config.operation_timeout_in_ms:
+            return program.step  # type: ignore[no-any-return]
+        run = functools.partial(self._run_step, program)
+        return SteppingCallable(
+            program, run, keys if composite else None, accept_options=accept_options
+        )
 
     # ---- life -----------------------------------------------------------------------------------
     def close(self) -> None:
-        """Release the session; further runs raise RuntimeError."""
-        self.closed = True
+        """Release the session; further runs raise RuntimeError, in all threads.
+
+        Steps that run at the time come to their end.
+        """
+        with self._mutex:
+            self.closed = True
+            programs = list(self._programs.values())
+            self._programs.clear()
+            self.store = VariableStore(self._config.intra_op_parallelism_threads)
         if self._runner is not None:
             self._runner.forget_all()
-        for program in list(self._programs.values()):
+        for program in programs:
             program.close()
 
     def as_default(self) -> AbstractContextManager[Any]:
         """A context in which this session is the default one; leaving it does not close it."""
         return default.sessions.entered(self)
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raises: RuntimeError where the session was closed or its graph has no nodes."""
         if self.closed:
             raise errors.closed_session()
         if not self._graph.version:
@@ -183,30 +211,18 @@ class BaseSession:
         """Give an error of a step the graph node that it stems from."""
         site = getattr(error, "site", None)
         if isinstance(error, OpError) and site is not None and error.op is None:
-            with contextlib.suppress(KeyError):
+            with contextlib.suppress(KeyError, ValueError):
                 error.attach(self._graph.get_operation_by_name(site.node))
 
-    def list_devices(self) -> list[Any]:
-        """The devices of this session: one CPU."""
-        from stepforge.runtime.devices import local_devices
+    def list_devices(self) -> list[DeviceAttributes]:
+        """The devices of this session. Raises: CancelledError where it was closed."""
+        if self.closed:
+            raise errors.closed_devices()
+        return list(self._devices)
 
-        return local_devices()
-
-
-class _Weak:
-    """The slow way into a session that may be gone by then:
-
-    the native runner must not keep it alive.
-    """
-
-    def __init__(self, session: BaseSession) -> None:
-        self._session = weakref.ref(session)
-
-    def __call__(self, *args: Any, **keywords: Any) -> Any:
-        session = self._session()
-        if session is None:
-            raise errors.closed_session()
-        return session._run(*args, **keywords)
+    def check_placement(self, nodes: Iterable[Any]) -> None:
+        """Raises: InvalidArgumentError for a node pinned to a device that the session has not."""
+        check_placement(nodes, self._devices, soft=self._config.allow_soft_placement)
 
 
 class Session(BaseSession):
@@ -225,14 +241,16 @@ class Session(BaseSession):
 
     def __exit__(self, *exc: Any) -> None:
         contexts, self._contexts = self._contexts, []
-        for context in reversed(contexts):
-            context.__exit__(*exc)
-        self.close()
+        try:
+            for context in reversed(contexts):
+                context.__exit__(*exc)
+        finally:
+            self.close()
 
     @staticmethod
     def reset(target: str, containers: Any = None, config: Any = None) -> None:
         """Clear the variables of a distributed server: there is none in a local session."""
-        raise NotFoundError(None, None, f"No session factory registered for target {target!r}")
+        raise errors.no_session_factory(target)
 
 
 class InteractiveSession(BaseSession):
@@ -245,8 +263,6 @@ class InteractiveSession(BaseSession):
     ) -> None:
         super().__init__(target, graph, config)
         if InteractiveSession._open:
-            import warnings
-
             warnings.warn(
                 "An interactive session is already active. This can cause out-of-memory errors"
                 " in some cases. You must explicitly call `InteractiveSession.close()` to release"
@@ -254,19 +270,18 @@ class InteractiveSession(BaseSession):
                 stacklevel=2,
             )
         InteractiveSession._open += 1
-        self._explicit_graph = graph.as_default() if graph is not None else None
-        if self._explicit_graph is not None:
-            self._explicit_graph.__enter__()
-        self._default = default.sessions.entered(self, enforce_nesting=False)
-        self._default.__enter__()
+        self._contexts = [default.sessions.entered(self, enforce_nesting=False)]
+        if graph is not None:
+            self._contexts.append(default.graphs.entered(graph, enforce_nesting=False))
+        for context in self._contexts:
+            context.__enter__()
 
     def close(self) -> None:
         """Release the session and take it off the stack of default sessions."""
         if not self.closed:
             InteractiveSession._open -= 1
-            self._default.__exit__(None, None, None)
-            if self._explicit_graph is not None:
-                self._explicit_graph.__exit__(None, None, None)
+            for context in self._contexts:
+                context.__exit__(None, None, None)
         super().close()
 
 
@@ -276,32 +291,23 @@ def _check_arguments(target: Any, graph: Any, config: Any) -> None:
     if not isinstance(target, (str, bytes)):
         raise TypeError("target must be a string")
     if target:
-        raise NotFoundError(
-            None,
-            None,
-            f"No session factory registered for the given session options: {{target: {target!r}}}",
-        )
+        raise errors.no_session_factory(target)
     if graph is not None and not isinstance(graph, Graph):
         raise TypeError("graph must be a tf.Graph")
     if config is not None and not isinstance(config, ConfigProto):
         raise TypeError("config must be a tf.ConfigProto")
 
 
-def _are_elements(fetches: Any, tree: FetchTree) -> bool:
-    """True where the fetches are the graph elements themselves, not names or variables of them."""
+def _are_tensors(fetches: Any, tree: FetchTree, feed_dict: Any, tensors: list[Any]) -> bool:
+    """True where fetches and feed keys are the graph elements themselves, not names of them."""
     given = fetches if isinstance(fetches, (list, tuple)) else (fetches,)
-    return all(g is leaf for g, leaf in zip(given, tree.leaves, strict=True))
+    return all(g is leaf for g, leaf in zip(given, tree.leaves, strict=True)) and all(
+        key is tensor for key, tensor in zip(feed_dict or (), tensors, strict=False)
+    )
 
 
 def _name(leaves: Any) -> str:
     return str(leaves[0].name).split(":")[0].replace("/", ".") if len(leaves) == 1 else "step"
-
-
-def _with_options(step: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*feeds: Any, options: Any = None, run_metadata: Any = None) -> Any:
-        return step(*feeds)
-
-    return call
 
 
 def _unlock_after_fork() -> None:

@@ -54,7 +54,7 @@ class Cell:
         return tuple(self._dims[: self._get(ctypes.c_int32, abi.SLOT_RANK)])
 
     @property
-    def value(self) -> np.ndarray[Any, Any] | None:
+    def value(self) -> Any:
         """A copy of the value; None where there is none."""
         shape = self.shape
         if shape is None or self.dtype not in NUMERIC:
@@ -106,9 +106,15 @@ class Cell:
 
 
 class VariableStore:
-    """The variables and random streams of a session, by graph node."""
+    """The variables and random streams of a session, by graph node.
 
-    def __init__(self) -> None:
+    ``threads`` is how many its steps may use; 0 means as many as there are processors. ``checked``
+    lets the first run of each step check every pass that compiled it; see ``checking``.
+    """
+
+    def __init__(self, threads: int = 0, checked: bool = False) -> None:
+        self.threads = threads
+        self.checked = checked
         self._cells: dict[Any, Cell] = {}
         self._streams: dict[Any, Stream] = {}
         # The lock word that writing steps take: the owner's thread and how often it holds it.

@@ -21,6 +21,12 @@ __getattr__, __dir__ = namespace(
         "bitwise": "bitwise=",
         "manip": "manip=",
         "compat": "compat=",
+        "frontend.check_ops": (
+            "assert_equal assert_greater assert_greater_equal assert_integer assert_less "
+            "assert_less_equal assert_negative assert_non_negative assert_non_positive "
+            "assert_none_equal assert_positive assert_rank assert_rank_at_least assert_scalar "
+            "assert_type"
+        ),
         "runtime.session": "Session InteractiveSession",
         "runtime.config": (
             "ConfigProto GPUOptions GraphOptions OptimizerOptions RunMetadata RunOptions"
@@ -61,8 +67,8 @@ __getattr__, __dir__ = namespace(
             "variables_initializer"
         ),
         "frontend.variable_scope": (
-            "AUTO_REUSE VariableScope get_local_variable get_variable get_variable_scope "
-            "no_regularizer variable_op_scope variable_scope"
+            "AUTO_REUSE VariableScope fixed_size_partitioner get_local_variable get_variable "
+            "get_variable_scope no_regularizer variable_op_scope variable_scope"
         ),
         "frontend.variable_store": (
             "disable_resource_variables enable_resource_variables resource_variables_enabled"
@@ -81,6 +87,7 @@ __getattr__, __dir__ = namespace(
             "uniform_unit_scaling_initializer=UniformUnitScaling "
             "variance_scaling_initializer=VarianceScaling zeros_initializer=Zeros"
         ),
+        "frontend.custom_gradients": "custom_gradient",
         "frontend.gradients": (
             "AggregationMethod NoGradient=NotDifferentiable NotDifferentiable RegisterGradient "
             "UnconnectedGradients gradients hessians no_gradient=NotDifferentiable"

@@ -28,6 +28,6 @@ __getattr__, __dir__ = namespace(
             "unsorted_segment_sqrt_n unsorted_segment_sum"
         ),
         "frontend.normalization_ops": "l2_normalize",
-        "frontend.nn_ops": "in_top_k softplus softsign top_k",
+        "frontend.nn_ops": "in_top_k log_softmax softmax softplus softsign top_k",
     },
 )

@@ -137,6 +137,7 @@ SPECIAL: dict[tuple[str, int], Callable[..., Array]] = {
     ("check_bounds", 0): _below(lambda case, _: case.attrs["limit"]),
     ("check_nonzero", 0): lambda case, type_, rng: random_values(type_, rng) * 2 + 1,
     ("require", 0): lambda case, type_, rng: np.array(True),
+    ("assert_true", 0): lambda case, type_, rng: np.array(True),
     ("dim", 0): _below(lambda case, _: 9),
     ("cholesky", 0): _positive_definite,
     ("matrix_inverse", 0): _dominant,

@@ -16,8 +16,11 @@ from stepforge.codegen.llvm import ModuleWriter
 from stepforge.ir import dims
 from stepforge.ir.core import Function
 from stepforge.ir.types import numpy_dtype, unify_numpy_shape
+from stepforge.ir.verify import verify
+from stepforge.passes.contract import contract
 from stepforge.passes.fuse import fuse
 from stepforge.passes.lower import lower
+from stepforge.passes.merge_loops import merge_loops
 from stepforge.passes.plan import plan
 from stepforge.runtime import native
 
@@ -45,7 +48,9 @@ class NativeModule:
         for number, function in enumerate(functions):
             lowered = lower(fuse(function))
             assert not lowered.host_operations, "the function needs host calls"
-            planned = plan(lowered.function, frozenset(self.sizes[number]))
+            loops = contract(merge_loops(lowered.function))
+            verify(loops)
+            planned = plan(loops, frozenset(self.sizes[number]))
             made = kernel.emit_kernel(
                 writer,
                 kernel.KernelPlan(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,11 @@ class Source:
     def tree(self) -> ast.Module:
         return ast.parse(self.text, self.path)
 
+    @functools.cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """Every node of the tree."""
+        return tuple(ast.walk(self.tree))
+
     @property
     def layer(self) -> str:
         return self.path.partition("/")[0]
@@ -50,7 +55,7 @@ class Source:
     def private_names(self) -> frozenset[str]:
         """The private names that the file defines: functions, classes, and what it assigns."""
         names = set()
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
                 names.add(node.name)
             elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
@@ -70,7 +75,7 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not name.endswith("__")
 
 
-def imports(nodes: Iterator[ast.AST]) -> Iterator[tuple[str, int]]:
+def imports(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, int]]:
     """Full names of the modules (or of what is taken from them) that are imported, and lines."""
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -90,7 +95,7 @@ def run_at_import(node: ast.AST) -> Iterator[ast.AST]:
 
 def layers(source: Source) -> Iterator[str]:
     """A layer imports only lower ones; nothing below the facade imports it."""
-    for module, line in imports(ast.walk(source.tree)):
+    for module, line in imports(source.nodes):
         package, *rest = module.split(".")
         target = rest[0] if rest and rest[0] in MAY_IMPORT else "stepforge"
         if package == "stepforge" and target not in MAY_IMPORT[source.layer] | {source.layer}:
@@ -114,7 +119,7 @@ def heavy_late(source: Source) -> Iterator[str]:
 
 def private_imports(source: Source) -> Iterator[str]:
     """No private name of another file is imported."""
-    for module, line in imports(ast.walk(source.tree)):
+    for module, line in imports(source.nodes):
         package, *rest = module.split(".")
         if package == "stepforge" and any(map(is_private, rest)):
             yield f"{line}: imports {module}"
@@ -135,7 +140,7 @@ def root(node: ast.expr) -> str:
 
 def outside_modules(source: Source) -> set[str]:
     """The names that modules from outside the project are imported under."""
-    found = [node for node in ast.walk(source.tree) if isinstance(node, ast.Import)]
+    found = [node for node in source.nodes if isinstance(node, ast.Import)]
     outside = [n for node in found for n in node.names if not n.name.startswith("stepforge")]
     return {n.asname or n.name.partition(".")[0] for n in outside}
 
@@ -143,7 +148,7 @@ def outside_modules(source: Source) -> set[str]:
 def private_attributes(source: Source) -> Iterator[str]:
     """No private attribute of another file is used; what a class inherits counts as its own."""
     outside, defined = outside_modules(source), definitions()
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.Attribute) and node.attr in defined:
             own = node.attr in source.private_names or root(node) in outside
             if not own and ast.unparse(node.value) not in ("self", "cls", "super()"):
@@ -161,7 +166,7 @@ def chapters(source: Source) -> Iterator[str]:
 
 def short_functions(source: Source) -> Iterator[str]:
     """A function fits on a screen."""
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, FUNCTIONS):
             assert node.end_lineno is not None
             lines = node.end_lineno - node.lineno + 1

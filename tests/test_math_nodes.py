@@ -111,7 +111,7 @@ FAILING_STEPS = [
     ("tf.pow(i, -1)", {"i": np.ones((2, 3))}, "negative integer powers"),
     ("tf.pow(2, i)", {"i": -np.ones((2, 3))}, "negative integer powers"),
     ("tf.reduce_sum(any, 3)", {"any": np.ones((2, 3))}, "Invalid reduction dimension 3"),
-    ("tf.add_n([rows, x])", {"rows": np.ones((3, 3)), "x": np.ones((2, 3))}, "3 is not 2"),
+    ("tf.add_n([rows, x])", {"rows": np.ones((3, 3)), "x": np.ones((2, 3))}, "must be equal, but are 3 and 2"),
     ("rows + any", {"rows": np.ones((2, 3)), "any": np.ones((4, 3))}, "Incompatible shapes"),
 ]
 
@@ -125,6 +125,21 @@ def test_mistake_is_found_by_the_step(
     output = eval(code, {}, inputs)
     with tf.Session() as session, pytest.raises(tf.errors.InvalidArgumentError, match=text):
         session.run(output, {inputs[name]: value for name, value in feeds.items()})
+
+
+def test_parameters_have_tensorflows_names(inputs: Any) -> None:
+    x, y = inputs["x"], inputs["rows"]
+    for output in (
+        tf.atan2(x=y, y=x),
+        tf.igamma(x=y, a=x),
+        tf.igammac(x=y, a=x),
+        tf.polygamma(x=y, a=x),
+        tf.zeta(q=y, x=x),
+        tf.add(y=y, x=x),
+    ):
+        assert output.op.inputs == (x, y), output
+    assert tf.nn.l2_loss(t=x).op.inputs == (x,)
+    assert tf.exp.__name__ == "exp"
 
 
 def test_unknown_rank_reduces_to_a_scalar(inputs: Any) -> None:

@@ -10,7 +10,16 @@ from math_reference import Built, describe, entries, failures
 
 import stepforge as tf
 
-GROUPS = ("product_cases", "solver_cases", "diagonal_cases", "nn_cases")
+GROUPS = (
+    "product_cases",
+    "einsum_cases",
+    "solver_cases",
+    "diagonal_cases",
+    "softmax_cases",
+    "logistic_cases",
+    "layer_cases",
+    "normalization_cases",
+)
 CASES = [entry for entry in entries() if entry["group"] in GROUPS]
 
 
@@ -109,8 +118,8 @@ def test_mistake_is_found_while_building(
 
 SPARSE = "tf.nn.sparse_softmax_cross_entropy_with_logits(labels=k, logits=x)"
 FAILING_STEPS = [
-    (SPARSE, {"k": [1, 9], "x": np.zeros((2, 3))}, r"label value .* 9 is not in \[0, 3\)"),
-    (SPARSE, {"k": [-1, 0], "x": np.zeros((2, 3))}, r"label value .* -1 is not in \[0, 3\)"),
+    (SPARSE, {"k": [1, 9], "x": np.zeros((2, 3))}, r"label value of 9 .* range of \[0, 3\)"),
+    (SPARSE, {"k": [-1, 0], "x": np.zeros((2, 3))}, r"label value of -1 .* range of \[0, 3\)"),
     (SPARSE, {"k": [1, 0, 2], "x": np.zeros((2, 3))}, "must have the same first dimension"),
     ("tf.matmul(m, x)", {"m": np.zeros((2, 3)), "x": np.zeros((2, 3))}, "Matrix size-incompatible"),
     ("tf.matrix_inverse(m)", {"m": np.zeros((2, 2))}, "Input is not invertible"),

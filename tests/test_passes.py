@@ -24,10 +24,11 @@ from stepforge.ir.rewrite import rebuild, with_operands
 from stepforge.ir.text import print_function, print_module
 from stepforge.ir.types import NUMERIC, Type
 from stepforge.ir.verify import verify, verify_module
+from stepforge.passes.bisect import bisect
 from stepforge.passes.cse import cse
 from stepforge.passes.expand import expand
 from stepforge.passes.fold import constant_of, fold, fold_scalar
-from stepforge.passes.manager import Report, bisect, name_of, run_passes
+from stepforge.passes.manager import Report, name_of, run_passes
 from stepforge.passes.prune import prune
 from stepforge.passes.rules import INEXACT_RULES, RULES, Rule, counterexample, rule, x, y
 from stepforge.passes.simplify import simplify

@@ -1,7 +1,7 @@
 """A tour of stepforge, the file to open first: one small program followed through every stage.
 
-A graph is built as in TensorFlow 1, extracted into IR, rewritten by passes, lowered to loops, emitted as
-LLVM and called. Each test is one stop on that way.
+A graph is built as in TensorFlow 1, extracted into IR, rewritten by passes, lowered to loops,
+emitted as LLVM and called. Each test is one stop on that way.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ WANT = np.tanh(ROWS @ WEIGHTS + np.array([0.5, -0.5], dtype=np.float32))
 
 
 def test_a_graph_is_made_of_named_nodes(layer):
-    sess, x, y = layer
+    sess, _, y = layer
     names = [op.name for op in sess.graph.get_operations()]
     assert names[0] == "x"
     start = names.index("MatMul")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
+from stepforge.frontend.extract.messages import disagreement
 from stepforge.ir import dims
 from stepforge.ir.dims import Dim
 from stepforge.ir.errors import ShapeError
@@ -101,7 +102,7 @@ class Entry:
         """
         have, want = self.value(a), self.value(b)
         if have is not None and want is not None and have != want:
-            raise ShapeError(f"{message}: {have} is not {want}")
+            raise ShapeError(disagreement(message, have, want, self.value))
         solution = solve(a - b, tuple(self.sizes))
         if solution is not None:
             raise Restart(*solution)

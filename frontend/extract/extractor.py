@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from stepforge.frontend.extract import symbolic
+from stepforge.frontend.extract.messages import disagreement, literal
 from stepforge.ir import dims
 from stepforge.ir.builder import Builder
 from stepforge.ir.core import Const, Global, Operand, Site, Symbol, Value
@@ -55,7 +56,7 @@ class Extractor:
             return self.dimensions(value, self._dtype(op, operands, attrs))
         if lookup(op).elementwise and len(operands) > 1:
             operands = tuple(self.matched(operands))
-        return self._emit(op, operands, types, attrs)
+        return self._emit(op, operands, types, literal(attrs))
 
     def _emit(
         self,
@@ -72,7 +73,10 @@ class Extractor:
                 a, b = unproven.lhs, unproven.rhs
                 kept = self.unify(a, b, str(unproven).partition(":")[0])
                 gone = b if kept == a else a
-                operands = [self._with_size(operand, gone, kept) for operand in operands]
+                following = [self._with_size(operand, gone, kept) for operand in operands]
+                if all(new is old for new, old in zip(following, operands, strict=True)):
+                    raise  # the size is in no operand's type, so stating it again helps nothing
+                operands = following
 
     def _names(self) -> Sequence[str]:
         """Names for the results of what is emitted."""
@@ -140,14 +144,14 @@ class Extractor:
     # ---- asking ---------------------------------------------------------------------------------
     def type(self, operand: Operand) -> Type:
         """The operand's type."""
-        return operand.type  # type: ignore[no-any-return]
+        return operand.type
 
     def shape(self, operand: Operand) -> tuple[Dim, ...]:
         """The operand's sizes. Raises: UnknownRank."""
         shape = operand.type.shape
         if shape is None:
             raise UnknownRank
-        return shape  # type: ignore[no-any-return]
+        return shape
 
     def ranked(self, operand: Operand) -> Operand:
         """The operand, which has a rank. Raises: UnknownRank."""
@@ -209,7 +213,7 @@ class Extractor:
         if difference == 0:
             return a
         if isinstance(difference, int):
-            raise ShapeError(f"{message}: {a} is not {b}")
+            raise ShapeError(disagreement(message, a, b, _number))
         return self._unproven(a, b, message)
 
     def _unproven(self, a: Dim, b: Dim, message: str) -> Dim:
@@ -273,6 +277,10 @@ class Extractor:
     def at(self, site: Site | None) -> None:
         """Operations emitted from here on stem from ``site``."""
         self.builder.site = site
+
+
+def _number(size: Dim) -> int | None:
+    return size if isinstance(size, int) else None
 
 
 def _python_scalar(array: np.ndarray[Any, Any]) -> Any:

@@ -8,14 +8,18 @@ where the entry knows them (``entry``), else they are checked where they meet.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from stepforge.frontend.extract.entry import Entry, Restart
 from stepforge.frontend.extract.extractor import Extractor, UnknownRank, identifier
 from stepforge.frontend.extract.order import needed, sources
 from stepforge.frontend.extract.state import StepState
+from stepforge.frontend.extract.symbolic import of_array
 from stepforge.frontend.nodedefs.state import variable_output
 from stepforge.ir import dims
 from stepforge.ir.core import Function, Global, Operand, Symbol, Value
@@ -27,6 +31,8 @@ from stepforge.ir.errors import (
     ShapeError,
     UnimplementedError,
 )
+from stepforge.ir.evaluate import evaluate
+from stepforge.ir.host_functions import register_function
 from stepforge.ir.types import Type
 
 
@@ -85,9 +91,10 @@ def extract(request: Request) -> Extraction:
     nothing else tells its rank.
     """
     entry = Entry()
+    nodes = needed(request.fetches, {feed.tensor for feed in request.feeds})
     while True:
         try:
-            return ProgramExtractor(request, entry).run()
+            return ProgramExtractor(request, entry).run(nodes)
         except Restart as restart:  # noqa: PERF203 - the loop is the point
             entry.restart(restart)
 
@@ -111,14 +118,14 @@ class ProgramExtractor(Extractor):
         self._node: Any = None
 
     # ---- the whole ------------------------------------------------------------------------------
-    def run(self) -> Extraction:
-        """Extract the whole function."""
+    def run(self, nodes: Iterable[Any]) -> Extraction:
+        """Extract the function that visits ``nodes`` in order."""
         params = [self._parameter(i, feed) for i, feed in enumerate(self.request.feeds)]
-        for node in needed(self.request.fetches, self._fed):
+        for node in nodes:
             self._extract(node)
         results: list[Operand] = []
         fetches = tuple(self._fetch(leaf, results) for leaf in self.request.fetches)
-        self._state.finish(self._entry, self.globals)
+        self._state.finish(self.globals)
         self.at(None)
         self.builder.emit("return", *results)
         function = self.builder.function(self.request.name, params, self.globals)
@@ -157,9 +164,20 @@ class ProgramExtractor(Extractor):
                 self._values.setdefault(tensor, self._declared(tensor, value))
         except (ShapeError, DTypeError) as error:
             raise failure(InvalidArgumentError, node, str(error)) from error
-        except UnknownRank as error:
+        except UnknownRank:
+            self._late(node)
+
+    def _late(self, node: Any) -> None:
+        """Leave a node to the run, which knows the ranks of its operands; see ``LateNode``."""
+        if node.definition.ref_inputs:
             message = f"{node.type} needs the rank of an operand that is only known at run time"
-            raise failure(UnimplementedError, node, message) from error
+            raise failure(UnimplementedError, node, message)
+        dtypes = tuple(tensor.dtype.base_dtype.ir for tensor in node.outputs)
+        made = self.builder.emit(
+            "py_func", *self._operands(node), fn=LateNode.token(node), outputs=dtypes
+        )
+        for tensor, value in zip(node.outputs, _results(made), strict=True):
+            self._values.setdefault(tensor, self._declared(tensor, value))
 
     def _operands(self, node: Any) -> list[Operand]:
         operands: list[Operand] = []
@@ -174,15 +192,17 @@ class ProgramExtractor(Extractor):
 
     def _declared(self, tensor: Any, value: Operand) -> Operand:
         """``value`` with the static shape that the user gave its tensor by ``set_shape``."""
-        if tensor.declared is None or value.type.shape is None:
+        if tensor.declared is None:
             return value
-        shape = tuple(
-            have if want is None else self.unify(have, want, f"set_shape of {tensor.name}")
-            for have, want in zip(value.type.dims, tensor.declared, strict=True)
+        have, shape = value.type.shape, tensor.declared
+        if have is None:
+            sizes = [dims.named(self.fresh("d")) if n is None else n for n in shape]
+            return self._refined(value, tuple(sizes))
+        merged = tuple(
+            size if want is None else self.unify(size, want, f"set_shape of {tensor.name}")
+            for size, want in zip(have, shape, strict=True)
         )
-        if shape == value.type.shape:
-            return value
-        return self.builder.emit("refine", value, shape=shape)  # type: ignore[no-any-return]
+        return value if merged == have else self._refined(value, merged)
 
     def _fetch(self, leaf: Any, results: list[Operand]) -> Fetched:
         for index, feed in enumerate(self.request.feeds):
@@ -247,7 +267,7 @@ class ProgramExtractor(Extractor):
     def _unproven(self, a: Dim, b: Dim, message: str) -> Dim:
         if self._entry.knows(a, b):
             return self._entry.assume(a, b, message)
-        self.builder.emit("require_equal", lhs=a, rhs=b, message=message)
+        self.emit("require_equal", lhs=a, rhs=b, message=message)
         return b if isinstance(b, int) else a
 
     def matched(self, operands: Sequence[Operand]) -> Sequence[Operand]:
@@ -282,6 +302,60 @@ class ProgramExtractor(Extractor):
         left, right = a + _is_one(a) * (b - a), b + _is_one(b) * (a - b)
         self.builder.emit("require_equal", lhs=left, rhs=right, message=message)
         return dims.broadcast(a, b)
+
+
+class LateNode:
+    """A node whose operands have no rank before the run, as results of Python functions have none.
+
+    It stands in the IR as a call of this object, which extracts the node for the arrays at hand and
+    evaluates it.
+    """
+
+    def __init__(self, node: Any) -> None:
+        self._node = weakref.ref(node)  # the table of functions outlives the graph
+
+    @classmethod
+    def token(cls, node: Any) -> str:
+        """The name by which IR can call the node."""
+        tokens: dict[Any, str] = node.graph.data.setdefault("late_nodes", {})
+        if node not in tokens:
+            tokens[node] = register_function(cls(node))
+        return tokens[node]
+
+    def __call__(self, *arrays: np.ndarray[Any, Any]) -> Sequence[Any]:
+        """The outputs of the node. Raises: what the node's operations raise."""
+        node = self._node()
+        assert node is not None  # whoever calls has the node in its graph
+        return _NodeExtractor(node, arrays).evaluated()
+
+
+class _NodeExtractor(ProgramExtractor):
+    """Extracts one node for given inputs; integers that may be sizes are constants to it."""
+
+    def __init__(self, node: Any, arrays: Sequence[np.ndarray[Any, Any]]) -> None:
+        given = dict(zip(node.inputs, arrays, strict=True))
+        known = {t: a for t, a in given.items() if of_array(a) is not None}
+        self._arrays = [a for t, a in given.items() if t not in known]
+        feeds = [
+            FeedKey(t, t.dtype.base_dtype.ir, a.shape, a.shape)
+            for t, a in given.items()
+            if t not in known
+        ]
+        super().__init__(Request(node.outputs, feeds, lambda variable: None), Entry())
+        self._fed |= known.keys()
+        self._values.update({t: self.const(a) for t, a in known.items()})
+
+    def evaluated(self) -> Sequence[Any]:
+        """The outputs of the node."""
+        (node,) = {tensor.op for tensor in self.request.fetches}
+        extraction = self.run([node])
+        if extraction.streams:
+            self._late(node)
+        return evaluate(extraction.function, self._arrays)
+
+    def _late(self, node: Any) -> None:
+        message = f"{node.type} needs what only later nodes of the run could tell"
+        raise failure(UnimplementedError, node, message)
 
 
 def _is_one(size: Dim) -> Dim:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable, MutableMapping
 from typing import Any
 
-from stepforge.frontend.extract.entry import Entry
 from stepforge.ir.builder import Builder
 from stepforge.ir.core import Global, Operand, Symbol
 from stepforge.ir.errors import FailedPreconditionError
@@ -116,16 +115,13 @@ class StepState:
             self._asked.add(variable)
         return written
 
-    def finish(self, entry: Entry, globals_: MutableMapping[str, Global]) -> None:
-        """Write what changed; a variable that is only written may have had any shape before."""
+    def finish(self, globals_: MutableMapping[str, Global]) -> None:
+        """Write what changed. A variable that is only written may have any shape before."""
         for variable, versions in self._versions.items():
-            symbol, value = self.symbols[variable], versions[-1]
-            free = variable not in self._entry and variable not in self._asked
-            if free and symbol.type.shape is None and value.type.shape is not None:
-                opened = entry.type(
-                    symbol.name, value.type.dtype, (None,) * value.type.rank, None
-                )
-                symbol = Symbol(symbol.name, opened)
-                globals_[symbol.name] = Global("variable", opened)
+            symbol = self.symbols[variable]
+            known = all(isinstance(size, int) for size in symbol.type.shape or ())
+            if not known and variable not in self._entry and variable not in self._asked:
+                symbol = Symbol(symbol.name, symbol.type.with_shape(None))
+                globals_[symbol.name] = Global("variable", symbol.type)
             self._builder.site = variable.site
-            self._builder.emit("write", symbol, value)
+            self._builder.emit("write", symbol, versions[-1])

@@ -39,7 +39,8 @@ def of_array(array: np.ndarray[Any, Any]) -> ShapeValue | None:
     """The shape value of a known integer array; None where it is no candidate."""
     if array.dtype.kind not in "iu" or array.size > MAX_ELEMENTS:
         return None
-    return np.array(array.tolist(), dtype=object).reshape(array.shape)
+    value: ShapeValue = np.array(array.tolist(), dtype=object).reshape(array.shape)
+    return value
 
 
 def of_constant(operand: Operand) -> ShapeValue | None:
@@ -71,9 +72,10 @@ def _sum(x: ShapeValue, *, axes: tuple[int, ...], keep_dims: bool = False) -> Sh
     return np.asarray(np.sum(x, axis=axes, keepdims=keep_dims), dtype=object)
 
 
-def _slice(x: ShapeValue, *, begin: Any, size: Any, strides: Any) -> ShapeValue:
+def _slice(x: ShapeValue, *, begin: Any, size: Any, strides: Any = None) -> ShapeValue:
     out = x
-    for axis, (start, count, step) in enumerate(zip(begin, size, strides, strict=True)):
+    steps = strides or (1,) * len(begin)
+    for axis, (start, count, step) in enumerate(zip(begin, size, steps, strict=True)):
         out = np.take(out, [start + i * step for i in range(count)], axis=axis)
     return out
 

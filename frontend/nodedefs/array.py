@@ -1,17 +1,18 @@
-"""Node types about shapes: asking for them, changing them, and making tensors from nothing but a shape.
+"""Node types about shapes: asking for them, changing them, and making tensors from nothing but a
+shape.
 
-What they make of sizes stays symbolic: ``Shape`` gives dimension expressions, and ``Reshape`` takes them, so
-shape arithmetic in a program costs nothing when a step runs.
+What they make of sizes stays symbolic: ``Shape`` gives dimension expressions, and ``Reshape``
+takes them, so shape arithmetic in a program costs nothing when a step runs.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
+from stepforge.frontend.extract.messages import told
 from stepforge.frontend.nodedefs import sizes
 from stepforge.frontend.nodedefs.base import REQUIRED, NodeDef, define_node
 from stepforge.ir import dims
@@ -97,10 +98,13 @@ class Reshape(NodeDef):
 
     def extract(self, x: Any, node: Any, value: Any, shape: Any) -> Any:
         """The element counts must agree."""
-        wanted = sizes.vector(x, node, 1, shape)
         if value.type.shape is None:
-            known = [size if isinstance(size, int) and size >= 0 else None for size in wanted]
+            known = [
+                size if isinstance(size, int) and size >= 0 else None
+                for size in sizes.vector(x, node, 1, shape)
+            ]
             return sizes.undetermined(x, value.type.dtype, known)
+        wanted = _wanted_sizes(x, node, x.shape(value), shape)
         return x.emit("reshape", value, shape=reshaped(x, x.shape(value), wanted))
 
     def gradient(self, tf: Any, op: Any, grad: Any) -> list[Any]:
@@ -108,11 +112,40 @@ class Reshape(NodeDef):
         return [tf.reshape(grad, tf.shape(op.inputs[0])), None]
 
 
+def _wanted_sizes(x: Any, node: Any, have: Sequence[Dim], shape: Any) -> tuple[Dim, ...]:
+    """The sizes wanted of ``Reshape``; elements that only the run tells may be -1 there."""
+    (count,) = x.shape(shape) if len(x.shape(shape)) == 1 else (None,)
+    if not isinstance(count, int):
+        return tuple(x.sizes(shape))
+    parts = sizes.elements(x, node.inputs[1], shape, count)
+    if all(isinstance(part, (int, dims.Expr)) for part in parts):
+        return tuple(parts)
+    values = [
+        x.dimensions(part, "i64")
+        if isinstance(part, (int, dims.Expr))
+        else x.emit("cast", part, dtype="i64")
+        for part in parts
+    ]
+    product = values[0]
+    for value in values[1:]:
+        product = x.emit("mul", product, value)
+    rest = x.emit("floor_div", x.dimensions(dims.product(have), "i64"), x.emit("neg", product))
+    found = []
+    for part, value in zip(parts, values, strict=True):
+        if not isinstance(part, (int, dims.Expr)):
+            is_open = x.emit("equal", value, x.const(-1, "i64"))
+            (part,) = x.sizes(x.emit("select", is_open, rest, value))
+        found.append(part)
+    return tuple(found)
+
+
 def reshaped(x: Any, have: Sequence[Dim], wanted: Sequence[Dim]) -> tuple[Dim, ...]:
     """``wanted`` with its -1 resolved, checked to have as many elements as ``have``."""
     open_axes = [axis for axis, size in enumerate(wanted) if size == -1]
     if len(open_axes) > 1:
-        raise ShapeError(f"Only one input size may be -1, not both {open_axes[0]} and {open_axes[1]}")
+        raise ShapeError(
+            f"Only one input size may be -1, not both {open_axes[0]} and {open_axes[1]}"
+        )
     for axis, size in enumerate(wanted):
         if isinstance(size, int) and size < -1:
             raise ShapeError(f"Size {axis} must be non-negative, not {size}")
@@ -130,9 +163,15 @@ def reshaped(x: Any, have: Sequence[Dim], wanted: Sequence[Dim]) -> tuple[Dim, .
     if isinstance(total, int) and isinstance(known, int) and rest * known != total:
         raise ShapeError(f"Dimension size must be evenly divisible by {known} but is {total}")
     sizes.require_equal(
-        x, rest * known, total,
-        f"Input to reshape is a tensor with {total} values, but the requested shape requires a "
-        f"multiple of {known}",
+        x,
+        rest * known,
+        total,
+        told(
+            "Input to reshape is a tensor with {} values, but the requested shape requires a "
+            "multiple of {}",
+            total,
+            known,
+        ),
     )
     return tuple(rest if size == -1 else size for size in wanted)
 
@@ -143,8 +182,8 @@ def _check_count(x: Any, total: Dim, count: Dim, wanted: Sequence[Dim]) -> None:
             f"Cannot reshape a tensor with {total} elements to shape {sizes.bracketed(wanted)} "
             f"({count} elements)"
         )
-    message = f"Input to reshape is a tensor with {total} values, but the requested shape has {count}"
-    sizes.require_equal(x, total, count, message)
+    text = "Input to reshape is a tensor with {} values, but the requested shape has {}"
+    sizes.require_equal(x, total, count, told(text, total, count))
 
 
 @define_node
@@ -160,7 +199,9 @@ class ExpandDims(NodeDef):
         rank = len(shape)
         if axis is None:
             return sizes.undetermined(x, value.type.dtype, rank + 1)
-        axis = sizes.normal_axis(axis, rank + 1, f"dim {axis} not in the interval [{-rank - 1}, {rank}].")
+        axis = sizes.normal_axis(
+            axis, rank + 1, f"dim {axis} not in the interval [{-rank - 1}, {rank}]."
+        )
         return x.emit("reshape", value, shape=(*shape[:axis], 1, *shape[axis:]))
 
     def gradient(self, tf: Any, op: Any, grad: Any) -> list[Any]:
@@ -176,18 +217,17 @@ class Squeeze(NodeDef):
     attrs: ClassVar[dict[str, Any]] = {"squeeze_dims": ()}
 
     def extract(self, x: Any, node: Any, value: Any) -> Any:
-        """A reshape. Sizes that are not known count as not 1, which the step checks."""
+        """A reshape. Without axes the rank of the result depends on which sizes are 1."""
         shape = x.shape(value)
         given = node.attrs["squeeze_dims"]
         if given:
             axes = [_squeezed_axis(x, shape, i, axis) for i, axis in enumerate(given)]
-            kept = tuple(size for axis, size in enumerate(shape) if axis not in axes)
-            return x.emit("reshape", value, shape=kept)
-        if any(not isinstance(size, int) for size in shape) and sizes.building(x):
+        elif sizes.building(x) and any(not isinstance(size, int) for size in shape):
             return sizes.undetermined(x, value.type.dtype)
-        for axis, size in enumerate(shape):
-            _require_not_1(x, axis, size)
-        return x.emit("reshape", value, shape=tuple(size for size in shape if size != 1))
+        else:
+            axes = [axis for axis, size in enumerate(shape) if _is_one(x, axis, size)]
+        kept = tuple(size for axis, size in enumerate(shape) if axis not in axes)
+        return x.emit("reshape", value, shape=kept)
 
     def gradient(self, tf: Any, op: Any, grad: Any) -> list[Any]:
         """The gradient in the old shape."""
@@ -198,21 +238,26 @@ def _squeezed_axis(x: Any, shape: Sequence[Dim], position: int, given: int) -> i
     rank = len(shape)
     axis = sizes.normal_axis(given, rank, f"squeeze_dims[{position}] not in [{-rank},{rank}).")
     sizes.require_equal(
-        x, shape[axis], 1,
-        f"Can not squeeze dim[{axis}], expected a dimension of 1, got {shape[axis]}",
+        x,
+        shape[axis],
+        1,
+        told(f"Can not squeeze dim[{axis}], expected a dimension of 1, got {{}}", shape[axis]),
     )
     return axis
 
 
-def _require_not_1(x: Any, axis: int, size: Dim) -> None:
+def _is_one(x: Any, axis: int, size: Dim) -> bool:
+    """Whether a size is 1. Of an unknown one the answer holds for this variant of the step."""
     if isinstance(size, int):
-        return
-    differs = x.emit("not_equal", x.dimensions(size, "i64"), x.const(1, "i64"))
-    x.emit(
-        "require", differs,
-        message=f"squeeze without axes: dimension {axis} was taken to be other than 1, but is 1; "
-        "give the axes to squeeze",
-    )
+        return size == 1
+    indicator = dims.maximum(0, 1 - (size - 1) * (size - 1))  # 1 for 1, 0 for other sizes
+    message = f"squeeze without axes needs to know before the run whether dimension {axis} is 1"
+    try:
+        x.unify(indicator, 0, message)
+    except ShapeError:
+        x.unify(size, 1, message)
+        return True
+    return False
 
 
 class Transposition(NodeDef):
@@ -228,7 +273,9 @@ class Transposition(NodeDef):
             return sizes.undetermined(x, value.type.dtype, rank)
         if len(order) != rank:
             raise ShapeError(f"Dimension must be {rank} but is {len(order)}")
-        order = [sizes.normal_axis(axis, rank, "{axis} is out of range [0 .. {rank})") for axis in order]
+        order = [
+            sizes.normal_axis(axis, rank, "{axis} is out of range [0 .. {rank})") for axis in order
+        ]
         missing = sorted(set(range(rank)) - set(order))
         if missing:
             raise ShapeError(f"{missing[0]} is missing from {{{','.join(map(str, order))}}}.")
@@ -372,106 +419,3 @@ class OnesLike(FillLike):
     """Ones in the shape and dtype of a tensor."""
 
     number = 1
-
-
-@define_node
-class Range(NodeDef):
-    """``start, start + delta, ...`` up to, and without, ``limit``."""
-
-    inputs = ("start", "limit", "delta")
-    no_gradient = True
-
-    def extract(self, x: Any, node: Any, start: Any, limit: Any, delta: Any) -> Any:
-        """Known numbers at once, so that they can be axes or shapes; others by counting."""
-        first, last, step = (x.static(operand) for operand in (start, limit, delta))
-        dtype = start.type.dtype
-        if first is not None and last is not None and step is not None:
-            count: Dim = _known_count(first, last, step)
-            if isinstance(count, int) and count <= SHORT:
-                return x.const(first + np.arange(count).astype(first.dtype) * step, dtype)
-        elif start.type.kind in "iu":
-            count = _integer_count(x, start, limit, delta)
-        else:
-            wide = [x.emit("cast", operand, dtype="f64") for operand in (limit, start, delta)]
-            span = x.emit("div", x.emit("sub", *wide[:2]), wide[2])
-            count = _count(x, x.emit("cast", x.emit("ceil", span), dtype="i64"), step)
-        numbers = x.emit("iota", shape=(count,), axis=0, dtype=dtype)
-        if step is None or step != 1:
-            numbers = x.emit("mul", numbers, delta)
-        return numbers if first is not None and first == 0 else x.emit("add", numbers, start)
-
-
-SHORT = 64  # ranges up to this length are constants, which rules can look into
-
-
-def _known_count(start: Any, limit: Any, delta: Any) -> int:
-    """The length of a range of known numbers. Raises: ShapeError where it has no direction."""
-    if delta == 0:
-        raise ShapeError(f"Requires delta != 0: {delta}")
-    if (limit - start) * np.sign(delta) < 0:
-        raise ShapeError(f"{_direction(delta)}: {start}/{limit}")
-    if start.dtype.kind in "iu":
-        return -((int(start) - int(limit)) // int(delta))
-    return math.ceil((float(limit) - float(start)) / float(delta))
-
-
-def _direction(delta: Any) -> str:
-    sign, order = ("<", ">=") if delta < 0 else (">", "<=")
-    return f"Requires start {order} limit when delta {sign} 0"
-
-
-def _integer_count(x: Any, start: Any, limit: Any, delta: Any) -> Dim:
-    """``limit - start`` divided by ``delta``, rounded up; sizes stay expressions."""
-    step = x.static(delta)
-    if step is None:
-        x.emit("check_nonzero", delta, message="Requires delta != 0")
-        short = x.emit("floor_div", x.emit("sub", start, limit), delta)
-        return _count(x, x.emit("neg", short), None)
-    span = x.emit("sub", limit, start) if step > 0 else x.emit("sub", start, limit)
-    size = abs(int(step))
-    if size > 1:
-        dtype = start.type.dtype
-        span = x.emit("add", span, x.const(size - 1, dtype))
-        span = x.emit("floor_div", span, x.const(size, dtype))
-    return _count(x, span, step)
-
-
-def _count(x: Any, length: Any, delta: Any) -> Dim:
-    """A computed length as a size that is checked not to be negative."""
-    known = x.known(length)
-    if known is not None and sizes.non_negative(known.item()):
-        return known.item()  # type: ignore[no-any-return]
-    message = "Requires start and limit in the direction of delta" if delta is None else _direction(delta)
-    positive = x.emit("greater_equal", length, x.const(0, length.type.dtype))
-    x.emit("require", positive, message=message)
-    return x.sizes(length)[0]  # type: ignore[no-any-return]
-
-
-@define_node
-class LinSpace(NodeDef):
-    """``num`` evenly spaced numbers from ``start`` to ``stop``, both included."""
-
-    inputs = ("start", "stop", "num")
-
-    def extract(self, x: Any, node: Any, start: Any, stop: Any, num: Any) -> Any:
-        """``start + i * step``, the last one exactly ``stop``."""
-        for operand in (start, stop, num):
-            if x.shape(operand):
-                raise ShapeError(f"Shape must be rank 0 but is rank {len(x.shape(operand))}")
-        (count,) = x.sizes(num)
-        if isinstance(count, int) and count <= 0:
-            raise ShapeError(f"Requires num > 0: {count}")
-        dtype = start.type.dtype
-        last = dims.maximum(count - 1, 1)
-        intervals = x.emit("cast", x.dimensions(last, "i64"), dtype=dtype)
-        step = x.emit("div", x.emit("sub", stop, start), intervals)
-        places = x.emit("iota", shape=(count,), axis=0, dtype="i64")
-        numbers = x.emit("mul", x.emit("cast", places, dtype=dtype), step)
-        at_end = x.emit("equal", places, x.dimensions(last, "i64"))
-        return x.emit("select", at_end, stop, x.emit("add", numbers, start))
-
-    def gradient(self, tf: Any, op: Any, grad: Any) -> list[Any]:
-        """Each number is a mixture of the two ends."""
-        start, stop, num = op.inputs
-        share = tf.linspace(tf.zeros_like(start), tf.ones_like(stop), num)
-        return [tf.reduce_sum(grad * (1 - share)), tf.reduce_sum(grad * share), None]

@@ -1,5 +1,4 @@
-"""How a graph node type is declared: one class with its inputs, attributes and rules, in one
-registry.
+"""How a node type is declared: one class with inputs, attributes and rules, in one registry.
 
 A node type is a TensorFlow op (``MatMul``, ``AddV2``, ``Sum``) with TensorFlow's inputs, those that
 are ``Const`` nodes there included. ``extract`` says what it means in the IR and thereby also infers

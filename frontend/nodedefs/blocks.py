@@ -53,7 +53,9 @@ class SpaceToDepth(Blocks):
 
     def gradient(self, tf: Any, op: Any, grad: Any) -> list[Any]:
         """Back again."""
-        return [tf.depth_to_space(grad, op.attrs["block_size"], data_format=op.attrs["data_format"])]
+        return [
+            tf.depth_to_space(grad, op.attrs["block_size"], data_format=op.attrs["data_format"])
+        ]
 
 
 @define_node
@@ -70,4 +72,6 @@ class DepthToSpace(Blocks):
 
     def gradient(self, tf: Any, op: Any, grad: Any) -> list[Any]:
         """Back again."""
-        return [tf.space_to_depth(grad, op.attrs["block_size"], data_format=op.attrs["data_format"])]
+        return [
+            tf.space_to_depth(grad, op.attrs["block_size"], data_format=op.attrs["data_format"])
+        ]

@@ -1,6 +1,4 @@
-"""Node types that pass values on or make them: constants, placeholders, identities, checks, Python
-calls.
-"""
+"""Node types that make values or pass them on: constants, placeholders, checks, Python calls."""
 
 from __future__ import annotations
 
@@ -14,9 +12,7 @@ from stepforge.ir.types import Type
 
 
 def declared_type(x: Any, node: Any) -> Type:
-    """The type that a node's ``dtype`` and ``shape`` attributes declare; unknown sizes get fresh
-    names.
-    """
+    """The type that ``dtype`` and ``shape`` attributes declare; unknown sizes get fresh names."""
     shape = node.attrs["shape"]
     if shape is not None:
         shape = tuple(dims.named(x.fresh("d")) if n is None else n for n in shape)
@@ -175,7 +171,7 @@ class Assert(NodeDef):
 
     def extract(self, x: Any, node: Any, condition: Any, *data: Any) -> None:
         """A check whose message quotes the data."""
-        x.emit("assert", condition, *data, summarize=node.attrs["summarize"] or 3)
+        x.emit("assert_true", condition, *data, summarize=node.attrs["summarize"] or 3)
 
 
 @define_node
@@ -206,9 +202,7 @@ class Print(NodeDef):
 
 @define_node
 class PyFunc(NodeDef):
-    """Calls the Python function that is registered under ``token``; its results have dtypes
-    ``Tout``.
-    """
+    """Calls the Python function registered under ``token``; its results have dtypes ``Tout``."""
 
     inputs = ("*input",)
     attrs: ClassVar[dict[str, Any]] = {"token": REQUIRED, "Tout": REQUIRED}

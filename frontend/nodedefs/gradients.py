@@ -47,7 +47,11 @@ class SumToLike(NodeDef):
 
 
 def summed(x: Any, value: Any, shape: Sequence[Dim]) -> Any:
-    """``value`` summed over what broadcasting from ``shape`` has repeated. Raises: ShapeError."""
+    """``value`` summed over what broadcasting from ``shape`` has repeated.
+
+    Whether a size that is not known yet was repeated becomes an assumption of the step's variant.
+    Raises: ShapeError.
+    """
     have = x.shape(value)
     extra = len(have) - len(shape)
     if extra < 0:
@@ -59,5 +63,6 @@ def summed(x: Any, value: Any, shape: Sequence[Dim]) -> Any:
         if wanted == 1 and size != 1:
             axes.append(axis)
         elif size != wanted:
+            x.broadcast_sizes(wanted, size)
             x.unify(size, wanted, "a gradient does not fit its tensor")
     return x.emit("reduce_sum", value, axes=tuple(axes), keep_dims=True) if axes else value

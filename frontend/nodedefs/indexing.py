@@ -1,8 +1,8 @@
 """Node types that read and write elements by index: gathers, scatters, one-hot codes, partitions.
 
-What can fail is a check of its own, emitted before: that indices are in range. The IR's gathers and scatters
-cannot fail then. A gather from axis 0 has a sparse gradient (``IndexedSlices``), which is what makes training
-an embedding of a million rows cost only the rows that were looked up.
+What can fail is a check of its own, emitted before: that indices are in range. The IR's gathers
+and scatters cannot fail then. A gather from axis 0 has a sparse gradient (``IndexedSlices``),
+which is what makes training an embedding of a million rows cost only the rows that were looked up.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class GatherNode(NodeDef):
         text = f"Shape must be at least rank {needed} but is rank {{rank}}"
         axis = sizes.normal_axis(axis, len(outer), text)
         if axis < batch_dims:
-            raise ShapeError(f"batch_dims ({batch_dims}) must be less than or equal to axis ({axis})")
+            raise ShapeError(
+                f"batch_dims ({batch_dims}) must be less than or equal to axis ({axis})"
+            )
         for a, b in zip(outer[:batch_dims], inner[:batch_dims], strict=True):
             x.unify(a, b, "Batch sizes of params and indices differ")
         indices = checked(x, indices, outer[axis])
@@ -57,7 +59,9 @@ class GatherNode(NodeDef):
 def batch_count(batch_dims: int, rank: int) -> int:
     """``batch_dims`` of indices of ``rank``, counted from the front. Raises: ShapeError."""
     if not -rank <= batch_dims <= rank:
-        raise ShapeError(f"Expected batch_dims in the range [{-rank}, {rank}], but got {batch_dims}")
+        raise ShapeError(
+            f"Expected batch_dims in the range [{-rank}, {rank}], but got {batch_dims}"
+        )
     return batch_dims + rank if batch_dims < 0 else batch_dims
 
 
@@ -117,7 +121,7 @@ class GatherGrad(NodeDef):
     attrs: ClassVar[dict[str, Any]] = {"axis": REQUIRED, "batch_dims": 0}
 
     def extract(self, x: Any, node: Any, dy: Any, indices: Any, params: Any) -> Any:
-        """Rows of a matrix whose row number is (batch, index), scattered and moved back in place."""
+        """Rows of a matrix, numbered by batch and index, scattered and moved back in place."""
         outer, inner = x.shape(params), x.shape(indices)
         axis = sizes.normal_axis(node.attrs["axis"], len(outer), "axis {axis}")
         batch = batch_count(node.attrs["batch_dims"], len(inner))
@@ -148,7 +152,9 @@ def _rows(x: Any, indices: Any, batch: int, extent: Dim) -> Any:
     shape = x.shape(indices)
     step: Dim = extent
     for axis in reversed(range(batch)):
-        numbers = x.emit("iota", shape=(shape[axis], *(1,) * (len(shape) - 1 - axis)), axis=0, dtype="i64")
+        numbers = x.emit(
+            "iota", shape=(shape[axis], *(1,) * (len(shape) - 1 - axis)), axis=0, dtype="i64"
+        )
         wide = x.emit("add", wide, x.emit("mul", numbers, x.dimensions(step, "i64")))
         step = step * shape[axis]
     return wide
@@ -156,7 +162,7 @@ def _rows(x: Any, indices: Any, batch: int, extent: Dim) -> Any:
 
 # ---- index vectors -------------------------------------------------------------------------------
 def index_depth(x: Any, indices: Any) -> int | None:
-    """The length of each index vector, None where it is not known. Raises: ShapeError for a scalar."""
+    """The length of each index vector, None where it is not known. Raises: ShapeError."""
     shape = x.shape(indices)
     if not shape:
         raise ShapeError("Shape must be at least rank 1 but is rank 0")
@@ -166,7 +172,10 @@ def index_depth(x: Any, indices: Any) -> int | None:
 def checked_vectors(x: Any, indices: Any, shape: Sequence[Dim], depth: int) -> Any:
     """Index vectors into ``shape``, each component of which the step checks."""
     if depth > len(shape):
-        raise ShapeError(f"index innermost dimension length must be <= params rank; saw: {depth} vs. {len(shape)}")
+        raise ShapeError(
+            "index innermost dimension length must be <= params rank; "
+            f"saw: {depth} vs. {len(shape)}"
+        )
     if indices.type.dtype not in ("i32", "i64"):
         indices = x.emit("cast", indices, dtype="i32")
     vectors = x.shape(indices)
@@ -200,10 +209,8 @@ class GatherNd(NodeDef):
         return [tf.scatter_nd(indices, grad, shape), None]
 
 
-def checked_updates(
-    x: Any, indices: Any, updates: Any, shape: Sequence[Dim], depth: int
-) -> None:
-    """The updates must have the shape of the slices at ``indices``."""
+def checked_updates(x: Any, indices: Any, updates: Any, shape: Sequence[Dim], depth: int) -> Any:
+    """The updates, which must have the shape of the slices at ``indices``."""
     slices = (*x.shape(indices)[:-1], *shape[depth:])
     given = x.shape(updates)
     message = (
@@ -212,6 +219,7 @@ def checked_updates(
         f"updates[shape={sizes.bracketed(given)}]"
     )
     sizes.same_shape(x, slices, given, f"\n{message}")
+    return sizes.in_shape(x, updates, slices)
 
 
 @define_node
@@ -227,7 +235,7 @@ class ScatterNd(NodeDef):
         if depth is None:
             return sizes.undetermined(x, updates.type.dtype, len(whole))
         indices = checked_vectors(x, indices, whole, depth)
-        checked_updates(x, indices, updates, whole, depth)
+        updates = checked_updates(x, indices, updates, whole, depth)
         return x.emit("scatter_nd", indices, updates, shape=whole)
 
     def gradient(self, tf: Any, op: Any, grad: Any) -> list[Any]:
@@ -248,7 +256,7 @@ class TensorScatter(NodeDef):
         if depth is None:
             return sizes.undetermined(x, value.type.dtype, len(shape))
         indices = checked_vectors(x, indices, shape, depth)
-        checked_updates(x, indices, updates, shape, depth)
+        updates = checked_updates(x, indices, updates, shape, depth)
         return x.emit("scatter_nd_update", value, indices, updates, kind=self.kind)
 
 

@@ -1,7 +1,7 @@
 """Node types that join, cut, pad and rearrange tensors without looking at their elements.
 
-All are slices, concatenations, pads and transposes of the IR; what a size must be so that they fit is checked
-here, in TensorFlow's words.
+All are slices, concatenations, pads and transposes of the IR; what a size must be so that they fit
+is checked here, in TensorFlow's words.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from stepforge.frontend.extract.messages import told
 from stepforge.frontend.nodedefs import sizes
 from stepforge.frontend.nodedefs.base import REQUIRED, NodeDef, define_node
 from stepforge.ir import dims
@@ -27,7 +28,8 @@ def cut(x: Any, value: Any, axis: int, begin: Dim, size: Dim) -> Any:
 
 
 def vector(x: Any, node: Any, position: int, operand: Any, length: int, message: str) -> Any:
-    """Input ``position`` of ``node``, an integer vector that must have ``length`` elements, as sizes.
+    """Input ``position`` of ``node``, an integer vector that must have ``length`` elements, as
+    sizes.
 
     Raises: ShapeError with ``message``, which may mention ``{length}``, the one it has.
     """
@@ -56,9 +58,16 @@ class ConcatV2(NodeDef):
         if axis is None:
             return sizes.undetermined(x, values[0].type.dtype, rank)
         needed = axis + 1 if axis >= 0 else -axis
-        axis = sizes.normal_axis(axis, rank, f"Shape must be at least rank {needed} but is rank {rank}")
+        axis = sizes.normal_axis(
+            axis, rank, f"Shape must be at least rank {needed} but is rank {rank}"
+        )
+        joined = list(shapes[0])
         for i, shape in enumerate(shapes[1:], 1):
-            _check_joined(x, shapes[0], shape, axis, i)
+            joined = _joined(x, joined, shape, axis, i)
+        values = [
+            sizes.in_shape(x, value, (*joined[:axis], shape[axis], *joined[axis + 1 :]))
+            for value, shape in zip(values, shapes, strict=True)
+        ]
         return values[0] if len(values) == 1 else x.emit("concat", *values, axis=axis)
 
     def gradient(self, tf: Any, op: Any, grad: Any) -> list[Any]:
@@ -67,27 +76,36 @@ class ConcatV2(NodeDef):
         return [*pieces(tf, grad, values, axis), None]
 
 
-def _check_joined(x: Any, first: Sequence[Dim], shape: Sequence[Dim], axis: int, number: int) -> None:
+def _joined(
+    x: Any, first: Sequence[Dim], shape: Sequence[Dim], axis: int, number: int
+) -> list[Dim]:
+    """The sizes that two joined tensors have in common; the one of ``axis`` does not count.
+
+    Raises: ShapeError in TensorFlow's words, which differ between building and running.
+    """
+    building = sizes.building(x)
     both = f"shape[0] = {sizes.bracketed(first)} vs. shape[{number}] = {sizes.bracketed(shape)}"
-    if sizes.building(x):
-        if len(shape) != len(first):
-            raise ShapeError(f"Shape must be rank {len(first)} but is rank {len(shape)}")
-        parts = [(*both_sizes[:axis], *both_sizes[axis + 1 :]) for both_sizes in (first, shape)]
-        sizes.same_shape(x, *parts, "")
-        return
     if len(shape) != len(first):
-        raise ShapeError(f"ConcatOp : Ranks of all input tensors should match: {both}")
+        ranks = f"Shape must be rank {len(first)} but is rank {len(shape)}"
+        raise ShapeError(
+            ranks if building else f"ConcatOp : Ranks of all input tensors should match: {both}"
+        )
+    if building:
+        ends = ((*side[:axis], *side[axis + 1 :]) for side in (first, shape))
+        kept = sizes.same_shape(x, next(ends), next(ends), "")
+        return [*kept[:axis], first[axis], *kept[axis:]]
+    merged = []
     for i, (a, b) in enumerate(zip(first, shape, strict=True)):
-        if i == axis:
-            continue
-        message = f"ConcatOp : Dimension {i} in both shapes must be equal: {both}"
-        if isinstance(a - b, int) and a != b:
+        start = f"ConcatOp : Dimension {i} in both shapes must be equal: shape[0] = "
+        message = told(f"{start}{{}} vs. shape[{number}] = {{}}", first, shape)
+        if i != axis and isinstance(a - b, int) and a != b:
             raise ShapeError(message)
-        x.unify(a, b, message)
+        merged.append(a if i == axis else x.unify(a, b, message))
+    return merged
 
 
 def pieces(tf: Any, whole: Any, values: Sequence[Any], axis: Any) -> list[Any]:
-    """``whole``, which has the shape of ``values`` joined along the tensor ``axis``, cut up again."""
+    """``whole``, of the shape of ``values`` joined along the tensor ``axis``, cut up again."""
     if len(values) == 1:
         return [whole]
     lengths = tf.stack([tf.shape(value)[tf.constant_value(axis).item()] for value in values])
@@ -103,12 +121,12 @@ class Pack(NodeDef):
 
     def extract(self, x: Any, node: Any, *values: Any) -> Any:
         """All shapes must agree."""
-        first = x.shape(values[0])
+        shape = x.shape(values[0])
         for value in values[1:]:
-            sizes.same_shape(
-                x, first, x.shape(value), "\n\tFrom merging shape 0 with other shapes."
-            )
-        rank = len(first)
+            context = "\n\tFrom merging shape 0 with other shapes."
+            shape = sizes.same_shape(x, shape, x.shape(value), context)
+        values = tuple(sizes.in_shape(x, value, shape) for value in values)
+        rank = len(shape)
         text = f"axis = {{axis}} not in [{-rank - 1}, {rank + 1})"
         axis = sizes.normal_axis(node.attrs["axis"], rank + 1, text)
         return x.emit("stack", *values, axis=axis)
@@ -133,13 +151,13 @@ class Unpack(NodeDef):
         """Slices, reshaped."""
         shape, num = x.shape(value), node.attrs["num"]
         rank = len(shape)
-        axis = sizes.normal_axis(node.attrs["axis"], rank, f"axis = {{axis}} not in [{-rank}, {rank})")
+        axis = sizes.normal_axis(
+            node.attrs["axis"], rank, f"axis = {{axis}} not in [{-rank}, {rank})"
+        )
         message = f"Input shape axis {axis} must equal {num}, got shape {sizes.bracketed(shape)}"
         sizes.require_equal(x, shape[axis], num, message)
         kept = (*shape[:axis], *shape[axis + 1 :])
-        return tuple(
-            x.emit("reshape", cut(x, value, axis, i, 1), shape=kept) for i in range(num)
-        )
+        return tuple(x.emit("reshape", cut(x, value, axis, i, 1), shape=kept) for i in range(num))
 
     def gradient(self, tf: Any, op: Any, *grads: Any) -> list[Any]:
         """The stack of all."""
@@ -175,9 +193,12 @@ class Split(NodeDef):
         part = dims.floor_div(shape[axis], num)
         wrong = "Number of ways to split should evenly divide the split dimension"
         if sizes.building(x):
-            wrong = f"Dimension size must be evenly divisible by {num} but is {shape[axis]}\n\t{wrong}"
+            wrong = (
+                f"Dimension size must be evenly divisible by {num} but is {shape[axis]}\n\t{wrong}"
+            )
         else:
-            wrong += f", but got split_dim {axis} (size = {shape[axis]}) and num_split {num}"
+            text = f"{wrong}, but got split_dim {axis} (size = {{}}) and num_split {num}"
+            wrong = told(text, shape[axis])
         sizes.require_equal(x, part * num, shape[axis], wrong)
         return tuple(cut(x, value, axis, part * i, part) for i in range(num))
 
@@ -187,7 +208,9 @@ class Split(NodeDef):
 
 
 def _split_axis(axis: int, rank: int) -> int:
-    return sizes.normal_axis(axis, rank, "-input rank(-{rank}) <= split_dim < input rank ({rank}), but got {axis}")
+    return sizes.normal_axis(
+        axis, rank, "-input rank(-{rank}) <= split_dim < input rank ({rank}), but got {axis}"
+    )
 
 
 @define_node
@@ -214,7 +237,8 @@ class SplitV(NodeDef):
         for length in lengths[:-1]:
             starts.append(starts[-1] + length)
         return tuple(
-            cut(x, value, axis, start, length) for start, length in zip(starts, lengths, strict=True)
+            cut(x, value, axis, start, length)
+            for start, length in zip(starts, lengths, strict=True)
         )
 
     def gradient(self, tf: Any, op: Any, *grads: Any) -> list[Any]:
@@ -227,8 +251,8 @@ def _resolved_rest(x: Any, lengths: Sequence[Dim], size: Dim) -> list[Dim]:
     given = [length for length in lengths if length != -1]
     total: Dim = sum(given, 0)
     message = (
-        "Determined shape must either match input shape along split_dim exactly if fully specified, "
-        "or be less than the size of the input along split_dim if not fully specified.  "
+        "Determined shape must either match input shape along split_dim exactly if fully "
+        "specified, or be less than the size of the input along split_dim if not fully specified.  "
         f"Got: {total}"
     )
     if sizes.building(x):
@@ -251,7 +275,9 @@ class Tile(NodeDef):
     def extract(self, x: Any, node: Any, value: Any, multiples: Any) -> Any:
         """One number for each axis."""
         rank = len(x.shape(value))
-        wrong = f"Expected multiples argument to be a vector of length {rank} but got length {{length}}"
+        wrong = (
+            f"Expected multiples argument to be a vector of length {rank} but got length {{length}}"
+        )
         counts = vector(x, node, 1, multiples, rank, wrong)
         for axis, count in enumerate(counts):
             if isinstance(count, int) and count < 0:
@@ -404,7 +430,9 @@ class ReverseV2(NodeDef):
         text = "'axis'[{axis}] is out of valid range [0, {rank}"
         axes = [sizes.normal_axis(a, rank, text) for a in given]
         if len(set(axes)) < len(axes):
-            raise ShapeError(f"axis {next(a for a in axes if axes.count(a) > 1)} specified more than once.")
+            raise ShapeError(
+                f"axis {next(a for a in axes if axes.count(a) > 1)} specified more than once."
+            )
         return x.emit("reverse", value, axes=tuple(axes)) if axes else value
 
     def gradient(self, tf: Any, op: Any, grad: Any) -> list[Any]:

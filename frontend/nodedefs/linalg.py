@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from stepforge.frontend.extract.messages import told
 from stepforge.frontend.nodedefs.base import NodeDef, define_node
 from stepforge.frontend.nodedefs.products import fit
 from stepforge.frontend.nodedefs.sizes import bracketed, static_list, static_scalar, undetermined
@@ -28,7 +29,7 @@ def matrices(x: Any, operand: Any) -> Shape:
 def square(x: Any, operand: Any) -> Shape:
     """The shape of an operand of square matrices. Raises: ShapeError, UnknownRank."""
     shape = matrices(x, operand)
-    fit(x, shape[-2], shape[-1], f"Input matrix must be square, got {bracketed(shape)}")
+    fit(x, shape[-2], shape[-1], told("Input matrix must be square, got {}", shape))
     return shape
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from stepforge.frontend.extract.messages import told
 from stepforge.frontend.nodedefs.base import NodeDef, define_elementwise, define_node
 from stepforge.frontend.nodedefs.formula import Term, define_formula, of_input, terms
 from stepforge.frontend.nodedefs.sizes import bracketed, require_at_most
@@ -231,10 +232,8 @@ def _shaped(x: Any, value: Any, shape: tuple[Dim, ...]) -> Any:
 
 def _matched(x: Any, left: tuple[Dim, ...], right: tuple[Dim, ...], axis: int) -> Dim:
     a, b = left[axis], right[axis]
-    message = (
-        f"logits and labels must be broadcastable: logits_size={bracketed(left)} "
-        f"labels_size={bracketed(right)}"
-    )
+    text = "logits and labels must be broadcastable: logits_size={} labels_size={}"
+    message = told(text, left, right)
     if isinstance(a, int) and isinstance(b, int) and a != b and 1 not in (a, b):
         raise ShapeError(f"Dimensions must be equal, but are {a} and {b}. {message}")
     if a == 1 or b == 1:
@@ -268,7 +267,9 @@ class SparseSoftmaxCrossEntropyWithLogits(NodeDef):
         return [_logits_gradient(tf, op, dloss, dbackprop), None]
 
 
-LABEL_OUT_OF_RANGE = "Received a label value outside the valid range: labels"
+LABEL_OUT_OF_RANGE = (
+    "Received a label value of {value} which is outside the valid range of [0, {limit})"
+)
 
 
 # ---- the rest -----------------------------------------------------------------------------------
@@ -311,8 +312,8 @@ class BiasAdd(NodeDef):
         a, b = shape[axis], channels[0]
         if isinstance(a, int) and isinstance(b, int) and a != b:
             raise ShapeError(f"Dimensions must be equal, but are {a} and {b}")
-        x.unify(a, b, f"Must provide as many biases as the last dimension of the input tensor: "
-                      f"{bracketed(channels)} vs. {bracketed(shape)}")
+        text = "Must provide as many biases as the last dimension of the input tensor: {} vs. {}"
+        x.unify(a, b, told(text, channels, shape))
         if axis != len(shape) - 1:
             bias = x.emit("reshape", bias, shape=(b, *(1,) * (len(shape) - axis - 1)))
         return x.emit("add", value, bias)
@@ -362,9 +363,8 @@ class TopKV2(NodeDef):
         if not shape:
             raise ShapeError("input must have at least rank 1 but is rank 0")
         (count,) = x.sizes(k)
-        have, needed = bracketed((shape[-1],))[1:-1], bracketed((count,))[1:-1]
-        require_at_most(x, count, shape[-1],
-                        f"input must have at least k columns. Had {have}, needed {needed}")
+        text = "input must have at least k columns. Had {}, needed {}"
+        require_at_most(x, count, shape[-1], told(text, shape[-1], count))
         values, indices = x.emit("top_k", value, k=count, sorted=node.attrs["sorted"])
         if node.attrs["index_type"] != "i32":
             indices = x.emit("cast", indices, dtype=node.attrs["index_type"])

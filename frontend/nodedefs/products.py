@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from stepforge.frontend.extract.messages import told
 from stepforge.frontend.nodedefs import einsum
 from stepforge.frontend.nodedefs.base import NodeDef, define_node
-from stepforge.frontend.nodedefs.sizes import bracketed
 from stepforge.ir.dims import Dim
 from stepforge.ir.errors import ShapeError
 
@@ -30,8 +30,7 @@ def fit(x: Any, a: Dim, b: Dim, message: str) -> None:
 
 def _check_inner(x: Any, left: Shape, right: Shape, transpose_a: bool, transpose_b: bool) -> None:
     inner = left[-2 if transpose_a else -1], right[-1 if transpose_b else -2]
-    fit(x, *inner,
-        f"Matrix size-incompatible: In[0]: {bracketed(left)}, In[1]: {bracketed(right)}")
+    fit(x, *inner, told("Matrix size-incompatible: In[0]: {}, In[1]: {}", left, right))
 
 
 @define_node

@@ -1,6 +1,7 @@
 """Node types that draw random numbers: each has a stream of its own, which every run reads on.
 
-The numbers are TensorFlow's for the seeds in the attributes; both 0 ask for a start that nobody can foresee.
+The numbers are TensorFlow's for the seeds in the attributes; both 0 ask for a start that nobody
+can foresee.
 """
 
 from __future__ import annotations

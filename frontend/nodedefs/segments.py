@@ -1,4 +1,4 @@
-"""Node types that combine the rows of a tensor by segment number, sorted or not, and their gradients."""
+"""Node types that combine the rows of a tensor by segment number, sorted or not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stepforge.ir.errors import ShapeError
 
 
 class Segment(NodeDef):
-    """Base of the nodes with sorted segment numbers: the last one says how many segments there are."""
+    """Base of the nodes with sorted segment numbers; the last one tells how many there are."""
 
     inputs = ("data", "segment_ids")
     kind: ClassVar[str]
@@ -83,7 +83,7 @@ class SegmentProd(Segment):
 
     def gradient(self, tf: Any, op: Any, grad: Any) -> list[Any]:
         """The product of the segment's other rows; zeros are fine."""
-        data, ids = op.inputs
+        ids = op.inputs[1]
 
         def of_segment(function: Any, rows: Any) -> Any:
             return function(rows, ids)
@@ -118,7 +118,7 @@ class SegmentMin(SegmentExtremum):
 
 
 class UnsortedSegment(NodeDef):
-    """Base of the nodes that are told how many segments there are; rows of negative numbers are dropped."""
+    """Base of the nodes that are told how many segments there are; negative numbers count not."""
 
     inputs = ("data", "segment_ids", "num_segments")
     kind: ClassVar[str]
@@ -154,7 +154,7 @@ def gathered_or_zero(tf: Any, rows: Any, ids: Any) -> Any:
 def _product_gradient(
     tf: Any, op: Any, grad: Any, of_segment: Any, segment_sum: Any, segment_prod: Any
 ) -> Any:
-    """The gradient of a product by segment: without a zero ``product / row``, with one only its own row."""
+    """The gradient of a product by segment: ``product / row``; of a zero that of the other rows."""
     data, ids = op.inputs[:2]
     zero = tf.equal(data, 0)
     zeros = of_segment(segment_sum, tf.cast(zero, tf.int32))

@@ -1,4 +1,4 @@
-"""Node types that choose elements by condition or value: ``Where``, ``Select``, ``Unique`` and their like."""
+"""Node types that choose elements by condition or value: ``Where``, ``Select``, ``Unique`` ..."""
 
 from __future__ import annotations
 
@@ -26,21 +26,23 @@ class Where(NodeDef):
 
 @define_node
 class Select(NodeDef):
-    """Elements or rows of two tensors of one shape: the condition has that shape too, is a scalar, or has
-    one element for each row."""
+    """Elements or rows of two tensors of one shape: the condition has that shape too, is a scalar,
+    or has one element for each row."""
 
     inputs = ("condition", "t", "e")
 
     def extract(self, x: Any, node: Any, condition: Any, then: Any, other: Any) -> Any:
         """No broadcasting but that of a vector over rows."""
         chosen, shape = x.shape(condition), x.shape(then)
-        sizes.same_shape(x, shape, x.shape(other), "")
+        shape = sizes.same_shape(x, shape, x.shape(other), "")
         if len(chosen) == 1 and len(shape) > 1:
             sizes.same_shape(x, chosen, shape[:1], "")
-            column = (chosen[0], *(1,) * (len(shape) - 1))
+            column = (shape[0], *(1,) * (len(shape) - 1))
             condition = x.emit("reshape", condition, shape=column)
         elif chosen:
             sizes.same_shape(x, shape, chosen, "")
+            condition = sizes.in_shape(x, condition, shape)
+        then, other = (sizes.in_shape(x, value, shape) for value in (then, other))
         return x.emit("select", condition, then, other)
 
     def gradient(self, tf: Any, op: Any, grad: Any) -> list[Any]:
@@ -84,7 +86,7 @@ class Distinct(NodeDef):
 
 @define_node
 class Unique(Distinct):
-    """The distinct elements of a vector in order of appearance, and where each element is among them."""
+    """The distinct elements of a vector in order of appearance, and each element's among them."""
 
     inputs = ("x",)
     outputs = 2
@@ -157,7 +159,9 @@ class ReverseSequence(NodeDef):
 
 
 def _check_lengths(x: Any, lengths: Any, limit: Any, axis: int) -> None:
-    smallest = x.emit("reduce_all", x.emit("greater_equal", lengths, x.const(0, lengths.type.dtype)), axes=(0,))
+    smallest = x.emit(
+        "reduce_all", x.emit("greater_equal", lengths, x.const(0, lengths.type.dtype)), axes=(0,)
+    )
     x.emit("require", smallest, message="seq_lens < 0")
     within = x.emit("less_equal", lengths, x.dimensions(limit, lengths.type.dtype))
     largest = x.emit("reduce_all", within, axes=(0,))

@@ -1,7 +1,8 @@
 """What the rules of array nodes share: axes, requirements on sizes, results that are not known yet.
 
-A size is a dimension expression, so "must be equal" has three answers: certainly, certainly not (an error
-at once), and a check in the step. The functions here turn a requirement into the right one of them.
+A size is a dimension expression, so "must be equal" has three answers: certainly, certainly not
+(an error at once), and a check in the step. The functions here turn a requirement into the right
+one of them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stepforge.frontend.extract.extractor import InferenceExtractor, UnknownRank
+from stepforge.frontend.extract.messages import told
 from stepforge.ir import dims
 from stepforge.ir.core import Value
 from stepforge.ir.dims import Dim
@@ -24,8 +26,8 @@ def building(x: Any) -> bool:
 def undetermined(x: Any, dtype: str, shape: int | Sequence[int | None] | None = None) -> Any:
     """The result of a rule that wants a value which is not known while the graph is built.
 
-    ``shape`` is what is known of it: sizes, the rank, or nothing. Raises: UnknownRank when a step is
-    compiled.
+    ``shape`` is what is known of it: sizes, the rank, or nothing. Raises: UnknownRank when a step
+    is compiled.
     """
     if not building(x):
         raise UnknownRank
@@ -96,29 +98,35 @@ def same_shape(x: Any, first: Sequence[Dim], second: Sequence[Dim], context: str
     Raises: ShapeError in TensorFlow's words, with ``context`` appended.
     """
     if len(first) != len(second):
-        raise ShapeError(f"Shapes must be equal rank, but are {len(first)} and {len(second)}{context}")
+        raise ShapeError(
+            f"Shapes must be equal rank, but are {len(first)} and {len(second)}{context}"
+        )
     merged = []
     for axis, (a, b) in enumerate(zip(first, second, strict=True)):
-        message = (
-            f"Dimension {axis} in both shapes must be equal, but are {_text(a)} and {_text(b)}. "
-            f"Shapes are {bracketed(first)} and {bracketed(second)}.{context}"
-        )
+        text = "Dimension {} in both shapes must be equal, but are {} and {}. Shapes are {} and {}."
+        end = context.replace("{", "{{").replace("}", "}}")
+        message = told(text + end, axis, a, b, first, second)
         if isinstance(a - b, int) and a != b:
             raise ShapeError(message)
         merged.append(x.unify(a, b, message))
     return merged
 
 
-def _text(size: Dim) -> str:
-    return str(size) if isinstance(size, int) else "?"
+def in_shape(x: Any, value: Any, shape: Sequence[Dim]) -> Any:
+    """``value``, whose sizes are required to be those of ``shape``, with these as its type says."""
+    if tuple(x.shape(value)) == tuple(shape):
+        return value
+    return x.emit("refine", value, shape=tuple(shape))
 
 
 # ---- vectors of sizes ----------------------------------------------------------------------------
-def vector(x: Any, node: Any, position: int, operand: Any, count: int | None = None) -> tuple[Dim, ...]:
+def vector(
+    x: Any, node: Any, position: int, operand: Any, count: int | None = None
+) -> tuple[Dim, ...]:
     """Input ``position`` of ``node``, an integer vector (of ``count`` elements), as sizes.
 
-    Of a vector put together from sizes and values (``[batch, 128]``) what is known stays known; only the
-    rest is named by the step.
+    Of a vector put together from sizes and values (``[batch, 128]``) what is known stays known;
+    only the rest is named by the step.
     """
     if x.known(operand) is None:
         if count is None and len(x.shape(operand)) == 1 and isinstance(x.shape(operand)[0], int):
@@ -167,7 +175,7 @@ def _parts(x: Any, tensor: Any, operand: Any) -> list[Any] | None:
 
 
 def _made_from(x: Any, tensor: Any, operand: Any) -> tuple[str, list[tuple[Any, Any]]]:
-    """The node or IR op that made a vector, and its operands with the tensors that they belong to."""
+    """The node or IR op that made a vector; its operands with their tensors."""
     if building(x):
         inputs = tensor.op.inputs[:-1] if tensor.op.type == "ConcatV2" else tensor.op.inputs
         return tensor.op.type, [(value, value.abstract) for value in inputs]

@@ -1,9 +1,9 @@
 """``Slice`` and ``StridedSlice``, with sizes that need not be known while the graph is built.
 
-A bound of a slice is one of three things: a number, a size (``tf.shape(x)[0] - 1``), or a value that only
-exists when a step runs. Numbers and sizes stay expressions: of a tensor with ``n`` rows, ``x[:-1]`` and
-``x[1:]`` both have ``max(n - 1, 0)``, and are seen to fit together. Other values are brought into range by
-the step and then named.
+A bound of a slice is one of three things: a number, a size (``tf.shape(x)[0] - 1``), or a value
+that only exists when a step runs. Numbers and sizes stay expressions: of a tensor with ``n`` rows,
+``x[:-1]`` and ``x[1:]`` both have ``max(n - 1, 0)``, and are seen to fit together. Other values
+are brought into range by the step and then named.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from stepforge.frontend.extract.messages import told
 from stepforge.frontend.nodedefs import sizes
 from stepforge.frontend.nodedefs.base import NodeDef, define_node
 from stepforge.frontend.nodedefs.joining import cut
@@ -39,10 +40,11 @@ class Slice(NodeDef):
         for axis, (extent, start, count) in enumerate(zip(shape, starts, counts, strict=True)):
             if isinstance(start, int) and start < 0:
                 raise ShapeError(f"Expected begin[{axis}] in [0, {extent}], but got {start}")
-            message = f"Expected begin[{axis}] in [0, {extent}], but got {start}"
+            message = told(f"Expected begin[{axis}] in [0, {{}}], but got {{}}", extent, start)
             sizes.require_at_most(x, start, extent, message)
             wanted.append(extent - start if count == -1 else count)
-            message = f"Expected size[{axis}] in [0, {extent - start}], but got {count}"
+            text = f"Expected size[{axis}] in [0, {{}}], but got {{}}"
+            message = told(text, extent - start, count)
             if isinstance(count, int) and count < -1:
                 raise ShapeError(message)
             sizes.require_at_most(x, start + wanted[-1], extent, message)
@@ -105,20 +107,18 @@ class Spec:
 
 
 class StridedSliceNode(NodeDef):
-    """Base of ``StridedSlice`` and ``StridedSliceGrad``: bit i of a mask speaks of element i of the spec."""
+    """Base of ``StridedSlice`` and its gradient: bit i of a mask is about element i of the spec."""
 
     attrs: ClassVar[dict[str, Any]] = dict.fromkeys(MASKS, 0)
 
 
 @define_node
 class StridedSlice(StridedSliceNode):
-    """``x[begin:end:stride, ...]`` with new and dropped axes, as Python's indexing of tensors makes it."""
+    """``x[begin:end:stride, ...]`` with new and dropped axes: Python's indexing of tensors."""
 
     inputs = ("input", "begin", "end", "strides")
 
-    def extract(
-        self, x: Any, node: Any, value: Any, begin: Any, end: Any, strides: Any
-    ) -> Any:
+    def extract(self, x: Any, node: Any, value: Any, begin: Any, end: Any, strides: Any) -> Any:
         """A slice and a reshape."""
         shape = x.shape(value)
         plan = planned(x, node, shape, begin, end, strides)
@@ -127,7 +127,8 @@ class StridedSlice(StridedSliceNode):
         cuts, result = plan
         if any(c != Cut(0, n, 1) for c, n in zip(cuts, shape, strict=True)):
             value = x.emit(
-                "slice", value,
+                "slice",
+                value,
                 begin=tuple(c.begin for c in cuts),
                 size=tuple(c.size for c in cuts),
                 strides=tuple(c.stride for c in cuts),
@@ -144,7 +145,7 @@ class StridedSlice(StridedSliceNode):
 
 @define_node
 class StridedSliceGrad(StridedSliceNode):
-    """The adjoint of ``StridedSlice``: zeros of ``shape`` with ``dy`` in the places of the slice."""
+    """The adjoint of ``StridedSlice``: zeros of ``shape`` with ``dy`` where the slice was."""
 
     inputs = ("shape", "begin", "end", "strides", "dy")
 
@@ -223,9 +224,13 @@ def planned(
 
 
 def _specs(
-    masks: dict[str, Any], first: Sequence[Any], last: Sequence[Any], steps: Sequence[int], rank: int
+    masks: dict[str, Any],
+    first: Sequence[Any],
+    last: Sequence[Any],
+    steps: Sequence[int],
+    rank: int,
 ) -> Iterator[Spec | None]:
-    """For each axis of the input its spec, and None for each new axis, in the order of the result."""
+    """For each axis of the input its spec, for each new one None, in the result's order."""
     flags = [{m for m in MASKS if masks[m] >> i & 1} for i in range(len(steps))]
     if sum("ellipsis_mask" in flag for flag in flags) > 1:
         raise ShapeError("Multiple ellipses in slice spec not allowed")
@@ -289,7 +294,8 @@ def _from_front(x: Any, index: Any, extent: Dim) -> Any:
 def _clamped(x: Any, bound: Any, extent: Dim) -> Dim:
     """A run-time bound of a slice as a size in [0, extent]."""
     place = x.emit("maximum", _from_front(x, bound, extent), x.const(0, "i64"))
-    return x.sizes(x.emit("minimum", place, x.dimensions(extent, "i64")))[0]  # type: ignore[no-any-return]
+    (size,) = x.sizes(x.emit("minimum", place, x.dimensions(extent, "i64")))
+    return size  # type: ignore[no-any-return]
 
 
 def _place(x: Any, bound: Any, extent: Dim) -> Dim:
@@ -304,7 +310,7 @@ def _place(x: Any, bound: Any, extent: Dim) -> Dim:
 
 
 def _forward(x: Any, spec: Spec, extent: Dim) -> Cut:
-    """A range with a positive step. The length is what matters: an empty range may begin anywhere."""
+    """A range with a positive step. Its length matters: an empty one may begin anywhere."""
     begin = 0 if spec.begin is None else _place(x, spec.begin, extent)
     end = extent if spec.end is None else dims.minimum(_place(x, spec.end, extent), extent)
     if sizes.non_negative(begin):
@@ -324,6 +330,8 @@ def _backward(x: Any, spec: Spec, extent: Dim) -> Cut:
     if spec.end is not None:
         end = dims.maximum(dims.minimum(_place(x, spec.end, extent), last), -1)
     step = -spec.stride
-    length = begin - end if spec.begin is None and spec.end is None else sizes.at_least_0(begin - end)
+    length = (
+        begin - end if spec.begin is None and spec.end is None else sizes.at_least_0(begin - end)
+    )
     size = length if step == 1 else dims.floor_div(length + step - 1, step)
     return Cut(0 if size == 0 else begin, size, spec.stride)

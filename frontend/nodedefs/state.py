@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from stepforge.frontend import dtypes
 from stepforge.frontend.extract.extractor import InferenceExtractor
+from stepforge.frontend.extract.messages import told
 from stepforge.frontend.nodedefs.base import REQUIRED, NodeDef, define_node
 from stepforge.frontend.nodedefs.core import declared_type
 from stepforge.frontend.nodedefs.sizes import bracketed
@@ -55,10 +56,9 @@ def require_shape(x: Any, value: Any, wanted: Sequence[Dim | None] | None) -> An
         raise ShapeError(f"Shapes must be equal rank, but are {len(wanted)} and {len(have)}")
     merged = []
     for axis, (a, b) in enumerate(zip(wanted, have, strict=True)):
-        problem = (
-            f"Dimension {axis} in both shapes must be equal, but are {a} and {b}. Shapes are "
-            f"{bracketed([_OPEN if n is None else n for n in wanted])} and {bracketed(have)}."
-        )
+        text = "Dimension {} in both shapes must be equal, but are {} and {}. Shapes are {} and {}."
+        sizes = [_OPEN if n is None else n for n in wanted]
+        problem = told(text, axis, sizes[axis], b, sizes, have)
         if isinstance(a, int) and isinstance(b, int) and a != b:
             raise ShapeError(problem)
         merged.append(b if a is None else x.unify(b, a, problem))
@@ -388,9 +388,7 @@ class InitializedValue(NodeDef):
     stateful = True
 
     def extract(self, x: Any, node: Any, ref: Any, initial: Any) -> Any:
-        """What was written before in this step, else a ``cond`` on whether the variable has a
-        value.
-        """
+        """What this step wrote before, else a ``cond`` on whether the variable has a value."""
         if isinstance(x, InferenceExtractor):
             return Value(initial.type)
         variable = variable_output(node.inputs[0])

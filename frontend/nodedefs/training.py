@@ -1,5 +1,4 @@
-"""Node types that apply a gradient: one formula for each optimizer, which serves its four node
-types.
+"""Node types that apply a gradient: one formula for each optimizer and its four types.
 
 ``ApplyAdagrad`` works on a whole reference variable, ``SparseApplyAdagrad`` on the rows at
 ``indices``, ``ResourceApplyAdagrad`` and ``ResourceSparseApplyAdagrad`` do the same for resource

@@ -62,7 +62,7 @@ class CheckBounds(Check):
     """Every index is in [0, limit). ``check_bounds(%i, limit=n, message="indices")``
 
     The error reads ``indices[1,0] = 5 is not in [0, 3)``: position and value of the first that is
-    not.
+    not. A message of its own has ``{value}`` and ``{limit}`` in it.
     """
 
     cases = (
@@ -80,15 +80,19 @@ class CheckBounds(Check):
         if len(outside):
             at = tuple(outside[0])
             place = f"[{','.join(map(str, at))}]" if at else ""
-            _fail(f"{message}{place} = {indices[at]} is not in [0, {limit})")
+            plain = f"{message}{place} = {indices[at]} is not in [0, {limit})"
+            own = message.format(value=indices[at], limit=limit)
+            _fail(own if "{value}" in message else plain)
 
     def lower(self, k: LoopBuilder, indices: Operand, *, limit: Dim, message: str) -> None:
         shape = indices.type.dims
         place = f"[{','.join('{}' for _ in shape)}]" if shape else ""
         text = f"{message}{place} = {{}} is not in [0, {{}})"
+        if "{value}" in message:
+            text = message.format(value=f"{{{len(shape)}}}", limit=f"{{{len(shape) + 1}}}")
         with k.nest(shape, simd=False) as at:
             value = k.emit("cast", k.element(indices, shape, at), dtype="i64")
-            end = k.emit("from_index", k.index(offset=limit), dtype="i64")
+            end = k.number(limit)
             below = k.emit("less", value, Const(value.type, 0))
             outside = k.emit("logical_or", below, k.emit("greater_equal", value, end))
             k.emit("fail_if", outside, *at, value, end, message=text)
@@ -96,44 +100,56 @@ class CheckBounds(Check):
 
 @define_op
 class Require(Check):
-    """The scalar ``condition`` is true.
-    ``require(%c, message="slice index 5 of dimension 0 out of bounds.")``
+    """The scalar ``condition`` is true. Where there are ``values``, they fill the ``{}`` of
+    ``message``.
+    ``require(%c, message="Expected size[0] in [0, {}], but got {}", values=[n, 5])``
     """
 
-    cases = ('require(bool, message="it does not hold")',)
+    cases = (
+        'require(bool, message="it does not hold")',
+        'require(bool, message="{} and {} do not fit", values=[2, 3])',
+    )
 
-    def infer(self, condition: Type, *, message: str) -> tuple[Type, ...]:
+    def infer(self, condition: Type, *, message: str, values: Dims = ()) -> tuple[Type, ...]:
         check_dtype("require", BOOL, condition=condition)
         check_rank("require", 0, condition=condition)
         return ()
 
-    def numpy(self, condition: Array, *, message: str) -> None:
+    def numpy(self, condition: Array, *, message: str, values: tuple[int, ...]) -> None:
         if not condition:
-            _fail(message)
+            _fail(message.format(*values) if values else message)
 
-    def lower(self, k: LoopBuilder, condition: Operand, *, message: str) -> None:
-        text = message.replace("{", "{{").replace("}", "}}")
-        k.fail_if_any(condition, lambda v: k.emit("logical_not", v), text)
+    def lower(self, k: LoopBuilder, condition: Operand, *, message: str, values: Dims) -> None:
+        text = message if values else message.replace("{", "{{").replace("}", "}}")
+        k.fail_if_any(condition, lambda v: k.emit("logical_not", v), text, values)
 
 
 @define_op
 class RequireEqual(Check):
     """Two sizes are equal. ``require_equal(lhs=n, rhs=m, message="Incompatible shapes")``
 
-    The error adds the sizes to the message: ``Incompatible shapes: 2 is not 3``.
+    The error adds the sizes to the message: ``Incompatible shapes: 2 is not 3``. Where there are
+    ``values``, they fill the ``{}`` of the message instead.
     """
 
-    cases = ('require_equal(lhs=3, rhs=3, message="sizes differ")',)
+    cases = (
+        'require_equal(lhs=3, rhs=3, message="sizes differ")',
+        'require_equal(lhs=3, rhs=3, message="{} and {} do not fit", values=[3, 3])',
+    )
 
-    def infer(self, *, lhs: Dim, rhs: Dim, message: str) -> tuple[Type, ...]:
+    def infer(self, *, lhs: Dim, rhs: Dim, message: str, values: Dims = ()) -> tuple[Type, ...]:
         return ()
 
-    def numpy(self, *, lhs: int, rhs: int, message: str) -> None:
+    def numpy(self, *, lhs: int, rhs: int, message: str, values: tuple[int, ...]) -> None:
         if lhs != rhs:
-            _fail(f"{message}: {lhs} is not {rhs}")
+            _fail(message.format(*values) if values else f"{message}: {lhs} is not {rhs}")
 
-    def lower(self, k: LoopBuilder, *, lhs: Dim, rhs: Dim, message: str) -> None:
-        k.emit("fail_unless", lhs=lhs, rhs=rhs, message=f"{message}: {{}} is not {{}}")
+    def lower(self, k: LoopBuilder, *, lhs: Dim, rhs: Dim, message: str, values: Dims) -> None:
+        if not values:
+            k.emit("fail_unless", lhs=lhs, rhs=rhs, message=f"{message}: {{}} is not {{}}")
+            return
+        differ = k.emit("not_equal", k.number(lhs), k.number(rhs))
+        k.emit("fail_if", differ, *map(k.number, values), message=message)
 
 
 @define_op

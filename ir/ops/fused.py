@@ -16,7 +16,7 @@ from stepforge.ir.core import Operation
 from stepforge.ir.errors import IRError
 from stepforge.ir.opdef import OpDef, define_op, lookup
 from stepforge.ir.ops.arrays import Array
-from stepforge.ir.types import Type, numpy_dtype
+from stepforge.ir.types import Type
 
 Run: TypeAlias = Callable[..., tuple[Any, ...]]
 Shape: TypeAlias = tuple[int, ...]
@@ -46,14 +46,9 @@ def region_problem(op: Operation) -> str | None:
 
 
 def elements(op: Operation, run: Run, operands: tuple[Array, ...], shape: Shape) -> list[Array]:
-    """What the region yields, element by element over the index space."""
+    """What the region yields over the index space."""
     spread = [np.broadcast_to(x, shape) for x in operands]
-    yielded = op.regions[0].terminator.operands
-    out = [np.empty(shape, numpy_dtype(v.type.dtype)) for v in yielded]
-    for at in np.ndindex(*shape):
-        for target, value in zip(out, run(op.regions[0], *[x[at] for x in spread]), strict=True):
-            target[at] = value
-    return out
+    return [np.broadcast_to(v, shape) for v in run(op.regions[0], *spread, space=shape)]
 
 
 @define_op
@@ -75,9 +70,10 @@ class Fused(OpDef):
             return "every result has the shape of the index space"
         return region_problem(op)
 
-
-    def evaluate(self, op: Operation, run: Run, *operands: Array, shape: Shape) -> tuple[Array, ...]:
-        """The reference meaning: the region, once for each element."""
+    def evaluate(
+        self, op: Operation, run: Run, *operands: Array, shape: Shape
+    ) -> tuple[Array, ...]:
+        """The reference meaning: the region, for every element at once."""
         return tuple(elements(op, run, operands, shape))
 
 

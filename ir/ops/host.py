@@ -1,4 +1,7 @@
-"""Ops that reach outside of a step: they print, or call Python. They keep their order and always run."""
+"""Ops that reach outside of a step:
+
+they print, or call Python. They keep their order and always run.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,8 @@ def summary(x: Array, summarize: int) -> str:
 class Print(OpDef):
     """Write ``text`` and the first elements of the operands to standard error.
 
-    ``print(%x, text="x is ", summarize=3)``; after ``first_n`` times (if not negative) it is silent.
+    ``print(%x, text="x is ", summarize=3)``; after ``first_n`` times (if not negative) it is
+    silent.
     """
 
     effect = "host"
@@ -61,19 +65,18 @@ class Print(OpDef):
 
 
 @define_op
-class Assert(OpDef):
+class AssertTrue(OpDef):
     """Raise an error that quotes the operands behind the first, which is the condition.
 
-    ``assert(%ok, %x, summarize=3)``
+    ``assert_true(%ok, %x, summarize=3)``
     """
 
-    name = "assert"
     effect = "check"
-    cases = ("assert(bool, f32[3])",)
+    cases = ("assert_true(bool, f32[3])", "assert_true(bool)")
 
     def infer(self, condition: Type, *data: Type, summarize: int = 3) -> tuple[Type, ...]:
-        check_dtype("assert", BOOL, condition=condition)
-        check_rank("assert", 0, condition=condition)
+        check_dtype("assert_true", BOOL, condition=condition)
+        check_rank("assert_true", 0, condition=condition)
         return ()
 
     def numpy(self, condition: Array, *data: Array, summarize: int) -> None:
@@ -97,6 +100,8 @@ class PyFunc(OpDef):
     def numpy(self, *xs: Array, fn: str, outputs: tuple[str, ...]) -> Any:
         try:
             returned = PYTHON_FUNCTIONS[fn](*xs)
+        except OpError:
+            raise
         except Exception as error:
             raise mapped(error) from error
         values = returned if isinstance(returned, (list, tuple)) else (returned,)

@@ -35,7 +35,9 @@ class For(LoopOp):
 
     ``simd`` lets the turns run as lanes of a vector: they must be independent but for carried
     values, and ``combine`` names for each of those how lanes combine (add, mul, max, min, and,
-    or). ``binds`` is a name for the counter as a size, for the bounds of loops inside.
+    or). ``binds`` is a name for the counter as a size, for the bounds of loops inside. A
+    ``parallel`` loop may run its turns on several threads; ``work`` are the nanoseconds that all
+    of them take on one.
     ``%s = for(0.0: f32, low=0, high=n, simd=true, combine=["add"]) : f32 |%i: index, %c: f32|
     {...}``
     """
@@ -52,6 +54,8 @@ class For(LoopOp):
         simd: bool = False,
         combine: tuple[str, ...] = (),
         binds: str = "",
+        parallel: bool = False,
+        work: Dim = 0,
     ) -> tuple[Type, ...]:
         return carried
 
@@ -218,6 +222,30 @@ class Constant(LoopOp):
 
     def infer(self, symbol: Type) -> Type:
         return Type(symbol.dtype, symbol.shape, buffer=True)
+
+
+@define_op
+class Copy(LoopOp):
+    """Copy a whole buffer of any dtype. ``copy(%x, %y)``"""
+
+    effect = "write"
+
+    def infer(self, source: Type, target: Type) -> tuple[Type, ...]:
+        if source.dtype != target.dtype:
+            raise IRError(f"copy: {source} into {target}")
+        return ()
+
+
+@define_op
+class TransposeMatrix(LoopOp):
+    """The transpose of a matrix, by tiles. ``transpose_matrix(%x, %y)`` of [n, m] into [m, n]"""
+
+    effect = "write"
+
+    def infer(self, source: Type, target: Type) -> tuple[Type, ...]:
+        if source.dtype != target.dtype or source.dims != target.dims[::-1]:
+            raise IRError(f"transpose_matrix: {source} into {target}")
+        return ()
 
 
 @define_op

@@ -81,6 +81,11 @@ class Transpose(OpDef):
     cases = (
         "transpose(f32[2, 3], perm=[1, 0])",
         "transpose(bf16[2, 3, 4], perm=[2, 0, 1])",
+        "transpose(f32[70, 83], perm=[1, 0])",
+        "transpose(f64[3, 20, 33], perm=[0, 2, 1])",
+        "transpose(i32[17, 2, 3, 16], perm=[2, 3, 0, 1])",
+        "transpose(u8[5, 1, 6], perm=[2, 1, 0])",
+        "transpose(f32[2, 3, 4], perm=[1, 2, 0])",
         "transpose(i32, perm=[])",
         "transpose(bool[0, 1, 2], perm=[0, 2, 1])",
     )
@@ -93,10 +98,38 @@ class Transpose(OpDef):
     def numpy(self, x: Array, *, perm: tuple[int, ...]) -> Array:
         return np.transpose(x, perm)
 
-    def element(
-        self, k: LoopBuilder, at: Sequence[Operand], x: Operand, *, perm: tuple[int, ...]
-    ) -> Operand:
-        return k.load(x, *[at[perm.index(axis)] for axis in range(len(perm))])
+    def lower(self, k: LoopBuilder, out: Operand, x: Operand, *, perm: tuple[int, ...]) -> None:
+        """Runs of axes that stay together are one axis; a swap of the last two goes by tiles."""
+        shape, order = _merged_permutation(x.type.dims, perm)
+        source, target = k.view(x, shape), k.view(out, tuple(shape[axis] for axis in order))
+        rank = len(order)
+        if rank >= 2 and order == (*range(rank - 2), rank - 1, rank - 2):
+            with k.nest(shape[:-2], simd=False) as batch:
+                parts = [k.matrix(part, shape[:-2], batch) for part in (source, target)]
+                k.emit("transpose_matrix", *parts)
+            return
+        with k.nest(target.type.dims) as at:
+            cell = k.load(source, *[at[order.index(axis)] for axis in range(rank)])
+            k.store(cell, target, *at)
+
+
+def _merged_permutation(shape: Dims, perm: tuple[int, ...]) -> tuple[Dims, tuple[int, ...]]:
+    """A shape and permutation without axes of size 1, neighbours that stay neighbours as one."""
+    runs: list[list[int]] = []
+    for axis in (axis for axis in perm if shape[axis] != 1):
+        following = runs and _follows(shape, runs[-1][-1], axis)
+        if following:
+            runs[-1].append(axis)
+        else:
+            runs.append([axis])
+    in_order = sorted(runs)
+    sizes = tuple(dims.product(shape[axis] for axis in run) for run in in_order)
+    return sizes, tuple(in_order.index(run) for run in runs)
+
+
+def _follows(shape: Dims, before: int, axis: int) -> bool:
+    """True where only axes of size 1 lie between two axes."""
+    return before < axis and all(shape[k] == 1 for k in range(before + 1, axis))
 
 
 @define_op

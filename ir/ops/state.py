@@ -9,7 +9,7 @@ import numpy as np
 from stepforge.ir.errors import FailedPreconditionError
 from stepforge.ir.opdef import OpDef, define_op
 from stepforge.ir.ops.arrays import Array
-from stepforge.ir.ops.inference import check_same_dtype, merge_dims
+from stepforge.ir.ops.inference import check_same_dtype
 from stepforge.ir.types import Type
 
 
@@ -44,10 +44,8 @@ class Write(OpDef):
     )
 
     def infer(self, variable: Type, x: Type) -> tuple[Type, ...]:
+        """The symbol's type says what the variable is before; afterwards it has the shape of x."""
         check_same_dtype("write", variable=variable, x=x)
-        if variable.shape is not None and x.shape is not None:
-            operands = {"variable": variable, "x": x}
-            merge_dims("write", {"variable": variable.shape, "x": x.shape}, operands)
         return ()
 
     def numpy(self, cell: Any, x: Array) -> None:

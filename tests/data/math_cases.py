@@ -313,6 +313,10 @@ def integer_cases() -> Iterator[Case]:
             yield case(f"tf.{function}(x, y)", x=left, y=right + second)
     for function in ("logical_and", "logical_or", "logical_xor", "equal"):
         yield case(f"tf.{function}(x, y)", x="bool[?4]", y="bool[4]")
+    for function in ("floordiv", "mod", "truncatediv", "truncatemod", "div"):
+        yield case(f"tf.{function}(x, y)", x="i32[6]-9..9", y="i32[6]-4..0")
+    for function in ("floordiv", "mod", "div", "truncatemod"):
+        yield case(f"tf.{function}(x, y)", x="f32[6]", y="f32[6]")
 
 
 def special_cases() -> Iterator[Case]:

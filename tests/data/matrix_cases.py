@@ -36,6 +36,9 @@ def product_cases() -> Iterator[Case]:
         ("1", "f64[?2,3,2]", "f64[2,?4]"),
     ):
         yield case(f"tf.tensordot(x, y, {axes})", nodes="?" not in left, x=left, y=right)
+
+
+def einsum_cases() -> Iterator[Case]:
     for equation, left, right in (
         ("ij,jk->ik", "f64[2,3]", "f64[3,4]"),
         ("ij,kj->ik", "f64[?2,3]", "f64[4,3]"),
@@ -134,7 +137,7 @@ def diagonal_cases() -> Iterator[Case]:
     yield case("tf.eye(2, batch_shape=[2])")
 
 
-def nn_cases() -> Iterator[Case]:
+def softmax_cases() -> Iterator[Case]:
     for axis in (0, 1, -2):
         yield case(f"tf.nn.softmax(x, axis={axis})", nodes=False, x="f64[2,3,4]")
         yield case(f"tf.nn.log_softmax(x, dim={axis})", nodes=False, x="f64[2,3,4]")
@@ -154,6 +157,10 @@ def nn_cases() -> Iterator[Case]:
         yield case(sparse, x=logits, y=labels)
     yield case(sparse, nodes=False, x="f64[2,2,3]", y="i32[2,2]0..3")
     yield case(sparse, nodes=False, x="f64[3]", y="i32[]0..3")
+
+
+def logistic_cases() -> Iterator[Case]:
+    dense = "labels=y, logits=x"
     for kind in ("f64[2,3]", "f32[?4]"):
         yield case(f"tf.nn.sigmoid_cross_entropy_with_logits({dense})", x=kind, y=kind + "+")
         yield case(
@@ -164,33 +171,14 @@ def nn_cases() -> Iterator[Case]:
     yield case(
         "tf.nn.sigmoid_cross_entropy_with_logits(labels=y, logits=x)", x="f64[3]0..1", y="f64[3]+"
     )
+
+
+def layer_cases() -> Iterator[Case]:
     for kind in ("f32[2,3]", "f64[?2,4,3]"):
         yield case("tf.nn.bias_add(x, y)", x=kind, y=kind[:3] + "[3]")
     yield case("tf.nn.bias_add(x, y, data_format='NCHW')", x="f64[2,3,2,2]", y="f64[3]")
     yield case("tf.nn.xw_plus_b(x, y, z)", x="f32[?2,3]", y="f32[3,4]", z="f32[4]")
     yield case("tf.nn.relu_layer(x, y, z)", x="f32[2,3]", y="f32[3,4]", z="f32[4]")
-    for arguments in ("x, [0]", "x, [0, 1], keep_dims=True", "x, [1], keepdims=False"):
-        yield case(f"tf.stack(tf.nn.moments({arguments}))", x="f64[?4,3]")
-    yield case("tf.nn.weighted_moments(x, [0], y)[1]", x="f64[4,3]", y="f64[4,1]+")
-    yield case("tf.nn.sufficient_statistics(x, [0])[2]", x="f64[4,3]")
-    yield case("tf.nn.normalize_moments(4.0, x, y, None)[1]", x="f32[3]", y="f32[3]+")
-    yield case(
-        "tf.nn.batch_normalization(x, y, z, 0.5, 2.0, 1e-3)", x="f64[?4,3]", y="f64[3]", z="f64[3]+"
-    )
-    yield case(
-        "tf.nn.batch_normalization(x, y, z, None, None, 1e-3)",
-        x="f64[4,3]",
-        y="f64[3]",
-        z="f64[3]+",
-    )
-    yield case(
-        "tf.nn.batch_norm_with_global_normalization(x, y, z, y, z, 1e-3, True)",
-        x="f64[4,3]",
-        y="f64[3]",
-        z="f64[3]+",
-    )
-    for arguments in ("x", "x, axis=1", "x, dim=[0], epsilon=0.5"):
-        yield case(f"tf.nn.l2_normalize({arguments})", x="f64[2,3]")
     for arguments in ("x, 2", "x, k=1", "x, 3, sorted=True"):
         yield case(f"tf.nn.top_k({arguments})[0]", x="f64[2,?5]")
         yield case(f"tf.nn.top_k({arguments}).indices", x="f32[5]")
@@ -214,9 +202,38 @@ def nn_cases() -> Iterator[Case]:
     yield case("tf.abs(x)", x="f32[5]-2..2")
 
 
+def normalization_cases() -> Iterator[Case]:
+    for arguments in ("x, [0]", "x, [0, 1], keep_dims=True", "x, [1], keepdims=False"):
+        yield case(f"tf.stack(tf.nn.moments({arguments}))", x="f64[?4,3]")
+    yield case("tf.nn.weighted_moments(x, [0], y)[1]", x="f64[4,3]", y="f64[4,1]+")
+    yield case("tf.nn.sufficient_statistics(x, [0])[2]", x="f64[4,3]")
+    yield case("tf.nn.normalize_moments(4.0, x, y, None)[1]", x="f32[3]", y="f32[3]+")
+    yield case(
+        "tf.nn.batch_normalization(x, y, z, 0.5, 2.0, 1e-3)", x="f64[?4,3]", y="f64[3]", z="f64[3]+"
+    )
+    yield case(
+        "tf.nn.batch_normalization(x, y, z, None, None, 1e-3)",
+        x="f64[4,3]",
+        y="f64[3]",
+        z="f64[3]+",
+    )
+    yield case(
+        "tf.nn.batch_norm_with_global_normalization(x, y, z, y, z, 1e-3, True)",
+        x="f64[4,3]",
+        y="f64[3]",
+        z="f64[3]+",
+    )
+    for arguments in ("x", "x, axis=1", "x, dim=[0], epsilon=0.5"):
+        yield case(f"tf.nn.l2_normalize({arguments})", x="f64[2,3]")
+
+
 GROUPS: tuple[Callable[[], Iterator[Case]], ...] = (
     product_cases,
+    einsum_cases,
     solver_cases,
     diagonal_cases,
-    nn_cases,
+    softmax_cases,
+    logistic_cases,
+    layer_cases,
+    normalization_cases,
 )

@@ -1,0 +1,140 @@
+"""The gradient of a convolution in its filter: tiles of taps by vectors of channels.
+
+Image by image each tile adds up what its taps saw, times the gradient of what came of it. The taps
+of one row of the filter see elements that lie side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stepforge.codegen.conv_images import Band, ImageKernel
+from stepforge.codegen.conv_tiles import (
+    Block,
+    for_blocks,
+    for_separate_tiles,
+    tile_size,
+    vector_width,
+)
+from stepforge.codegen.lane_core import Lane
+from stepforge.codegen.loops import LoopWriter
+from stepforge.ir.core import Operation
+from stepforge.ir.ops.windows import Windows
+
+
+def emit_filter_gradient(writer: LoopWriter, op: Operation) -> None:
+    """Write ``conv_filter`` as a function of its own, and its call."""
+    x, dy, out = (operand.type.dims for operand in op.operands[:3])
+    windows = Windows(
+        x[1:3], out[:2], dy[1:3], op.attr("strides"), op.attr("low"), op.attr("dilations")
+    )
+    FilterGradient(writer, op, windows).write()
+
+
+@dataclass(frozen=True)
+class TapRow:
+    """A row of the filter: the image row that the first window sees with it, from its column on.
+
+    ``slopes`` is the gradient of the windows' results, of which the rows from ``low`` to below
+    ``high`` count.
+    """
+
+    source: str
+    pitch: str
+    slopes: str
+    low: str
+    high: str
+
+
+class FilterGradient(ImageKernel):
+    """One kernel; see the module's text."""
+
+    def __init__(self, writer: LoopWriter, op: Operation, windows: Windows) -> None:
+        scratch = op.operands[3] if len(op.operands) > 3 else None
+        super().__init__(writer, op.operands, scratch, windows)
+        self.x, self.dy, self.out = op.operands[:3]
+        self.depth = self.size(self.x.type.dims[-1])
+        self.channels = self.size(self.out.type.dims[-1])
+        columns = self.size(windows.window[1])
+        apart = windows.dilations[1] > 1 and columns != "1"
+        self.places = columns if apart else "1"  # in a row of the filter, each with a span of taps
+        self.span = self.depth if apart else self.i.times(columns, self.depth)
+        width = vector_width(writer.target, self.dtype, self.channels)
+        self.height, self.vectors = tile_size(writer.target, width, self.span, self.channels)
+        self.lanes = self.one.rewritten(width=width)
+
+    def write(self) -> None:
+        """The function, and its call."""
+        self.clear(self.out)
+        if self.scratch is not None:
+            self.clear(self.scratch)
+        batch, *sizes = self.sizes(self.x)
+        image, result = self.i.times(*sizes), self.i.times(*self.sizes(self.dy)[1:])
+
+        def one_image(number: str) -> None:
+            pixels = self.at(self.pointer(self.x), self.i.times(number, image))
+            slopes = self.at(self.pointer(self.dy), self.i.times(number, result))
+            self.for_bands(pixels, lambda band: self._band(slopes, band))
+
+        self.fn.loop("0", batch, one_image)
+        self.call()
+
+    def _band(self, slopes: str, band: Band) -> None:
+        dilation, low = self.windows.dilations[0], self.size(self.windows.low[0])
+        windows = self.size(self.windows.out[0])
+
+        def tap_row(tap: str) -> None:
+            top = self.i.less(self.i.times(tap, str(dilation)), low)
+            first, behind = self.on_image(0, top, self.windows.strides[0], windows)
+            source = self.at(band.pointer, self.i.times(self.i.less(top, band.first), band.pitch))
+            step = self.i.times(str(self.windows.strides[0]), band.pitch)
+            row = TapRow(source, step, slopes, self.i.most(first, band.low),
+                         self.i.least(behind, band.high))
+            self.fn.loop("0", self.places, lambda place: self._taps(row, tap, place))
+
+        self.fn.loop("0", self.size(self.windows.window[0]), tap_row)
+
+    def _taps(self, row: TapRow, tap: str, place: str) -> None:
+        """The taps of one row of the filter that see elements side by side."""
+        columns = self.size(self.windows.window[1])
+        number = self.i.times(self.i.sum(self.i.times(tap, columns), place), self.depth)
+        seen = self.i.times(place, str(self.windows.dilations[1]), self.depth)
+
+        def block(block: Block) -> None:
+            def tile(start: str, height: int) -> None:
+                offset = self.i.times(self.i.sum(number, start), self.channels)
+                target = self.at(self.pointer(self.out), offset, block.start)
+                self._tile(target, self.i.sum(seen, start), row, block, height)
+
+            for_separate_tiles(self.fn, self.span, self.height, tile)
+
+        for_blocks(self.fn, self.channels, self.lanes.width, self.vectors, block)
+
+    def _tile(self, target: str, seen: str, row: TapRow, block: Block, height: int) -> None:
+        """Add what all windows of a row have to add to the sums at ``target``."""
+        pixels = self.size(self.windows.out[1])
+        columns = self.i.times(pixels, self.channels)
+        step = self.i.times(str(self.windows.strides[1]), self.depth)
+        type_ = self.lanes.register_type(self.dtype)
+        places = [self.at(target, self.i.times(str(i), self.channels)) for i in range(height)]
+        sums = [lane for place in places for lane in self.load_block(place, block)]
+
+        def window_row(y: str, *sums: str) -> Sequence[str]:
+            source = self.at(row.source, self.i.times(y, row.pitch), seen)
+            slopes = self.at(row.slopes, self.i.times(y, columns), block.start)
+
+            def window(x: str, *sums: str) -> Sequence[str]:
+                vectors = self.load_block(self.at(slopes, self.i.times(x, self.channels)), block)
+                pixel = self.at(source, self.i.times(x, step))
+                taps = [self.at(pixel, str(i)) for i in range(height)]
+                return self.multiplied(taps, vectors, sums)
+
+            return self.fn.loop("0", pixels, window, carried=[(type_, s) for s in sums])
+
+        carried = [(type_, lane.text) for lane in sums]
+        last = self.fn.loop(row.low, row.high, window_row, carried=carried)
+        for i, place in enumerate(places):
+            for v in range(block.vectors):
+                total = Lane(self.dtype, last[i * block.vectors + v])
+                self.store_vector(total, place, v, block)

@@ -1,0 +1,214 @@
+"""Nests as functions of their own, and their turns shared out among threads.
+
+A larger nest is a function of pointers, scalars and sizes, written once however often it occurs:
+LLVM compiles small functions faster than a large one. A nest whose turns are independent gets the
+turns to run as arguments; where its work is worth it, the driver hands it to the pool in chunks
+whose size depends on the sizes alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stepforge.codegen import signature as abi
+from stepforge.codegen.lane_core import Lane, register_element
+from stepforge.codegen.llvm import FunctionWriter, ModuleWriter
+from stepforge.codegen.loop_values import Buffer, Element, Position
+from stepforge.codegen.loops import LoopWriter
+from stepforge.codegen.target import Target
+from stepforge.ir import dims
+from stepforge.ir.analyses import mentioned_sizes, used_values
+from stepforge.ir.core import Operation
+from stepforge.ir.dims import Dim
+
+INLINE_TURNS = 64  # nests of up to so many turns of their innermost body are not worth a call
+PARALLEL_WORK = 100_000  # nanoseconds of work that are worth waking other threads
+CHUNK_WORK = 25_000  # nanoseconds of a chunk, about
+LANE_CHUNK = 1024  # turns by lanes are shared out in multiples of so many
+IN_DRIVER = ("fail_if", "gemm", "copy", "transpose_matrix", "philox")  # ops that need the context
+FIRST, BEHIND = "turn.first", "turn.behind"  # the sizes by which a nest's turns are passed
+
+
+@dataclass(frozen=True)
+class Call:
+    """A nest's function and its arguments, as (type, text)."""
+
+    function: str
+    arguments: Sequence[tuple[str, str]]
+
+
+class NestWriter(LoopWriter):
+    """Writes top-level loops: in place, as a function, or as a job of the pool."""
+
+    def __init__(self, module: ModuleWriter, fn: FunctionWriter, target: Target, name: str) -> None:
+        super().__init__(fn, target, {})
+        self.module = module
+        self.name = name
+        self._functions: dict[str, str] = {}
+        self._table = ""
+
+    def table(self) -> str:
+        """The step's table of pointers, loaded once."""
+        if not self._table:
+            with self.fn.preamble():
+                self._table = self.fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+        return self._table
+
+    def nest(self, op: Operation) -> None:
+        """Write a top-level loop."""
+        turns = turns_of(op)
+        small = isinstance(turns, int) and turns <= INLINE_TURNS
+        calls = any(inner.name in IN_DRIVER for inner in op.regions[0].walk())
+        if small or calls or op.results:
+            LoopWriter.handlers["for"](self, op)
+            return
+        work = op.attr("work")
+        if op.attr("parallel") and not (isinstance(work, int) and work < PARALLEL_WORK):
+            self._shared(op, work)
+            return
+        call = self._function(op)
+        self.fn.call("void", call.function, *call.arguments)
+
+    # ---- functions ------------------------------------------------------------------------------
+    def _function(self, op: Operation, extra: Sequence[str] = ()) -> Call:
+        """The function of a nest; the sizes ``extra`` are its last parameters, to be given."""
+        free = list(used_values(op))
+        mentioned = set(mentioned_sizes(op)).union(*map(mentioned_sizes, op.regions[0].walk()))
+        names = [*sorted(mentioned & self.sizes.keys()), *extra]
+        params = [(_argument(self.values[v])[0], f"v_{i}") for i, v in enumerate(free)]
+        params += [("i64", f"n_{i}") for i in range(len(names))]
+        fn = FunctionWriter(
+            self.module, "@", "void", params, linkage="internal", attributes="noinline"
+        )
+        inner = LoopWriter(fn, self.target, {n: f"%n_{i}" for i, n in enumerate(names)})
+        for index, value in enumerate(free):
+            inner.values[value] = _inside(inner, self.values[value], f"%v_{index}")
+        inner.operation(op)
+        fn.do("ret void")
+        arguments = [_argument(self.values[value]) for value in free]
+        arguments += [("i64", self.sizes[n]) for n in names if n not in extra]
+        return Call(self._defined(fn.finish()), arguments)
+
+    def _defined(self, text: str) -> str:
+        """The function of this text, which is defined unless there is one that is the same."""
+        if text not in self._functions:
+            name = f"{self.name}_nest_{len(self._functions)}"
+            self._functions[text] = self.module.helper(
+                name, lambda: text.replace("@@(", f"@{name}(", 1)
+            )
+        return self._functions[text]
+
+    # ---- shared turns ---------------------------------------------------------------------------
+    def _shared(self, op: Operation, work: Dim) -> None:
+        """Call a nest for all turns, or share them out where there is enough to do."""
+        bounds = {"low": dims.named(FIRST), "high": dims.named(BEHIND)}
+        ranged = Operation(
+            op.defn, op.operands, {**op.attrs, **bounds}, op.results, op.regions, op.site
+        )
+        call = self._function(ranged, (FIRST, BEHIND))
+        sizes = [("i64", self.dim(size)) for size in (op.attr("low"), op.attr("high"), work)]
+        runner = self._runner(call, by_lanes=op.attr("simd"))
+        self.fn.call("void", runner, ("ptr", self.table()), *call.arguments, *sizes)
+
+    def _runner(self, call: Call, *, by_lanes: bool) -> str:
+        """``run(table, arguments..., low, high, work)``: alone, or by chunks on the pool."""
+        name = f"{call.function[1:]}_run"
+
+        def text() -> str:
+            own = [(type_, f"a_{i}") for i, (type_, _) in enumerate(call.arguments)]
+            params = [("ptr", "table"), *own, ("i64", "low"), ("i64", "high"), ("i64", "work")]
+            fn = FunctionWriter(
+                self.module, name, "void", params, linkage="internal", attributes="noinline"
+            )
+            arguments = [(type_, f"%{param}") for type_, param in own]
+            pool = fn.load("ptr", "%table", 8 * abi.TABLE_POOL)
+            enough = fn.emit(f"icmp sgt i64 %work, {PARALLEL_WORK}")
+            several = fn.emit(f"icmp ne ptr {pool}, null")
+            share, alone = fn.label("share"), fn.label("alone")
+            fn.branch_if(fn.emit(f"and i1 {enough}, {several}"), share, alone)
+            fn.start(alone)
+            fn.call("void", call.function, *arguments, ("i64", "%low"), ("i64", "%high"))
+            fn.do("ret void")
+            fn.start(share)
+            chunk = _chunk_turns(fn, by_lanes=by_lanes)
+            self._share(fn, pool, Call(call.function, arguments), chunk)
+            fn.do("ret void")
+            return fn.finish()
+
+        return self.module.helper(name, text)
+
+    def _share(self, fn: FunctionWriter, pool: str, call: Call, chunk: str) -> None:
+        """Put the arguments into memory and let the pool run the chunks."""
+        cells = [*call.arguments, ("i64", "%low"), ("i64", "%high"), ("i64", chunk)]
+        memory = fn.alloca("i64", len(cells))
+        for index, (type_, text) in enumerate(cells):
+            fn.store(type_, text, memory, 8 * index)
+        span = fn.emit("sub i64 %high, %low")
+        up = fn.emit(f"add i64 {span}, {fn.emit(f'sub i64 {chunk}, 1')}")
+        count = fn.emit(f"sdiv i64 {up}, {chunk}")
+        run = fn.load("ptr", "%table", 8 * abi.TABLE_PARALLEL_FOR)
+        job = self._job(call)
+        fn.call("void", run, ("ptr", pool), ("ptr", job), ("ptr", memory), ("i64", count))
+
+    def _job(self, call: Call) -> str:
+        """``job(arguments, chunk)``: the nest's function for the turns of one chunk."""
+        name = f"{call.function[1:]}_job"
+
+        def text() -> str:
+            params = [("ptr", "arguments"), ("i64", "chunk")]
+            fn = FunctionWriter(self.module, name, "void", params, linkage="internal")
+            types = [*(t for t, _ in call.arguments), "i64", "i64", "i64"]
+            values = [fn.load(t, "%arguments", 8 * i) for i, t in enumerate(types)]
+            low, high, chunk = values[-3:]
+            first = fn.emit(f"add i64 {low}, {fn.emit(f'mul i64 %chunk, {chunk}')}")
+            behind = fn.intrinsic("smin", "i64", "i64", fn.emit(f"add i64 {first}, {chunk}"), high)
+            arguments = list(zip(types[:-3], values[:-3], strict=True))
+            fn.call("void", call.function, *arguments, ("i64", first), ("i64", behind))
+            fn.do("ret void")
+            return fn.finish()
+
+        return self.module.helper(name, text)
+
+
+def _chunk_turns(fn: FunctionWriter, *, by_lanes: bool) -> str:
+    """How many turns a chunk has: a function of the sizes, never of the number of threads."""
+    turns = fn.emit("sub i64 %high, %low")
+    scaled = fn.emit(f"mul i64 {turns}, {CHUNK_WORK}")
+    chunk = fn.emit(f"sdiv i64 {scaled}, %work")
+    least = 1
+    if by_lanes:
+        least = LANE_CHUNK
+        chunk = fn.emit(f"and i64 {fn.emit(f'add i64 {chunk}, {LANE_CHUNK - 1}')}, -{LANE_CHUNK}")
+    return fn.intrinsic("smax", "i64", "i64", chunk, str(least))
+
+
+def _argument(value: Buffer | Element | Position) -> tuple[str, str]:
+    if isinstance(value, Buffer):
+        return "ptr", value.pointer
+    if isinstance(value, Position):
+        return "i64", value.base
+    return register_element(value.lane.dtype), value.lane.text
+
+
+def _inside(
+    writer: LoopWriter, value: Buffer | Element | Position, text: str
+) -> Buffer | Element | Position:
+    if isinstance(value, Buffer):
+        return writer.buffer(text, value.type)
+    return Position(text) if isinstance(value, Position) else Element(Lane(value.lane.dtype, text))
+
+
+def turns_of(op: Operation) -> Dim:
+    """About how often the innermost bodies of a nest run, by vectors of 8 where lanes do."""
+    turns: Dim = op.attr("high") - op.attr("low")
+    if op.attr("simd") and isinstance(turns, int):
+        turns = -(-turns // 8)
+    inner = [o for o in op.regions[0].ops if o.name == "for"]
+    if not inner:
+        return turns
+    total: Dim = 0
+    for each in inner:
+        total = total + turns_of(each)
+    return turns * total
+

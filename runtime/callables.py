@@ -1,0 +1,70 @@
+"""Callables of ``make_callable`` that are more than a compiled step.
+
+Those that take options, whose arguments feed several tensors each, or that compute nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from stepforge.runtime import errors
+from stepforge.runtime.feeds import bind_feeds
+from stepforge.runtime.program import Program
+
+Run = Callable[[Sequence[Any], Any, Any], Any]
+
+
+class SteppingCallable:
+    """A function of the values of ``keys`` that runs a step.
+
+    ``run(feeds, options, run_metadata)`` runs it. Without ``keys``, arguments are the step's feeds.
+    """
+
+    def __init__(
+        self, program: Program, run: Run, keys: Sequence[Any] | None, *, accept_options: bool
+    ) -> None:
+        self.program = program
+        self._run = run
+        self._keys = keys
+        self._accept_options = accept_options
+
+    def __call__(self, *values: Any, **keywords: Any) -> Any:
+        """Run the step.
+
+        Raises: TypeError for surplus arguments and options that are not accepted, and what the
+        session's ``run`` raises.
+        """
+        unknown = keywords.keys() - ({"options", "run_metadata"} if self._accept_options else ())
+        if unknown:
+            raise self.program.unexpected(min(unknown))
+        feeds = values if self._keys is None else self._spread(self._keys, values)
+        return self._run(feeds, keywords.get("options"), keywords.get("run_metadata"))
+
+    def _spread(self, keys: Sequence[Any], values: Sequence[Any]) -> list[Any]:
+        """The feeds of the step from one value for each key."""
+        if len(values) != len(keys):
+            raise TypeError(
+                f"{self.program.name}() takes {len(keys)} values but {len(values)} were given"
+            )
+        graph = self.program.session.graph
+        feeds: list[Any] = []
+        for key, value in zip(keys, values, strict=True):
+            feeds += bind_feeds(graph, {key: value})[1]
+        return feeds
+
+    def text(self, stage: str = "fused") -> str:
+        """The text of a stage of compilation; see the program's ``text``."""
+        return self.program.text(stage)
+
+
+class EmptyCallable:
+    """What ``make_callable`` gives for no fetches: a call is an error, as in TensorFlow."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def __call__(self, *values: Any, **keywords: Any) -> Any:
+        """Raises: InvalidArgumentError, RuntimeError for a closed session."""
+        self._session.check_open()
+        raise errors.nothing_to_run()

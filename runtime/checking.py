@@ -1,0 +1,131 @@
+"""Compiles that are checked: ``STEPFORGE_CHECK=1``, or ``checked`` of a session's variable store.
+
+Every pass of such a compile is verified. The first run of a variant then evaluates the function
+after each pass, at both levels, on the feeds and variables at hand, and at last runs the native
+code; the first of them that changes a result, a variable or an error is named, with the operation
+and the user's line. Further runs are native.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from stepforge.ir.errors import InternalError, OpError
+from stepforge.passes.bisect import Culprit, Run, Trail, agree, compare
+from stepforge.runtime import python_entry
+from stepforge.runtime.variables import VariableStore
+
+if TYPE_CHECKING:
+    from stepforge.runtime.variant import Variant
+
+Array = np.ndarray[Any, Any]
+
+
+def trail(store: VariableStore) -> Trail | None:
+    """Where a compile for ``store`` leaves its stages; None where it is not to be checked."""
+    wanted = store.checked or os.environ.get("STEPFORGE_CHECK", "0") not in ("", "0")
+    return Trail() if wanted else None
+
+
+def check_passes(variant: Variant, arrays: Sequence[Array], store: VariableStore) -> None:
+    """Compare the stages of a variant. Raises: InternalError that names the pass that is wrong."""
+    assert variant.trail is not None
+    culprit = compare(variant.trail.stages, arrays, _state(variant, store))
+    if culprit is not None:
+        _blame(culprit)
+
+
+def run_native(variant: Variant, arrays: Sequence[Array], store: VariableStore) -> list[Any]:
+    """The values of the fetches, from native code that is compared with the evaluator.
+
+    Raises: what the step raises; InternalError, variables as they were, where the two differ.
+    """
+    before = _state(variant, store)
+    reference = Run(variant.stages["tensor"], arrays, before)
+    error: OpError | None = None
+    values: list[Any] = []
+    try:
+        values = _call(variant, arrays)
+    except OpError as raised:
+        error = raised
+    difference = _difference(variant, reference, values, error, _state(variant, store))
+    if difference:
+        for name, variable in _cells(variant, store).items():
+            if before[name] is not None:
+                variable.value = before[name]
+        _blame(Culprit("native code", None, difference))
+    if error is not None:
+        raise error
+    return values
+
+
+def _blame(culprit: Culprit) -> NoReturn:
+    raise InternalError(None, None, str(culprit), site=culprit.site)
+
+
+def _cells(variant: Variant, store: VariableStore) -> dict[str, Any]:
+    globals_ = variant.extraction.function.globals
+    return {
+        name: store.cell(node, globals_[name].type.dtype)
+        for name, node in variant.extraction.variables.items()
+    }
+
+
+def _state(variant: Variant, store: VariableStore) -> dict[str, Any]:
+    """Copies of the variables, and the random streams as they are."""
+    state: dict[str, Any] = {n: cell.value for n, cell in _cells(variant, store).items()}
+    streams = variant.extraction.streams.items()
+    return {**state, **{name: store.stream(node) for name, node in streams}}
+
+
+class _Caller:
+    """What ``call_kernel`` asks of a program."""
+
+    def __init__(self, variant: Variant) -> None:
+        self.variant = variant
+
+    def miss(self, *arguments: Any, **keywords: Any) -> Any:
+        """Nothing is compiled here."""
+        raise python_entry.VariantMismatch(f"{self.variant.signature.name} is being checked")
+
+    def fail(self, context: int) -> Any:
+        """Raise what the kernel reports."""
+        raise self.variant.failure(context)
+
+    def pack(self, values: list[Any]) -> Any:
+        """The values as they are."""
+        return values
+
+
+def _call(variant: Variant, arrays: Sequence[Array]) -> list[Any]:
+    signature = variant.signature
+    returned = python_entry.call_kernel(
+        signature, variant.kernel_address, variant.table_address, arrays, _Caller(variant)
+    )
+    return [returned] if signature.structure == "single" else list(returned)
+
+
+def _difference(
+    variant: Variant,
+    reference: Run,
+    values: Sequence[Any],
+    error: OpError | None,
+    state: dict[str, Any],
+) -> str:
+    """In words, what native code gave that the evaluator did not."""
+    if type(error) is not type(reference.error):
+        return f"it raises {error!r}, the evaluator {reference.error!r}"
+    for fetched, value in zip(variant.extraction.fetches, values, strict=False):
+        if fetched.kind == "value":
+            want = reference.results[fetched.index]
+            if not agree(np.asarray(value), want):
+                return f"result {fetched.index} is {value} instead of {want}"
+    for name in variant.extraction.variables:
+        want = reference.state[name]
+        if not (state[name] is None and want is None) and not agree(state[name], want):
+            return f"@{name} is {state[name]} instead of {want}"
+    return ""

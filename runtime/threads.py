@@ -1,0 +1,61 @@
+"""The process's pool of worker threads: started by the first session that may use it.
+
+Workers are Python daemon threads parked in native code; they never hold the interpreter lock. A
+forked child has none of them, so its loops run in the calling thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from functools import cache
+from typing import Any
+
+from stepforge.codegen import jit, target, threads
+
+
+def available() -> int:
+    """Processors that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
+class Pool:
+    """``address`` of the pool's memory and of the function that runs a loop on it."""
+
+    def __init__(self, workers: int) -> None:
+        host = target.host()
+        text = threads.pool_text(host.triple, host.attributes)
+        self._library = jit.load(jit.compile_text(text), {}, threads.FUNCTIONS)
+        self._memory = ctypes.create_string_buffer(threads.POOL_BYTES + 64)
+        self.address = -(-ctypes.addressof(self._memory) // 64) * 64
+        self.function = self._library["stepforge_parallel_for"]
+        init, worker, _ = (self._library[name] for name in threads.FUNCTIONS)
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(init)(self.address, workers)
+        run: Any = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(worker)
+        for number in range(workers):
+            name = f"stepforge-worker-{number}"
+            threading.Thread(target=run, args=(self.address,), name=name, daemon=True).start()
+
+
+@cache
+def pool() -> Pool | None:
+    """The pool; None where there is one processor only, or in a child of a fork."""
+    workers = available() - 1
+    return Pool(workers) if workers > 0 and not _FORKED else None
+
+
+def _alone() -> None:
+    """In a forked child there are no workers: the pool counts as busy for ever."""
+    if pool.cache_info().currsize:
+        left_behind = pool()
+        if left_behind is not None:
+            ctypes.c_int64.from_address(left_behind.address + threads.BUSY).value = 1
+    _FORKED.append(True)
+
+
+_FORKED: list[bool] = []  # not empty in a forked child
+os.register_at_fork(after_in_child=_alone)

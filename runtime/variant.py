@@ -1,0 +1,144 @@
+"""A variant: one compiled form of a step, with what it takes to run it, to look at it, and to
+explain its failures.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from stepforge.codegen import jit, kernel
+from stepforge.codegen import signature as abi
+from stepforge.codegen.jit import Level
+from stepforge.codegen.signature import Signature
+from stepforge.frontend.extract.program import Extraction
+from stepforge.ir.core import Symbol
+from stepforge.ir.errors import BY_CODE
+from stepforge.ir.evaluate import evaluate
+from stepforge.ir.text import print_function
+from stepforge.passes.bisect import Trail
+from stepforge.runtime import checking, hostcalls
+from stepforge.runtime.variables import VariableStore
+
+STAGES = ("graph", "tensor", "fused", "loops", "llvm", "asm")
+
+
+@dataclass
+class Variant:
+    """One compiled variant.
+
+    ``stages`` are the functions behind ``text``; ``seconds`` what it took.
+    """
+
+    extraction: Extraction
+    signature: Signature
+    stages: dict[str, Any]
+    seconds: float = 0.0
+    level: Level = "O2"
+    entry_address: int = 0
+    body_address: int = 0  # of the entry's body, which other variants hand over to
+    kernel_address: int = 0
+    table: Any = None
+    checks: Sequence[kernel.Check] = ()
+    externals: tuple[str, ...] = ()
+    exports: tuple[str, ...] = ()
+    keep: list[Any] = field(default_factory=list)  # what native code refers to
+    trail: Trail | None = None  # its passes, where they are to be checked in the first run
+
+    @property
+    def native(self) -> bool:
+        """False where the evaluator runs the step, and before a first run that is checked."""
+        return self.kernel_address != 0 and self.trail is None
+
+    @property
+    def table_address(self) -> int:
+        """Where the table of pointers is."""
+        return ctypes.addressof(self.table) if self.table is not None else 0
+
+    def text(self, stage: str) -> str:
+        """The text of a stage. Raises: ValueError for a stage that there is not."""
+        if stage not in STAGES:
+            raise ValueError(f"stage must be one of {', '.join(STAGES)}, not {stage!r}")
+        if stage == "asm":
+            return jit.assembly(self.stages["llvm"], self.level)
+        found = self.stages.get(stage, "")
+        return found if isinstance(found, str) else print_function(found)
+
+    def failure(self, context: int) -> BaseException:
+        """The exception that a failed kernel left in its context."""
+        status = ctypes.c_int32.from_address(context + abi.CONTEXT_CODE).value
+        if status == -1:
+            return hostcalls.pending_exception(context)
+        if status == -2:
+            return BY_CODE[8](None, None, f"{self.signature.name}: memory ran out")
+        check = self.checks[status - 1]
+        rank = (
+            ctypes.c_int64.from_address(context + abi.CONTEXT_RANK).value
+            if check.message.count("{")
+            else 0
+        )
+        values = (ctypes.c_int64 * 16).from_address(context + abi.CONTEXT_ARGS)[:rank]
+        cls = {c.__name__: c for c in BY_CODE.values()}[check.error]
+        return cls(None, None, check.message.format(*values), site=check.site)
+
+
+def state_of(extraction: Extraction, store: VariableStore) -> Callable[[Symbol], Any]:
+    """What a host call gets for a symbol: the cell of a variable, the stream of a random op."""
+
+    def state(symbol: Symbol) -> Any:
+        if symbol.name in extraction.streams:
+            return store.stream(extraction.streams[symbol.name])
+        return store.cell(extraction.variables[symbol.name], symbol.type.dtype)
+
+    return state
+
+
+def interpret(
+    variant: Variant, arrays: Sequence[np.ndarray[Any, Any]], store: VariableStore
+) -> list[Any]:
+    """Run a variant that is not ``native``; the values of its fetches."""
+    if variant.trail is not None:
+        checking.check_passes(variant, arrays, store)
+        if variant.kernel_address:
+            values = checking.run_native(variant, arrays, store)
+            variant.trail = None
+            return values
+        variant.trail = None
+    extraction = variant.extraction
+    function = variant.stages["tensor"]
+    cells = {
+        n: store.cell(v, function.globals[n].type.dtype)
+        for n, v in extraction.variables.items()
+        if n in function.globals
+    }
+    state: dict[str, Any] = {n: cell.value for n, cell in cells.items()}
+    before = dict(state)
+    state.update({n: store.stream(v) for n, v in extraction.streams.items()})
+    results = evaluate(function, arrays, state)
+    for name, cell in cells.items():
+        if state[name] is not before[name]:
+            cell.value = state[name]
+    out: list[Any] = []
+    for fetched in extraction.fetches:
+        if fetched.kind == "value":
+            value = np.array(results[fetched.index])  # a copy: results may be feeds or constants
+            out.append(value if value.ndim else value[()])
+        else:
+            out.append(None if fetched.kind == "none" else arrays[fetched.index])
+    return out
+
+
+def graph_text(nodes: Sequence[Any]) -> str:
+    """The nodes of a subgraph, one a line."""
+    lines = []
+    for node in nodes:
+        inputs = ", ".join(
+            [t.name for t in node.inputs] + [f"^{c.name}" for c in node.control_inputs]
+        )
+        outputs = ", ".join(f"{t.dtype.name}{t.shape}" for t in node.outputs)
+        lines.append(f"{node.name} = {node.type}({inputs}) : {outputs}  // {node.site}")
+    return "\n".join(lines)

@@ -1,0 +1,112 @@
+"""Loops on several threads:
+
+the same numbers as on one, many callers at once, and forked children.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+import stepforge as tf
+from stepforge.ir.parser import parse_function
+from stepforge.ir.verify import verify
+from stepforge.passes.contract import contract
+from stepforge.passes.fuse import fuse
+from stepforge.passes.lower import lower
+from stepforge.passes.merge_loops import merge_loops
+from stepforge.passes.parallelize import parallelize
+from stepforge.runtime import threads
+
+RNG = np.random.default_rng(0)
+VECTOR = RNG.normal(size=1_500_017).astype(np.float32)
+ROWS = RNG.normal(size=(1201, 1003)).astype(np.float32)
+WORKLOADS = {
+    "map": (VECTOR, lambda x: tf.tanh(x) * 2.0 + tf.exp(-x * x)),
+    "rows": (ROWS, lambda x: tf.nn.softmax(x)),
+    "layer norm": (ROWS, lambda x: layer_norm(x)),
+    "columns": (ROWS, lambda x: tf.reduce_sum(tf.square(x), axis=0)),
+    "total": (VECTOR, lambda x: tf.reduce_sum(x)),
+}
+
+
+def layer_norm(x):
+    mean, variance = tf.nn.moments(x, [1], keep_dims=True)
+    return (x - mean) * tf.rsqrt(variance + 1e-5)
+
+
+def result(name: str, count: int):
+    value, build = WORKLOADS[name]
+    with tf.Graph().as_default():
+        x = tf.placeholder(tf.float32, [None] * value.ndim)
+        config = tf.ConfigProto(intra_op_parallelism_threads=count)
+        with tf.Session(config=config) as sess:
+            step = sess.make_callable(build(x), [x])
+            return [step(value) for _ in range(3)]
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_the_number_of_threads_does_not_change_a_bit(name):
+    alone, shared = result(name, 1), result(name, 0)
+    for one, other in zip(alone, shared, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_many_callers_share_the_pool():
+    with tf.Graph().as_default(), tf.Session() as sess:
+        x = tf.placeholder(tf.float32, [None, None])
+        step = sess.make_callable(tf.nn.softmax(x), [x])
+        want = step(ROWS)
+        right = []
+
+        def work() -> None:
+            right.extend(np.array_equal(step(ROWS), want) for _ in range(10))
+
+        workers = [threading.Thread(target=work) for _ in range(4)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(60)
+            assert not worker.is_alive()
+        assert right == [True] * 40
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_computes_alone():
+    with tf.Graph().as_default(), tf.Session() as sess:
+        x = tf.placeholder(tf.float32, [None, None])
+        step = sess.make_callable(tf.nn.softmax(x), [x])
+        want = step(ROWS)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            os._exit(0 if np.array_equal(step(ROWS), want) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.skipif(threads.available() < 2, reason="one processor has no pool")
+def test_the_pool_has_one_thread_for_each_other_processor():
+    pool = threads.pool()
+    assert pool is not None
+    names = [t.name for t in threading.enumerate()]
+    workers = [n for n in names if n.startswith("stepforge-worker")]
+    assert len(workers) == threads.available() - 1
+
+
+def test_only_independent_nests_are_parallel():
+    function = parse_function("""
+func @f(%x: f32[n, 24]) -> f32[n, 24], f32 {
+  %m = reduce_max(%x, axes=[1], keep_dims=true) : f32[n, 1]
+  %y = sub(%x, %m) : f32[n, 24]
+  %s = reduce_sum(%x, axes=[0, 1]) : f32
+  return(%y, %s)
+}
+""")
+    loops = parallelize(contract(merge_loops(lower(fuse(function)).function)))
+    verify(loops)
+    nests = [op for op in loops.body.ops if op.name == "for"]
+    assert [op.attr("parallel") for op in nests] == [True, False]
