@@ -1,7 +1,7 @@
 """Matrix products in blocks that fit the cache: rows, and depths of the inner dimension.
 
-One function for each kind of product cuts it up, packs a transposed a, and calls the function of tiles
-for each block. Blocks of rows are independent of each other.
+One function for each kind of product cuts it up, packs a transposed a, and calls the function of
+tiles for each block. Blocks of rows are independent of each other.
 """
 
 from __future__ import annotations

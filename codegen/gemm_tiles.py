@@ -1,8 +1,8 @@
 """Register tiles: one function for each kind of product, for blocks of any sizes.
 
-A tile of c stays in registers while a panel of b, a tile wide, goes by. A block starts from what the
-blocks before have left in c: every element is one chain of fused multiply-adds in the order of the
-inner dimension, whatever the blocks, the tile and the number of rows.
+A tile of c stays in registers while a panel of b, a tile wide, goes by. A block starts from what
+the blocks before have left in c: every element is one chain of fused multiply-adds in the order of
+the inner dimension, whatever the blocks, the tile and the number of rows.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _parameters(kind: Kind) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class _Left:
-    """A block of a: a pointer, and elements to the next row, the next depth, the next tile's row."""
+    """A block of a: a pointer, and elements to the next row, the next depth, the next tile."""
 
     pointer: str
     row: str

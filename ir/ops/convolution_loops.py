@@ -50,7 +50,7 @@ def _rows(k: LoopBuilder, buffer: Operand) -> Operand:
     return k.view(buffer, (dims.product(sizes[:-1]), sizes[-1]))
 
 
-def _product(
+def _pointwise_product(
     k: LoopBuilder, out: Operand, a: Operand, b: Operand, transpose_a: bool = False,
     transpose_b: bool = False,
 ) -> None:
@@ -65,7 +65,7 @@ def convolve(
     if not _has_kernel(out, windows):
         _sum_over_taps(k, out, x, weights, windows)
     elif _pointwise(windows):
-        _product(k, out, x, weights)
+        _pointwise_product(k, out, x, weights)
     else:
         direct(k, out, x, weights, windows)
 
@@ -78,7 +78,7 @@ def convolve_input(
     if not _has_kernel(out, windows):
         _spread_over_taps(k, out, dy, weights, windows)
     elif _pointwise(windows):
-        _product(k, out, dy, weights, transpose_b=True)
+        _pointwise_product(k, out, dy, weights, transpose_b=True)
     elif max(windows.strides) == 1:
         _backwards(k, out, dy, weights, windows, (0, 0))
     elif all(isinstance(size, int) for size in known) and max(windows.dilations) == 1:
@@ -94,7 +94,7 @@ def convolve_filter(
     if not _has_kernel(out, windows):
         _correlate(k, out, x, dy, windows)
     elif _pointwise(windows):
-        _product(k, out, x, dy, transpose_a=True)
+        _pointwise_product(k, out, x, dy, transpose_a=True)
     else:
         direct_filter(k, out, x, dy, windows)
 
