@@ -1,4 +1,4 @@
-"""What the kernels of convolutions share: their parameters, and bands of image rows with a border.
+"""What the kernels of convolutions share: their parameters, images with a border, sums of tiles.
 
 A kernel is a function of its own that takes pointers and the sizes that are not known; convolutions
 of the same shape share one.
@@ -15,22 +15,27 @@ from stepforge.codegen.lane_core import Lane, storage_bytes
 from stepforge.codegen.lanes import LaneBuilder
 from stepforge.codegen.llvm import FunctionWriter
 from stepforge.codegen.loops import LoopWriter
-from stepforge.codegen.size_text import SizeText
+from stepforge.codegen.size_text import SizeText, is_number
 from stepforge.ir.core import Operand
 from stepforge.ir.dims import Dim
+from stepforge.ir.ops.direct_convolution import GROUP
 from stepforge.ir.ops.windows import Windows
 
 
 @dataclass(frozen=True)
-class Band:
-    """Rows of one image: ``pointer`` is that of row ``first``, ``pitch`` elements from row to row.
+class Part:
+    """Images, or rows of one: ``pointer`` is that of row ``first`` of image ``start``.
 
-    They serve the rows of windows from ``low`` to below ``high``.
+    Rows are ``pitch`` elements from each other, images ``apart``. There are ``count`` of them, and
+    the rows serve the rows of windows from ``low`` to below ``high``.
     """
 
+    start: str
+    count: str
     pointer: str
     first: str
     pitch: str
+    apart: str
     low: str
     high: str
 
@@ -46,7 +51,7 @@ class ImageKernel:
         windows: Windows,
     ) -> None:
         self.writer, self.operands, self.windows = writer, tuple(operands), windows
-        self.scratch = scratch
+        self.images, self.scratch = operands[0], scratch
         self.dtype = operands[0].type.dtype
         self.bytes = storage_bytes(self.dtype)
         sizes: list[Dim] = [n for operand in operands for n in operand.type.dims]
@@ -58,7 +63,7 @@ class ImageKernel:
         self.fn = FunctionWriter(
             writer.fn.module, "@", "void", params, linkage="internal", attributes="noinline"
         )
-        self.one = LaneBuilder(self.fn, 1, has_fma=writer.target.has("fma"))
+        self.one = LaneBuilder(self.fn, 1, writer.target.capabilities)
         self.lanes = self.one  # a kernel takes wider ones
         self.i = SizeText(self.fn)
 
@@ -98,39 +103,74 @@ class ImageKernel:
         first = self.i.parts(self.i.less("0", start), step)
         return first, self.i.least(self.i.parts(rest, step), limit)
 
-    # ---- rows -----------------------------------------------------------------------------------
-    def for_bands(self, image: str, body: Callable[[Band], None]) -> None:
-        """Run ``body`` for each band of rows of the image at ``image``."""
-        _, height, width, depth = self.sizes(self.operands[0])
+    # ---- parts ----------------------------------------------------------------------------------
+    def for_parts(self, body: Callable[[Part], None]) -> None:
+        """Run ``body`` for groups of images, or bands of rows of one, that fit the cache."""
+        _, height, width, depth = self.sizes(self.images)
         rows = self.size(self.windows.out[0])
+        pitch, apart = self.i.times(width, depth), self.i.times(height, width, depth)
         if self.scratch is None:
-            body(Band(image, "0", self.i.times(width, depth), "0", rows))
-        elif self.scratch.type.dims[0] == self.windows.image[0]:
-            body(self._copied(image, ("0", height), ("0", rows)))
+            size = int(apart) * self.bytes if is_number(apart) else 0
+            group = max(GROUP // size, 1) if size else 1
+            self._for_groups(group, lambda start, count: body(Part(
+                start, count, self._image(start), "0", pitch, apart, "0", rows
+            )))
+            return
+        images: Dim = self.scratch.type.dims[0]
+        assert isinstance(images, int)
+        if self.scratch.type.dims[1] == self.windows.image[0]:
+            self._for_groups(images, lambda start, count: body(
+                self._copied((start, count), ("0", height), ("0", rows))
+            ))
         else:
-            self._for_parts(image, rows, body)
+            self._for_groups(1, lambda start, count: self._for_bands(start, rows, body))
 
-    def _for_parts(self, image: str, rows: str, body: Callable[[Band], None]) -> None:
+    def _image(self, number: str) -> str:
+        sizes = self.sizes(self.images)[1:]
+        return self.at(self.pointer(self.images), self.i.times(number, *sizes))
+
+    def _for_groups(self, group: int, body: Callable[[str, str], None]) -> None:
+        """Run ``body(start, count)`` for groups of so many images; the last may have less."""
+        batch = self.size(self.images.type.dims[0])
+
+        def run(start: str) -> None:
+            body(start, self.i.least(self.i.less(batch, start), str(group)))
+
+        if group == 1:
+            self.fn.loop("0", batch, lambda start: body(start, "1"))
+        elif is_number(batch) and int(batch) <= group:
+            body("0", batch)
+        else:
+            self.fn.loop("0", batch, run, step=group)
+
+    def _for_bands(self, image: str, rows: str, body: Callable[[Part], None]) -> None:
         """As many rows of windows at once as scratch has room for what they see."""
         assert self.scratch is not None
         stride, low = self.windows.strides[0], self.size(self.windows.low[0])
-        height, room = self.size(self.windows.image[0]), self.size(self.scratch.type.dims[0])
+        height, room = self.size(self.windows.image[0]), self.size(self.scratch.type.dims[1])
         taps, dilation = self.size(self.windows.window[0]), self.windows.dilations[0]
         reach = self.i.sum(self.i.times(self.i.sum(taps, "-1"), str(dilation)), "1")
         fitting = self.i.sum(self.i.whole(self.i.most(self.i.less(room, reach), "0"), stride), "1")
         whole = self.fn.emit(f"icmp eq i64 {room}, {height}")
         count = self.i.most(self.fn.emit(f"select i1 {whole}, i64 {rows}, i64 {fitting}"), "1")
 
-        def part(number: str) -> None:
+        def band(number: str) -> None:
             first = self.i.times(number, count)
             behind = self.i.least(self.i.sum(first, count), rows)
             top = self.i.less(self.i.times(first, str(stride)), low)
             last = self.i.less(self.i.times(self.i.sum(behind, "-1"), str(stride)), low)
             seen = self.i.most(top, "0"), self.i.least(self.i.sum(last, reach), height)
-            body(self._copied(image, seen, (first, behind)))
+            body(self._copied((image, "1"), seen, (first, behind)))
 
         last = self.i.sum(rows, count, "-1")
-        self.fn.loop("0", self.fn.emit(f"udiv i64 {last}, {count}"), part)
+        self.fn.loop("0", self.fn.emit(f"udiv i64 {last}, {count}"), band)
+
+    def for_images(self, part: Part, body: Callable[[str], None]) -> None:
+        """Run ``body`` for the number of each image of a part, counted within it."""
+        if part.count == "1":
+            body("0")
+        else:
+            self.fn.loop("0", part.count, body)
 
     def clear(self, buffer: Operand) -> None:
         """Set a whole buffer to 0. Of scratch that lasts for the border: rows are copied inside."""
@@ -139,30 +179,38 @@ class ImageKernel:
         self.fn.call("void", callee, ("ptr", self.pointer(buffer)), ("i8", "0"), ("i64", size),
                      ("i1", "false"))
 
-    def _copied(self, image: str, seen: tuple[str, str], rows: tuple[str, str]) -> Band:
-        """The image rows ``seen``, copied between the borders."""
+    def _copied(
+        self, images: tuple[str, str], seen: tuple[str, str], rows: tuple[str, str]
+    ) -> Part:
+        """The rows ``seen`` of ``images`` (the first, and how many), copied between borders."""
         assert self.scratch is not None
-        _, _, width, depth = self.sizes(self.operands[0])
-        columns = self.size(self.scratch.type.dims[1])
+        start, count = images
+        _, _, width, depth = self.sizes(self.images)
+        _, room, columns, _ = self.sizes(self.scratch)
         low = self.size(self.windows.low[1])
         before, cut = self.i.most(low, "0"), self.i.most(self.i.less("0", low), "0")
-        room = self.i.least(self.i.less(width, cut), self.i.less(columns, before))
-        size = self.i.times(self.i.most(room, "0"), depth, str(self.bytes))
+        kept = self.i.least(self.i.less(width, cut), self.i.less(columns, before))
+        size = self.i.times(self.i.most(kept, "0"), depth, str(self.bytes))
         pitch = self.i.times(columns, depth)
-        start, behind = self.i.times(before, depth), self.i.times(cut, depth)
+        scratch = self.pointer(self.scratch)
+        part = Part(start, count, scratch, seen[0], pitch, self.i.times(room, pitch), *rows)
+        inner, skipped = self.i.times(before, depth), self.i.times(cut, depth)
         callee = self.fn.module.declare("llvm.memcpy.p0.p0.i64", "void", "ptr, ptr, i64, i1")
 
-        def row(y: str) -> None:
-            target = self.i.times(self.i.less(y, seen[0]), pitch)
-            source = self.i.times(y, width, depth)
-            self.fn.call(
-                "void", callee,
-                ("ptr", self.at(self.pointer(self.scratch), target, start)),  # type: ignore
-                ("ptr", self.at(image, source, behind)), ("i64", size), ("i1", "false"),
-            )
+        def image(number: str) -> None:
+            pixels = self._image(self.i.sum(start, number))
+            inside = self.at(scratch, self.i.times(number, part.apart), inner)
 
-        self.fn.loop(seen[0], seen[1], row)
-        return Band(self.pointer(self.scratch), seen[0], pitch, *rows)
+            def row(y: str) -> None:
+                target = self.at(inside, self.i.times(self.i.less(y, seen[0]), pitch))
+                source = self.at(pixels, self.i.times(y, width, depth), skipped)
+                self.fn.call("void", callee, ("ptr", target), ("ptr", source), ("i64", size),
+                             ("i1", "false"))
+
+            self.fn.loop(seen[0], seen[1], row)
+
+        self.for_images(part, image)
+        return part
 
     # ---- tiles ----------------------------------------------------------------------------------
     def multiplied(

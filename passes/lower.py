@@ -54,6 +54,7 @@ def lowerable(function: Function) -> bool:
     """True where all values are numbers of known rank, and no op has regions of its own."""
     values: list[Any] = [*function.params, *function.results]
     values += [o for op in function.walk() if op.defn.effect == "read" for o in op.operands]
+    values += [o for op in function.walk() if op.defn.effect == "write" for o in op.operands[1:]]
     values += [r for op in function.walk() for r in op.results]
     if any(not isinstance(v.type, Type) or v.type.is_object for v in values):
         return False

@@ -7,16 +7,18 @@ far the windows reach behind the image follows from their number.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from stepforge.ir.core import Operand
+from stepforge.ir.core import Block, Operand, Operation
 from stepforge.ir.dims import Dim
 from stepforge.ir.loop_builder import LoopBuilder
 from stepforge.ir.opdef import OpDef, define_op
 from stepforge.ir.ops import convolution_loops as loops
 from stepforge.ir.ops.arrays import Array, narrow, widen
+from stepforge.ir.ops.fused import Run, elements
 from stepforge.ir.ops.inference import (
     REAL,
     check_dtype,
@@ -83,7 +85,9 @@ class Forward(Convolution):
             shape = (*patches.shape[: 1 + self.spatial], filter.shape[-1])
             return narrow((rows @ matrix).reshape(shape), x.dtype)
 
-    def lower(self, k: LoopBuilder, out: Operand, x: Operand, filter: Operand, **attrs: Any) -> None:
+    def lower(
+        self, k: LoopBuilder, out: Operand, x: Operand, filter: Operand, **attrs: Any
+    ) -> None:
         loops.convolve(k, out, x, filter, self.windows(x.type, filter.type, attrs))
 
 
@@ -140,9 +144,9 @@ class FilterGradient(Convolution):
         loops.convolve_filter(k, out, x, dy, self.windows(x.type, dy.type, attrs))
 
 
-def _types(*arrays: Array) -> list[Type]:
+def _types(a: Array, b: Array) -> tuple[Type, Type]:
     """Types with the sizes of arrays; dtypes play no role where they are used."""
-    return [Type("f32", tuple(map(int, x.shape))) for x in arrays]
+    return Type("f32", tuple(map(int, a.shape))), Type("f32", tuple(map(int, b.shape)))
 
 
 def _rows(patches: Array, windows: Windows) -> int:
@@ -154,9 +158,12 @@ class Conv2d(Forward):
     """The sums of a filter's products with what its windows see of images, channels last.
 
     ``%r = conv2d(%x, %f, low=[2, 2], size=[28, 28]) : f32[n, 28, 28, 32]`` of f32[n, 28, 28, 1] and
-    f32[5, 5, 1, 32]
+    f32[5, 5, 1, 32]. A fused one has more operands, which broadcast to the result, and a region
+    that gives the element stored for a sum and theirs: ``conv2d(%x, %f, %b) |%acc: f32, %p: f32|
+    {...}``.
     """
 
+    region_names = ("",)
     cases = (
         "conv2d(f32[2, 5, 6, 3], f32[3, 3, 3, 4])",
         "conv2d(f32[2, 5, 6, 3], f32[3, 2, 3, 4], low=[1, 0], size=[5, 6])",
@@ -175,6 +182,60 @@ class Conv2d(Forward):
         "conv2d(i32[1, 4, 5, 2], i32[2, 3, 2, 3], strides=[1, 2], low=[0, 1], size=[3, 3])",
         "conv2d(u8[1, 3, 3, 1], u8[2, 2, 1, 2])",
     )
+
+    def infer(
+        self,
+        x: Type,
+        filter: Type,
+        *operands: Type,
+        strides: Steps = (),
+        low: Dims = (),
+        size: Dims = (),
+        dilations: Steps = (),
+    ) -> Type:
+        return super().infer(
+            x, filter, strides=strides, low=low, size=size, dilations=dilations
+        )
+
+    def verify(self, op: Operation) -> str | None:
+        """The problem with this operation, or None."""
+        (want,) = self.infer_results(tuple([o.type for o in op.operands]), dict(op.attrs))
+        if [r.type for r in op.results] != [want]:
+            return f"gives {want}, but its results say {[str(r.type) for r in op.results]}"
+        if not op.regions:
+            return None if len(op.operands) == 2 else "has operands for a region, but no region"
+        return _region_problem(op)
+
+    def evaluate(
+        self, op: Operation, run: Run, x: Array, filter: Array, *operands: Array, **attrs: Any
+    ) -> Array:
+        """The reference meaning: the sums, then the region, once for each element."""
+        sums = self.numpy(x, filter, **attrs)
+        return elements(op, run, (sums, *operands), sums.shape)[0] if op.regions else sums
+
+    def lower_region(
+        self, k: LoopBuilder, out: Operand, operands: Sequence[Operand], region: Block,
+        **attrs: Any,
+    ) -> None:
+        """``lower`` of a fused one."""
+        x, filter, *taken = operands
+        windows = self.windows(x.type, filter.type, attrs)
+        loops.convolve(k, out, x, filter, windows, taken, region)
+
+
+def _region_problem(op: Operation) -> str | None:
+    region, result = op.regions[0], op.result.type
+    wanted = [Type(result.dtype), *[Type(o.type.dtype) for o in op.operands[2:]]]
+    if [p.type for p in region.params] != wanted:
+        return f"the region takes ({', '.join(map(str, wanted))})"
+    if [v.type for v in region.terminator.operands] != wanted[:1]:
+        return f"the region yields one {wanted[0]}"
+    for operand in op.operands[2:]:
+        own = operand.type.dims
+        sizes = zip(own[::-1], result.dims[::-1], strict=False)
+        if len(own) > result.rank or any(n not in (1, size) for n, size in sizes):
+            return f"{operand.type} does not broadcast to {result}"
+    return None
 
 
 @define_op
@@ -212,7 +273,8 @@ class Conv2dFilter(FilterGradient):
         "conv2d_filter(f32[2, 5, 6, 3], f32[2, 5, 6, 4], low=[1, 0], size=[3, 2])",
         "conv2d_filter(f64[1, 7, 8, 2], f64[1, 4, 4, 9], strides=[2, 2], low=[1, 0], size=[3, 3])",
         "conv2d_filter(f32[2, 9, 7, 1], f32[2, 9, 7, 33], low=[2, 2], size=[5, 5])",
-        "conv2d_filter(f32[1, 9, 8, 2], f32[1, 9, 8, 3], dilations=[2, 3], low=[2, 3], size=[3, 3])",
+        "conv2d_filter(f32[1, 9, 8, 2], f32[1, 9, 8, 3], dilations=[2, 3], low=[2, 3], "
+        "size=[3, 3])",
         "conv2d_filter(f64[1, 9, 8, 2], f64[1, 4, 4, 3], strides=[2, 1], dilations=[2, 2])",
         "conv2d_filter(f32[3, 4, 5, 6], f32[3, 4, 5, 7])",
         "conv2d_filter(f32[1, 2, 2, 3], f32[1, 7, 8, 1], low=[4, 3], size=[3, 3])",
@@ -298,7 +360,9 @@ class DepthwiseConv2d(Forward):
         channels = sums.shape[3] * sums.shape[4]
         return narrow(sums.reshape(*sums.shape[:3], channels), x.dtype)
 
-    def lower(self, k: LoopBuilder, out: Operand, x: Operand, filter: Operand, **attrs: Any) -> None:
+    def lower(
+        self, k: LoopBuilder, out: Operand, x: Operand, filter: Operand, **attrs: Any
+    ) -> None:
         loops.depthwise(k, out, x, filter, self.windows(x.type, filter.type, attrs))
 
 
@@ -367,15 +431,15 @@ class DepthwiseConv2dFilter(FilterGradient):
         check_equal(self.name, dy.dims[-1], wanted, "channels differ", {"x": x, "dy": dy})
         return found.with_shape((*found.dims[:-1], multiplier))
 
-    def numpy(self, x: Array, dy: Array, *, multiplier: int, **attrs: Any) -> Array:
+    def windows(self, a: Type, b: Type, attrs: dict[str, Any]) -> Windows:
+        return super().windows(a, b, {k: v for k, v in attrs.items() if k != "multiplier"})
+
+    def numpy(self, x: Array, dy: Array, **attrs: Any) -> Array:
         windows = self.windows(*_types(x, dy), attrs)
-        channels = widen(dy).reshape(*dy.shape[:3], x.shape[-1], multiplier)
+        channels = widen(dy).reshape(*dy.shape[:3], x.shape[-1], attrs["multiplier"])
         with np.errstate(all="ignore"):
             sums = np.einsum("nijpqc,nijcm->pqcm", windows.patches(widen(x)), channels)
         return narrow(sums, x.dtype)
 
-    def lower(
-        self, k: LoopBuilder, out: Operand, x: Operand, dy: Operand, *, multiplier: Dim,
-        **attrs: Any,
-    ) -> None:
+    def lower(self, k: LoopBuilder, out: Operand, x: Operand, dy: Operand, **attrs: Any) -> None:
         loops.depthwise_filter(k, out, x, dy, self.windows(x.type, dy.type, attrs))
