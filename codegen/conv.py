@@ -23,36 +23,36 @@ from stepforge.codegen.conv_tiles import (
 from stepforge.codegen.lane_core import Lane
 from stepforge.codegen.loop_values import Element
 from stepforge.codegen.loops import LoopWriter
+from stepforge.codegen.nests import NestWriter
 from stepforge.codegen.size_text import is_number
 from stepforge.ir.core import Operand, Operation
+from stepforge.ir.dims import Dim
 from stepforge.ir.ops.windows import Windows
 
+LEAST_ROWS = 4  # rows of windows that are worth a copy of what they see
 
-def emit_convolution(writer: LoopWriter, op: Operation) -> None:
+
+def emit_convolution(writer: NestWriter, op: Operation) -> None:
     """Write ``conv`` as a function of its own, and its call."""
-    x, weights, _, *others = op.operands
-    windows = Windows(
-        x.type.dims[1:3], weights.type.dims[-4:-2], op.attr("size"), op.attr("strides"),
-        op.attr("low"), op.attr("dilations"),
-    )
-    scratch = others.pop(0) if op.attr("scratch") else None
-    Convolution(writer, op, windows, scratch, others).write()
+    Convolution(writer, op).write()
 
 
 class Convolution(ImageKernel):
-    """One kernel; see the module's text."""
+    """One kernel; see the module's text.
 
-    def __init__(
-        self,
-        writer: LoopWriter,
-        op: Operation,
-        windows: Windows,
-        scratch: Operand | None,
-        taken: Sequence[Operand],
-    ) -> None:
-        super().__init__(writer, op.operands, scratch, windows)
-        self.op, self.taken = op, tuple(taken)
-        self.x, self.weights, self.out = op.operands[:3]
+    A turn is a row of windows, or an image where several meet a block of the filter at once.
+    """
+
+    def __init__(self, writer: NestWriter, op: Operation) -> None:
+        x, weights, out, *others = op.operands
+        windows = Windows(
+            x.type.dims[1:3], weights.type.dims[-4:-2], op.attr("size"), op.attr("strides"),
+            op.attr("low"), op.attr("dilations"),
+        )
+        scratch = others.pop(0) if op.attr("scratch") else None
+        super().__init__(writer, op.operands, op.attr("border"), scratch, windows)
+        self.op, self.taken = op, tuple(others)
+        self.x, self.weights, self.out = x, weights, out
         self.columns = self.size(windows.out[1])
         self.depth = self.size(self.x.type.dims[-1])
         self.channels = self.size(self.out.type.dims[-1])
@@ -68,14 +68,22 @@ class Convolution(ImageKernel):
         self.region = LoopWriter(self.fn, writer.target, {})
         self.region.many = self.lanes
 
+    def channels_of_work(self) -> Dim:
+        """Those of the result."""
+        return self.out.type.dims[-1]
+
     def write(self) -> None:
         """The function, and its call."""
-        if self.scratch is not None:
-            self.clear(self.scratch)
-        self.for_parts(self._part)
-        self.call()
+        self.clear_border()
+        batch = self.x.type.dims[0]
+        if self.group > 1:
+            self.for_groups("%first", "%behind", self._computed)
+            self.call(batch, self.group)
+        else:
+            self.for_rows("%first", "%behind", self._computed)
+            self.call(batch * self.windows.out[0], LEAST_ROWS)
 
-    def _part(self, part: Part) -> None:
+    def _computed(self, part: Part) -> None:
         def block(block: Block) -> None:
             def image(number: str) -> None:
                 self.fn.loop(
@@ -98,18 +106,20 @@ class Convolution(ImageKernel):
 
         def tile(column: str, height: int) -> None:
             offset = self.i.times(column, str(self.windows.strides[1]), self.depth)
-            start = self.at(part.pointer, seen, offset)
-            sums = self._sums(start, part.pitch, taps, block, height)
+            sums = self._sums(part, self.i.sum(seen, offset), taps, block, height)
             self._finish(sums, (image, row, column), block)
 
         for_tiles(self.fn, self.columns, self.height, tile)
 
     # ---- sums -----------------------------------------------------------------------------------
     def _sums(
-        self, start: str, pitch: str, taps: tuple[str, str], block: Block, height: int
+        self, part: Part, offset: str, taps: tuple[str, str], block: Block, height: int
     ) -> list[list[Lane]]:
-        """The sums of a tile: for each of its pixels a list of vectors."""
-        row_step = self.i.times(pitch, str(self.windows.dilations[0]))
+        """The sums of a tile: for each of its pixels a list of vectors.
+
+        ``offset`` is where the first tap would see the first pixel, be it on the image or not.
+        """
+        row_step = self.i.times(part.pitch, str(self.windows.dilations[0]))
         columns = self.size(self.windows.window[1])
         apart = self.windows.dilations[1] > 1 and columns != "1"
         span = self.depth if apart else self.i.times(columns, self.depth)
@@ -119,7 +129,7 @@ class Convolution(ImageKernel):
         zero = self.lanes.constant(0, self.dtype).text
 
         def tap_row(tap: str, *sums: str) -> Sequence[str]:
-            seen = self.at(start, self.i.times(tap, row_step))
+            seen = self.at(part.pointer, offset, self.i.times(tap, row_step))
             met = self.at(weights, self.i.times(tap, rows, self.row))
             if not apart:
                 return self._span(seen, met, span, block, height, sums)

@@ -18,30 +18,27 @@ from stepforge.codegen.conv_tiles import (
     vector_width,
 )
 from stepforge.codegen.lane_core import Lane
-from stepforge.codegen.loops import LoopWriter
+from stepforge.codegen.nests import NestWriter
 from stepforge.ir.core import Operation
+from stepforge.ir.dims import Dim
 from stepforge.ir.ops.windows import Windows
 
 
-def emit_filter_gradient(writer: LoopWriter, op: Operation) -> None:
+def emit_filter_gradient(writer: NestWriter, op: Operation) -> None:
     """Write ``conv_filter`` as a function of its own, and its call."""
-    x, dy, out = (operand.type.dims for operand in op.operands[:3])
-    windows = Windows(
-        x[1:3], out[:2], dy[1:3], op.attr("strides"), op.attr("low"), op.attr("dilations")
-    )
-    FilterGradient(writer, op, windows).write()
+    FilterGradient(writer, op).write()
 
 
 @dataclass(frozen=True)
 class TapRow:
-    """A row of the filter: what the first row of windows sees with it, and with each further one.
+    """A row of the filter: where in ``part`` the first row of windows would see an image with it.
 
-    The rows of windows from ``low`` to below ``high`` count; ``slopes`` is the gradient of their
-    results. Both pointers are of the first image of ``part``.
+    Further ones are ``pitch`` elements on. Those from ``low`` to below ``high`` see it, ``slopes``
+    is the gradient of their results.
     """
 
     part: Part
-    source: str
+    offset: str
     pitch: str
     slopes: str
     low: str
@@ -51,10 +48,15 @@ class TapRow:
 class FilterGradient(ImageKernel):
     """One kernel; see the module's text."""
 
-    def __init__(self, writer: LoopWriter, op: Operation, windows: Windows) -> None:
-        scratch = op.operands[3] if len(op.operands) > 3 else None
-        super().__init__(writer, op.operands, scratch, windows)
-        self.x, self.dy, self.out = op.operands[:3]
+    def __init__(self, writer: NestWriter, op: Operation) -> None:
+        x, dy, out, *others = op.operands
+        windows = Windows(
+            x.type.dims[1:3], out.type.dims[:2], dy.type.dims[1:3], op.attr("strides"),
+            op.attr("low"), op.attr("dilations"),
+        )
+        scratch = others[0] if others else None
+        super().__init__(writer, op.operands, op.attr("border"), scratch, windows)
+        self.x, self.dy, self.out = x, dy, out
         self.depth = self.size(self.x.type.dims[-1])
         self.channels = self.size(self.out.type.dims[-1])
         self.result = self.i.times(*self.sizes(self.dy)[1:])  # elements for each image
@@ -66,15 +68,26 @@ class FilterGradient(ImageKernel):
         self.height, self.vectors = tile_size(writer.target, width, self.span, self.channels)
         self.lanes = self.one.rewritten(width=width)
 
-    def write(self) -> None:
-        """The function, and its call."""
-        self.clear(self.out)
-        if self.scratch is not None:
-            self.clear(self.scratch)
-        self.for_parts(self._part)
-        self.call()
+    def channels_of_work(self) -> Dim:
+        """Those of the result's gradient."""
+        return self.dy.type.dims[-1]
 
-    def _part(self, part: Part) -> None:
+    def write(self) -> None:
+        """The function, and its call; a turn is a row of the filter."""
+        size = self.i.times(*self.sizes(self.out)[1:])
+        rows = self.i.less("%behind", "%first")
+        self.clear(self.at(self.pointer(self.out), self.i.times("%first", size)),
+                   self.i.times(rows, size))
+        self.clear_border()
+        batch = self.size(self.x.type.dims[0])
+        if self.group > 1:
+            self.for_groups("0", batch, self._added)
+        else:
+            windows = self.size(self.windows.out[0])
+            self.for_rows("0", self.i.times(batch, windows), self._added)
+        self.call(self.windows.window[0], 1)
+
+    def _added(self, part: Part) -> None:
         dilation, low = self.windows.dilations[0], self.size(self.windows.low[0])
         windows, step = self.size(self.windows.out[0]), self.windows.strides[0]
         slopes = self.at(self.pointer(self.dy), self.i.times(part.start, self.result))
@@ -82,12 +95,12 @@ class FilterGradient(ImageKernel):
         def tap_row(tap: str) -> None:
             top = self.i.less(self.i.times(tap, str(dilation)), low)
             first, behind = self.on_image(0, top, step, windows)
-            source = self.at(part.pointer, self.i.times(self.i.less(top, part.first), part.pitch))
-            row = TapRow(part, source, self.i.times(str(step), part.pitch), slopes,
+            offset = self.i.times(self.i.less(top, part.first), part.pitch)
+            row = TapRow(part, offset, self.i.times(str(step), part.pitch), slopes,
                          self.i.most(first, part.low), self.i.least(behind, part.high))
             self.fn.loop("0", self.places, lambda place: self._taps(row, tap, place))
 
-        self.fn.loop("0", self.size(self.windows.window[0]), tap_row)
+        self.fn.loop("%first", "%behind", tap_row)
 
     def _taps(self, row: TapRow, tap: str, place: str) -> None:
         """The taps of one row of the filter that see elements side by side."""
@@ -115,11 +128,11 @@ class FilterGradient(ImageKernel):
         sums = [lane for place in places for lane in self.load_block(place, block)]
 
         def image(number: str, *sums: str) -> Sequence[str]:
-            pixels = self.at(row.source, self.i.times(number, row.part.apart), seen)
+            offset = self.i.sum(row.offset, self.i.times(number, row.part.apart), seen)
             images = self.at(row.slopes, self.i.times(number, self.result), block.start)
 
             def window_row(y: str, *sums: str) -> Sequence[str]:
-                source = self.at(pixels, self.i.times(y, row.pitch))
+                source = self.at(row.part.pointer, offset, self.i.times(y, row.pitch))
                 slopes = self.at(images, self.i.times(y, columns))
 
                 def window(x: str, *sums: str) -> Sequence[str]:

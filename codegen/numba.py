@@ -87,7 +87,8 @@ class KernelText(PartText):
         source = self.source
         self._offer_params()
         several = len(self.parts) > 1
-        names = [self._part(part) for part in self.parts] if several else []
+        parts = enumerate(self.parts, 1) if several else ()
+        names = [self._part(f"part_{number}", ops) for number, ops in parts]
         source.line(f"@{source.use('numba', 'cfunc')}{_DECORATED}")
         with source.block(f"def kernel({', '.join(PARAMS)}):"):
             self.begin()
@@ -124,9 +125,9 @@ class KernelText(PartText):
         self.offer(value, hint, lambda: f"{self.library('pointer')}({place})")
 
     # ---- parts ----------------------------------------------------------------------------------
-    def _part(self, ops: Sequence[Operation]) -> str:
+    def _part(self, hint: str, ops: Sequence[Operation]) -> str:
         """Write a part of the kernel; its name."""
-        name = self.source.name("part")
+        name = self.source.name(hint)
         self.source.line(f"@{self.source.use('numba', 'njit')}{_PART_DECORATED}")
         with self.source.block(f"def {name}({', '.join(_PART_PARAMS)}):"):
             self.begin()
@@ -208,9 +209,8 @@ class KernelText(PartText):
         """A user's function: the table has its machine code behind the slots."""
         place = abi.FIRST_SLOT + list(self.plan.slots).index(call_key(op))
         sizes = [self.size_text(n) for o in op.operands for n in o.type.dims]
-        status = self._status(place, self._words(*map(self.address, op.operands)),
-                              self._words(*sizes))
-        self._check(op, f"{status} != 0", [])
+        pointers = self._words(*map(self.address, op.operands))
+        self._check(op, f"{self._status(place, pointers, self._words(*sizes))} != 0", [])
 
     def _text(self, operand: Operand) -> str:
         return self.source.expression(self.term(operand))

@@ -7,6 +7,7 @@ bytes, an address or a size.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -29,8 +30,11 @@ _FLOAT = {
     "fma": ("fma", 3),
 }
 _SATURATING = {f"to_{NUMBA_NAMES[dtype]}": dtype for dtype in INTEGERS}
-_FUNCTIONS = {n: f for n, f in vars(numba_functions).items() if getattr(f, "__doc__", None) and
-              getattr(f, "__module__", "") == numba_functions.__name__}
+_FUNCTIONS = {
+    name: function
+    for name, function in vars(numba_functions).items()
+    if getattr(function, "__module__", "") == numba_functions.__name__
+}
 OPTIONS = {"error_model": "numpy", "boundscheck": False}
 
 
@@ -53,14 +57,12 @@ def names() -> frozenset[str]:
 def numba() -> Any:
     """The numba module. Raises: ImportError that says what to install."""
     try:
-        import numba as module
-        from numba import extending
+        importlib.import_module("numba.extending")
+        return importlib.import_module("numba")
     except ImportError as error:
         raise ImportError(
             "the numba back end and tf.numba_op need numba: pip install 'stepforge[full]'"
         ) from error
-    assert extending  # loaded with the module
-    return module
 
 
 def _made(name: str) -> Any:

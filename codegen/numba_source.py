@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from stepforge.codegen.numba_scalars import ATOM, NUMBA_NAMES, Term
+from stepforge.codegen.numba_scalars import ATOM, NUMBA_NAMES, NotForNumba, Term
 
 _LONGEST_NAME = 32
 _RESERVED = frozenset((*keyword.kwlist, *dir(builtins), *NUMBA_NAMES.values()))
@@ -59,7 +59,12 @@ class Source:
         return "\n".join([*opening, *imports, *constants, "", "", *self.lines, ""])
 
     def constant(self, hint: str, data: np.ndarray[Any, Any], dtype: str) -> str:
-        """The name of a constant array of at least one axis, defined before all lines."""
+        """The name of a constant array of at least one axis, defined before all lines.
+
+        Raises: NotForNumba for complex infinities, which have no Python text.
+        """
+        if data.dtype.kind == "c" and not np.isfinite(data).all():
+            raise NotForNumba("constants that are complex and infinite")
         name = self.name(hint)
         elements = np.atleast_1d(data).tolist()
         self.use("numpy", "array")

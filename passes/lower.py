@@ -61,10 +61,18 @@ def lowerable(function: Function) -> bool:
     return all(not op.regions or op.name in ("fused", "reduce") for op in function.walk())
 
 
+class _Builder(LoopBuilder):
+    """A builder for rules that do not ask whether an operand is a constant."""
+
+    def load(self, buffer: Operand, *indices: Operand) -> Operand:
+        """An element of a buffer; a scalar constant stands for itself."""
+        return buffer if isinstance(buffer, Const) else super().load(buffer, *indices)
+
+
 @dataclass
 class _Lowering:
     function: Function
-    k: LoopBuilder = field(default_factory=LoopBuilder)
+    k: LoopBuilder = field(default_factory=_Builder)
     buffers: dict[Operand, Operand] = field(default_factory=dict)
     slots: dict[Symbol, Operand] = field(default_factory=dict)
     fresh: dict[Symbol, Operand] = field(default_factory=dict)
@@ -280,7 +288,9 @@ class _Lowering:
     def _commit(self, homes: Homes) -> None:
         for op in self._swaps(homes):
             self.k.site = op.site
-            self.k.emit("commit", op.operands[0], self.fresh[op.operands[0]])  # type: ignore[index]
+            symbol, operand = op.operands
+            made = self.k.view(self.fresh[symbol], operand.type.dims)  # type: ignore[index]
+            self.k.emit("commit", symbol, made)
 
     def _swaps(self, homes: Homes) -> list[Operation]:
         """The writes that put another buffer into their variable."""

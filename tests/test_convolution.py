@@ -15,10 +15,12 @@ from contract import Case, inputs, parse_case
 from native import NativeModule
 from test_native_contract import compilable, symbolic
 
+import stepforge as tf
 from stepforge.codegen import target
 from stepforge.ir.builder import Builder
 from stepforge.ir.core import Block, Const, Operand, Value
 from stepforge.ir.errors import IRError
+from stepforge.ir.evaluate import evaluate
 from stepforge.ir.loop_builder import LoopBuilder
 from stepforge.ir.opdef import lookup
 from stepforge.ir.parser import parse_function
@@ -154,7 +156,7 @@ def test_the_op_with_a_region_keeps_the_contract() -> None:
         promise("conv2d")
 
 
-def test_regions_are_verified() -> None:
+def test_a_region_is_verified_and_evaluated() -> None:
     text = """\
 func @f(%x: f32[n, 4, 4, 2], %w: f32[3, 3, 2, 5], %b: f32[5]) -> f32[n, 2, 2, 5] {
   %y = conv2d(%x, %w, %b) : f32[n, 2, 2, 5] |%acc: f32, %p: f32| {
@@ -167,7 +169,37 @@ func @f(%x: f32[n, 4, 4, 2], %w: f32[3, 3, 2, 5], %b: f32[5]) -> f32[n, 2, 2, 5]
     function = parse_function(text)
     verify(function)
     assert print_function(function) == text
+    rng = np.random.default_rng(1)
+    arrays = [rng.normal(size=n).astype("f") for n in ((1, 4, 4, 2), (3, 3, 2, 5), (5,))]
+    (got,) = evaluate(function, arrays)
+    sums = lookup("conv2d").numpy(  # type: ignore[misc]
+        *arrays[:2], strides=(), low=(), size=(), dilations=()
+    )
+    np.testing.assert_allclose(got, sums + arrays[2], 1e-6)
     with pytest.raises(IRError, match="does not broadcast"):
         verify(parse_function(text.replace("%b: f32[5]", "%b: f32[4]")))
     with pytest.raises(IRError, match="the region takes"):
         verify(parse_function(text.replace(", %p: f32|", "|").replace("%acc, %p", "%acc, %acc")))
+
+
+def gradients_by(threads: int, shape: tuple[int, ...], kernel: tuple[int, ...]) -> list[Any]:
+    rng = np.random.default_rng(0)
+    value, weight = (rng.normal(size=s).astype(np.float32) for s in (shape, kernel))
+    with tf.Graph().as_default():
+        images, filters = tf.placeholder(tf.float32, shape), tf.placeholder(tf.float32, kernel)
+        made = tf.nn.conv2d(images, filters, 1, "SAME")
+        slopes = tf.gradients(tf.square(made), [images, filters])
+        config = tf.ConfigProto(intra_op_parallelism_threads=threads)
+        with tf.Session(config=config) as session:
+            return session.run([made, *slopes], {images: value, filters: weight})  # type: ignore
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel"),
+    [((5, 28, 27, 16), (5, 5, 16, 32)), ((7, 6, 7, 64), (3, 3, 64, 128))],
+    ids=["rows", "images"],
+)
+def test_threads_change_no_bit(shape: tuple[int, ...], kernel: tuple[int, ...]) -> None:
+    alone, shared = (gradients_by(threads, shape, kernel) for threads in (1, 0))
+    for one, other in zip(alone, shared, strict=True):
+        np.testing.assert_array_equal(one, other)

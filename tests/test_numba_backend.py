@@ -20,7 +20,7 @@ from native import NativeModule
 from numba_testing import NumbaModule, together
 from test_native_contract import OPS, check, compilable, function_of, symbolic
 
-from stepforge.codegen import numba_parts
+from stepforge.codegen import lanes, numba_parts
 from stepforge.codegen.numba_scalars import ScalarText, Term
 from stepforge.codegen.numba_source import Source
 from stepforge.ir import dims
@@ -168,6 +168,14 @@ def test_primitives_are_numpy_on_their_edges(dtype: str) -> None:
     primitives(dtype, names)(x, y, *results)
     for name, result, want in zip(names, results, wants, strict=True):
         agree(result, want.values, f"{name} of {dtype}")
+
+
+def test_no_primitive_of_the_lanes_is_missing() -> None:
+    k = ScalarText(lambda module, name: None)
+    assert all(callable(getattr(k, name)) for name in lanes.PRIMITIVES)
+    fused = k.fma(Term("f64", "a"), Term("f64", "b"), -1.0)
+    assert fused.form == "fma({0}, {1}, {2})"
+    assert [operand.form for operand in fused.operands] == ["a", "b", "-1.0"]
 
 
 def primitives(dtype: str, names: Sequence[str]) -> Any:

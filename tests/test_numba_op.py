@@ -15,7 +15,8 @@ import pytest
 
 import stepforge as tf
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "numba_op.py"
+ROOT = Path(__file__).parents[1]
+EXAMPLE, PAGE = ROOT / "examples" / "numba_op.py", ROOT / "docs" / "numba.md"
 
 
 @pytest.fixture(autouse=True)
@@ -191,11 +192,36 @@ def test_without_numba_a_call_says_what_to_install(monkeypatch: pytest.MonkeyPat
         squares(tf.placeholder(tf.float32, [1, 1], name="x"))
 
 
-def test_the_example_finds_the_decay(tmp_path: Path) -> None:
+def test_a_checked_compile_evaluates_the_function(
+    session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEPFORGE_CHECK", "1")
+    x = tf.placeholder(tf.float32, [None, 2], name="x")
+    value = np.array([[1, 2]], np.float32)
+    np.testing.assert_array_equal(session.run(squares(x) + 1.0, {x: value}), [[2, 5]])
+
+
+def test_the_examples_of_the_page_run(tmp_path: Path) -> None:
+    page = PAGE.read_text()
+    first, second = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (shown,) = re.findall(r"```\n(@cfunc.*?)```", page, re.DOTALL)
+    printed = run(["-c", first], tmp_path)
+    for line in shown.splitlines():
+        assert line.strip() == "..." or "# " in line or line in printed, line
+    assert run(["-c", second], tmp_path) == "[array([1., 3., 6.]), array([3., 2., 1.])]\n"
+
+
+def run(arguments: list[str], folder: Path) -> str:
+    """What a Python program prints; it must end well."""
+    command = [sys.executable, *arguments]
     done = subprocess.run(
-        [sys.executable, str(EXAMPLE), "--decay", "0.7"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        command, cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^decay 0\.(70|69)\d+, wanted 0\.7;", done.stdout)
-    assert "us per call, by NumPy" in done.stdout
+    return done.stdout
+
+
+def test_the_example_finds_the_decay(tmp_path: Path) -> None:
+    printed = run([str(EXAMPLE), "--decay", "0.7"], tmp_path)
+    assert re.search(r"^decay 0\.(70|69)\d+, wanted 0\.7;", printed)
+    assert "us per call, by NumPy" in printed

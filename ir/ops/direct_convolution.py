@@ -52,10 +52,10 @@ class Conv(LoopOp):
 
     ``weights`` are ``[*window, c, channels]`` or by ``[blocks, *window, c, part]`` of channels.
     ``size`` is the number of windows; their results are ``every`` so many pixels of ``out``, from
-    ``phase`` on. With ``scratch`` the first of ``others`` is memory for rows with a border; the
-    rest, broadcast to ``out``, are what the region takes beside the sum.
-    ``conv(%x, %f, %out, %t, %b, low=[2, 2], size=[28, 28], scratch=true) |%sum: f32, %p: f32|
-    {...}``
+    ``phase`` on. ``border`` is the shape of memory for rows with a border; with ``scratch`` that
+    is the first of ``others``, else on the stack. The rest, broadcast to ``out``, are what the
+    region takes beside the sum. ``conv(%x, %f, %out, %b, low=[2, 2], size=[28, 28], border=[1, 28,
+    32, 1]) |%sum: f32, %p: f32| {...}``
     """
 
     effect = "write"
@@ -73,6 +73,7 @@ class Conv(LoopOp):
         dilations: Steps = (1, 1),
         every: Steps = (1, 1),
         phase: Steps = (0, 0),
+        border: Dims = (),
         scratch: bool = False,
     ) -> tuple[Type, ...]:
         _check_images("conv", x, out)
@@ -97,8 +98,8 @@ class Conv(LoopOp):
 class ConvFilter(LoopOp):
     """``out`` = the gradient of a convolution of ``x`` in its filter, from that of its result.
 
-    ``conv_filter(%x, %dy, %out, %t, low=[2, 2])``; the fourth operand, where there is one, is
-    memory for rows with a border.
+    ``conv_filter(%x, %dy, %out, low=[2, 2], border=[1, 28, 32, 1])``; the fourth operand, where
+    there is one, is the memory whose shape is ``border``.
     """
 
     effect = "write"
@@ -112,6 +113,7 @@ class ConvFilter(LoopOp):
         strides: Steps = (1, 1),
         low: Dims = (0, 0),
         dilations: Steps = (1, 1),
+        border: Dims = (),
     ) -> tuple[Type, ...]:
         _check_images("conv_filter", x, dy, out)
         return ()
@@ -132,10 +134,11 @@ def direct(
     """Emit ``conv`` with the memory that it needs; ``epilogue`` takes a sum and ``taken``."""
     if weights.type.rank == 4:
         weights = _packed(k, weights)
-    scratch = _bordered(k, x, windows, weights.type.size)
+    border = _border(x, windows, weights.type.size)
+    scratch = _scratch(k, x.type.dtype, border)
     k.emit(
         "conv", x, weights, out, *scratch, *taken, strides=windows.strides, low=windows.low,
-        size=windows.out, dilations=windows.dilations, every=every, phase=phase,
+        size=windows.out, dilations=windows.dilations, every=every, phase=phase, border=border,
         scratch=bool(scratch), regions=[epilogue] if epilogue else [],
     )
 
@@ -144,10 +147,10 @@ def direct_filter(
     k: LoopBuilder, out: Operand, x: Operand, dy: Operand, windows: Windows
 ) -> None:
     """Emit ``conv_filter`` with the scratch that it needs."""
-    scratch = _bordered(k, x, windows, out.type.size)
+    border = _border(x, windows, out.type.size)
     k.emit(
-        "conv_filter", x, dy, out, *scratch, strides=windows.strides, low=windows.low,
-        dilations=windows.dilations,
+        "conv_filter", x, dy, out, *_scratch(k, x.type.dtype, border), strides=windows.strides,
+        low=windows.low, dilations=windows.dilations, border=border,
     )
 
 
@@ -184,24 +187,32 @@ def turned(
     return made if blocks > 1 else k.view(made, (*taps, channels, depth))
 
 
-def _bordered(k: LoopBuilder, x: Operand, windows: Windows, filter_size: Dim) -> list[Operand]:
-    """A buffer for images with a border, or for a band of rows of one image.
+def _border(x: Operand, windows: Windows, filter_size: Dim) -> Dims:
+    """The shape of memory for images with a border, or for a band of rows of one image.
 
-    None where windows reach out of no row. It has room for several images where a large filter is
-    to be read less often. ``filter_size`` counts elements.
+    Empty where windows reach out of no row. There is room for several images where a large filter
+    is to be read less often. ``filter_size`` counts elements.
     """
     if windows.inside(1):
-        return []
-    dtype, batch, depth = x.type.dtype, x.type.dims[0], x.type.dims[-1]
+        return ()
+    item, batch, depth = item_bytes(x.type.dtype), x.type.dims[0], x.type.dims[-1]
     height, columns = windows.image[0], windows.extent(1)
-    row = columns * depth * item_bytes(dtype)
+    row = columns * depth * item
     if row == 0:
-        return [k.alloc(dtype, (1, height, columns, depth))]
-    large = isinstance(filter_size, int) and filter_size * item_bytes(dtype) > LARGE_FILTER
+        return (1, height, columns, depth)
+    large = isinstance(filter_size, int) and filter_size * item > LARGE_FILTER
     image, count = height * row, 1
     if large and isinstance(image, int) and image > 0:
         most = batch if isinstance(batch, int) else GROUP
         count = max(min(GROUP // image, most), 1)
     room = dims.floor_div(BAND, row)
     rows = dims.minimum(height, dims.maximum(windows.reach(0), room))
-    return [k.alloc(dtype, (count, rows, columns, depth))]
+    return (count, rows, columns, depth)
+
+
+def _scratch(k: LoopBuilder, dtype: str, border: Dims) -> list[Operand]:
+    """A buffer for it, where it is too large for the stack."""
+    size = dims.product(border) * item_bytes(dtype)
+    if not border or (isinstance(size, int) and size <= GROUP):
+        return []
+    return [k.alloc(dtype, border)]
