@@ -8,11 +8,12 @@ LAYERS := frontend ir passes codegen runtime
 QUIET_PIP := -m pip --quiet --quiet --no-input --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-all lint typed demo bench bench-peers parity clean
+.PHONY: help rules test test-all lint typed demo bench bench-peers parity clean
 
 help:
 	@echo "make test         the tests"
 	@echo "make test-all     the tests, slow ones included"
+	@echo "make rules        write docs/rules.md from the tables of rules"
 	@echo "make lint         ruff and mypy --strict"
 	@echo "make demo         train on handwritten digits, draw the result into $(BUILD)/digits.png"
 	@echo "make bench        speed against NumPy, numba and gcc"
@@ -25,6 +26,9 @@ test: $(VENV)/.with-test
 
 test-all: $(VENV)/.with-test
 	$(BIN)/python -m pytest -q
+
+rules: $(VENV)/.with-test
+	$(BIN)/python -m stepforge.passes.rules_page > docs/rules.md
 
 lint: $(VENV)/.with-lint typed
 	$(BIN)/ruff check .

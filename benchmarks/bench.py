@@ -23,7 +23,7 @@ from typing import Any
 from budgets import Budget, budgets
 from harness import Result, measure
 
-WORKLOADS = ("axb", "conversion", "eight_schools", "kernels")
+WORKLOADS = ("axb", "conversion", "convolution", "eight_schools", "kernels")
 
 
 def pin() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stepforge.codegen.conv_images import Band, ImageKernel
+from stepforge.codegen.conv_images import ImageKernel, Part
 from stepforge.codegen.conv_tiles import (
     MOST_ROWS,
     SHORT,
@@ -23,106 +23,120 @@ from stepforge.codegen.conv_tiles import (
 from stepforge.codegen.lane_core import Lane
 from stepforge.codegen.loop_values import Element
 from stepforge.codegen.loops import LoopWriter
+from stepforge.codegen.nests import NestWriter
 from stepforge.codegen.size_text import is_number
 from stepforge.ir.core import Operand, Operation
+from stepforge.ir.dims import Dim
 from stepforge.ir.ops.windows import Windows
 
+LEAST_ROWS = 4  # rows of windows that are worth a copy of what they see
 
-def emit_convolution(writer: LoopWriter, op: Operation) -> None:
+
+def emit_convolution(writer: NestWriter, op: Operation) -> None:
     """Write ``conv`` as a function of its own, and its call."""
-    x, weights, _, *others = op.operands
-    windows = Windows(
-        x.type.dims[1:3], weights.type.dims[:2], op.attr("size"), op.attr("strides"),
-        op.attr("low"), op.attr("dilations"),
-    )
-    scratch = others.pop(0) if op.attr("scratch") else None
-    Convolution(writer, op, windows, scratch, others).write()
+    Convolution(writer, op).write()
 
 
 class Convolution(ImageKernel):
-    """One kernel; see the module's text."""
+    """One kernel; see the module's text.
 
-    def __init__(
-        self,
-        writer: LoopWriter,
-        op: Operation,
-        windows: Windows,
-        scratch: Operand | None,
-        taken: Sequence[Operand],
-    ) -> None:
-        super().__init__(writer, op.operands, scratch, windows)
-        self.op, self.taken = op, tuple(taken)
-        self.x, self.weights, self.out = op.operands[:3]
+    A turn is a row of windows, or an image where several meet a block of the filter at once.
+    """
+
+    def __init__(self, writer: NestWriter, op: Operation) -> None:
+        x, weights, out, *others = op.operands
+        windows = Windows(
+            x.type.dims[1:3], weights.type.dims[-4:-2], op.attr("size"), op.attr("strides"),
+            op.attr("low"), op.attr("dilations"),
+        )
+        scratch = others.pop(0) if op.attr("scratch") else None
+        super().__init__(writer, op.operands, op.attr("border"), scratch, windows)
+        self.op, self.taken = op, tuple(others)
+        self.x, self.weights, self.out = x, weights, out
         self.columns = self.size(windows.out[1])
         self.depth = self.size(self.x.type.dims[-1])
         self.channels = self.size(self.out.type.dims[-1])
         width = vector_width(writer.target, self.dtype, self.channels)
         # Pixels that are an unknown number of elements apart need an address each.
         most = MOST_ROWS if is_number(self.depth) else STEP
+        self.row = self.size(self.weights.type.dims[-1])  # channels in a row of the filter
         self.height, self.vectors = tile_size(
-            writer.target, width, self.columns, self.channels, most
+            writer.target, width, self.columns, self.row,
+            most=most, even=self.weights.type.rank == 5,
         )
         self.lanes = self.one.rewritten(width=width)
         self.region = LoopWriter(self.fn, writer.target, {})
         self.region.many = self.lanes
 
+    def channels_of_work(self) -> Dim:
+        """Those of the result."""
+        return self.out.type.dims[-1]
+
     def write(self) -> None:
         """The function, and its call."""
-        if self.scratch is not None:
-            self.clear(self.scratch)
-        batch, *sizes = self.sizes(self.x)
-        image = self.i.times(*sizes)
+        self.clear_border()
+        batch = self.x.type.dims[0]
+        if self.group > 1:
+            self.for_groups("%first", "%behind", self._computed)
+            self.call(batch, self.group)
+        else:
+            self.for_rows("%first", "%behind", self._computed)
+            self.call(batch * self.windows.out[0], LEAST_ROWS)
 
-        def one_image(number: str) -> None:
-            pixels = self.at(self.pointer(self.x), self.i.times(number, image))
-            self.for_bands(pixels, lambda band: self._band(number, band))
-
-        self.fn.loop("0", batch, one_image)
-        self.call()
-
-    def _band(self, number: str, band: Band) -> None:
+    def _computed(self, part: Part) -> None:
         def block(block: Block) -> None:
-            self.fn.loop(band.low, band.high, lambda row: self._row(number, band, block, row))
+            def image(number: str) -> None:
+                self.fn.loop(
+                    part.low, part.high, lambda row: self._row(part, block, (number, row))
+                )
+
+            self.for_images(part, image)
 
         for_blocks(self.fn, self.channels, self.lanes.width, self.vectors, block)
 
-    def _row(self, number: str, band: Band, block: Block, row: str) -> None:
+    def _row(self, part: Part, block: Block, place: tuple[str, str]) -> None:
+        number, row = place
         stride, dilation = self.windows.strides[0], self.windows.dilations[0]
         top = self.i.less(self.i.times(row, str(stride)), self.size(self.windows.low[0]))
         taps = self.on_image(0, top, dilation, self.size(self.windows.window[0]))
-        seen = self.i.times(self.i.less(top, band.first), band.pitch)
+        seen = self.i.sum(
+            self.i.times(number, part.apart), self.i.times(self.i.less(top, part.first), part.pitch)
+        )
+        image = self.i.sum(part.start, number)
 
         def tile(column: str, height: int) -> None:
             offset = self.i.times(column, str(self.windows.strides[1]), self.depth)
-            start = self.at(band.pointer, seen, offset)
-            sums = self._sums(start, band.pitch, taps, block, height)
-            self._finish(sums, (number, row, column), block)
+            sums = self._sums(part, self.i.sum(seen, offset), taps, block, height)
+            self._finish(sums, (image, row, column), block)
 
         for_tiles(self.fn, self.columns, self.height, tile)
 
     # ---- sums -----------------------------------------------------------------------------------
     def _sums(
-        self, start: str, pitch: str, taps: tuple[str, str], block: Block, height: int
+        self, part: Part, offset: str, taps: tuple[str, str], block: Block, height: int
     ) -> list[list[Lane]]:
-        """The sums of a tile: for each of its pixels a list of vectors."""
-        row_step = self.i.times(pitch, str(self.windows.dilations[0]))
+        """The sums of a tile: for each of its pixels a list of vectors.
+
+        ``offset`` is where the first tap would see the first pixel, be it on the image or not.
+        """
+        row_step = self.i.times(part.pitch, str(self.windows.dilations[0]))
         columns = self.size(self.windows.window[1])
         apart = self.windows.dilations[1] > 1 and columns != "1"
         span = self.depth if apart else self.i.times(columns, self.depth)
         rows = self.i.times(columns, self.depth)
         type_ = self.lanes.register_type(self.dtype)
-        weights = self.at(self.pointer(self.weights), block.start)
+        weights = self._filter(block)
         zero = self.lanes.constant(0, self.dtype).text
 
         def tap_row(tap: str, *sums: str) -> Sequence[str]:
-            seen = self.at(start, self.i.times(tap, row_step))
-            met = self.at(weights, self.i.times(tap, rows, self.channels))
+            seen = self.at(part.pointer, offset, self.i.times(tap, row_step))
+            met = self.at(weights, self.i.times(tap, rows, self.row))
             if not apart:
                 return self._span(seen, met, span, block, height, sums)
 
             def tap_column(column: str, *sums: str) -> Sequence[str]:
                 step = self.i.times(column, str(self.windows.dilations[1]), self.depth)
-                skipped = self.i.times(column, self.depth, self.channels)
+                skipped = self.i.times(column, self.depth, self.row)
                 return self._span(
                     self.at(seen, step), self.at(met, skipped), span, block, height, sums
                 )
@@ -134,6 +148,15 @@ class Convolution(ImageKernel):
         lanes = [Lane(self.dtype, text) for text in last]
         return [lanes[i : i + block.vectors] for i in range(0, count, block.vectors)]
 
+    def _filter(self, block: Block) -> str:
+        """The first row of the filter, from the channels of a block on."""
+        if self.weights.type.rank == 4:
+            return self.at(self.pointer(self.weights), block.start)
+        inside = self.fn.emit(f"urem i64 {block.start}, {self.row}")
+        rows = self.i.times(*self.sizes(self.weights)[1:-1])
+        panel = self.i.times(self.i.less(block.start, inside), rows)
+        return self.at(self.pointer(self.weights), panel, inside)
+
     def _span(
         self, seen: str, met: str, span: str, block: Block, height: int, sums: Sequence[str]
     ) -> Sequence[str]:
@@ -142,7 +165,7 @@ class Convolution(ImageKernel):
         apart = [self.i.times(str(row), step) for row in range(height)]
 
         def element(k: str, *sums: str) -> list[str]:
-            vectors = self.load_block(self.at(met, self.i.times(k, self.channels)), block)
+            vectors = self.load_block(self.at(met, self.i.times(k, self.row)), block)
             return self.multiplied([self.at(self.at(seen, k), n) for n in apart], vectors, sums)
 
         if is_number(span) and int(span) * len(sums) <= SHORT:

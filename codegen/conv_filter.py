@@ -6,10 +6,10 @@ of one row of the filter see elements that lie side by side.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stepforge.codegen.conv_images import Band, ImageKernel
+from stepforge.codegen.conv_images import ImageKernel, Part
 from stepforge.codegen.conv_tiles import (
     Block,
     for_blocks,
@@ -18,29 +18,27 @@ from stepforge.codegen.conv_tiles import (
     vector_width,
 )
 from stepforge.codegen.lane_core import Lane
-from stepforge.codegen.loops import LoopWriter
+from stepforge.codegen.nests import NestWriter
 from stepforge.ir.core import Operation
+from stepforge.ir.dims import Dim
 from stepforge.ir.ops.windows import Windows
 
 
-def emit_filter_gradient(writer: LoopWriter, op: Operation) -> None:
+def emit_filter_gradient(writer: NestWriter, op: Operation) -> None:
     """Write ``conv_filter`` as a function of its own, and its call."""
-    x, dy, out = (operand.type.dims for operand in op.operands[:3])
-    windows = Windows(
-        x[1:3], out[:2], dy[1:3], op.attr("strides"), op.attr("low"), op.attr("dilations")
-    )
-    FilterGradient(writer, op, windows).write()
+    FilterGradient(writer, op).write()
 
 
 @dataclass(frozen=True)
 class TapRow:
-    """A row of the filter: the image row that the first window sees with it, from its column on.
+    """A row of the filter: where in ``part`` the first row of windows would see an image with it.
 
-    ``slopes`` is the gradient of the windows' results, of which the rows from ``low`` to below
-    ``high`` count.
+    Further ones are ``pitch`` elements on. Those from ``low`` to below ``high`` see it, ``slopes``
+    is the gradient of their results.
     """
 
-    source: str
+    part: Part
+    offset: str
     pitch: str
     slopes: str
     low: str
@@ -50,12 +48,18 @@ class TapRow:
 class FilterGradient(ImageKernel):
     """One kernel; see the module's text."""
 
-    def __init__(self, writer: LoopWriter, op: Operation, windows: Windows) -> None:
-        scratch = op.operands[3] if len(op.operands) > 3 else None
-        super().__init__(writer, op.operands, scratch, windows)
-        self.x, self.dy, self.out = op.operands[:3]
+    def __init__(self, writer: NestWriter, op: Operation) -> None:
+        x, dy, out, *others = op.operands
+        windows = Windows(
+            x.type.dims[1:3], out.type.dims[:2], dy.type.dims[1:3], op.attr("strides"),
+            op.attr("low"), op.attr("dilations"),
+        )
+        scratch = others[0] if others else None
+        super().__init__(writer, op.operands, op.attr("border"), scratch, windows)
+        self.x, self.dy, self.out = x, dy, out
         self.depth = self.size(self.x.type.dims[-1])
         self.channels = self.size(self.out.type.dims[-1])
+        self.result = self.i.times(*self.sizes(self.dy)[1:])  # elements for each image
         columns = self.size(windows.window[1])
         apart = windows.dilations[1] > 1 and columns != "1"
         self.places = columns if apart else "1"  # in a row of the filter, each with a span of taps
@@ -64,36 +68,39 @@ class FilterGradient(ImageKernel):
         self.height, self.vectors = tile_size(writer.target, width, self.span, self.channels)
         self.lanes = self.one.rewritten(width=width)
 
+    def channels_of_work(self) -> Dim:
+        """Those of the result's gradient."""
+        return self.dy.type.dims[-1]
+
     def write(self) -> None:
-        """The function, and its call."""
-        self.clear(self.out)
-        if self.scratch is not None:
-            self.clear(self.scratch)
-        batch, *sizes = self.sizes(self.x)
-        image, result = self.i.times(*sizes), self.i.times(*self.sizes(self.dy)[1:])
+        """The function, and its call; a turn is a row of the filter."""
+        size = self.i.times(*self.sizes(self.out)[1:])
+        rows = self.i.less("%behind", "%first")
+        self.clear(self.at(self.pointer(self.out), self.i.times("%first", size)),
+                   self.i.times(rows, size))
+        self.clear_border()
+        batch = self.size(self.x.type.dims[0])
+        if self.group > 1:
+            self.for_groups("0", batch, self._added)
+        else:
+            windows = self.size(self.windows.out[0])
+            self.for_rows("0", self.i.times(batch, windows), self._added)
+        self.call(self.windows.window[0], 1)
 
-        def one_image(number: str) -> None:
-            pixels = self.at(self.pointer(self.x), self.i.times(number, image))
-            slopes = self.at(self.pointer(self.dy), self.i.times(number, result))
-            self.for_bands(pixels, lambda band: self._band(slopes, band))
-
-        self.fn.loop("0", batch, one_image)
-        self.call()
-
-    def _band(self, slopes: str, band: Band) -> None:
+    def _added(self, part: Part) -> None:
         dilation, low = self.windows.dilations[0], self.size(self.windows.low[0])
-        windows = self.size(self.windows.out[0])
+        windows, step = self.size(self.windows.out[0]), self.windows.strides[0]
+        slopes = self.at(self.pointer(self.dy), self.i.times(part.start, self.result))
 
         def tap_row(tap: str) -> None:
             top = self.i.less(self.i.times(tap, str(dilation)), low)
-            first, behind = self.on_image(0, top, self.windows.strides[0], windows)
-            source = self.at(band.pointer, self.i.times(self.i.less(top, band.first), band.pitch))
-            step = self.i.times(str(self.windows.strides[0]), band.pitch)
-            row = TapRow(source, step, slopes, self.i.most(first, band.low),
-                         self.i.least(behind, band.high))
+            first, behind = self.on_image(0, top, step, windows)
+            offset = self.i.times(self.i.less(top, part.first), part.pitch)
+            row = TapRow(part, offset, self.i.times(str(step), part.pitch), slopes,
+                         self.i.most(first, part.low), self.i.least(behind, part.high))
             self.fn.loop("0", self.places, lambda place: self._taps(row, tap, place))
 
-        self.fn.loop("0", self.size(self.windows.window[0]), tap_row)
+        self.fn.loop("%first", "%behind", tap_row)
 
     def _taps(self, row: TapRow, tap: str, place: str) -> None:
         """The taps of one row of the filter that see elements side by side."""
@@ -113,28 +120,40 @@ class FilterGradient(ImageKernel):
 
     def _tile(self, target: str, seen: str, row: TapRow, block: Block, height: int) -> None:
         """Add what all windows of a row have to add to the sums at ``target``."""
-        pixels = self.size(self.windows.out[1])
-        columns = self.i.times(pixels, self.channels)
+        windows = self.size(self.windows.out[1])
+        columns = self.i.times(windows, self.channels)
         step = self.i.times(str(self.windows.strides[1]), self.depth)
         type_ = self.lanes.register_type(self.dtype)
         places = [self.at(target, self.i.times(str(i), self.channels)) for i in range(height)]
         sums = [lane for place in places for lane in self.load_block(place, block)]
 
-        def window_row(y: str, *sums: str) -> Sequence[str]:
-            source = self.at(row.source, self.i.times(y, row.pitch), seen)
-            slopes = self.at(row.slopes, self.i.times(y, columns), block.start)
+        def image(number: str, *sums: str) -> Sequence[str]:
+            offset = self.i.sum(row.offset, self.i.times(number, row.part.apart), seen)
+            images = self.at(row.slopes, self.i.times(number, self.result), block.start)
 
-            def window(x: str, *sums: str) -> Sequence[str]:
-                vectors = self.load_block(self.at(slopes, self.i.times(x, self.channels)), block)
-                pixel = self.at(source, self.i.times(x, step))
-                taps = [self.at(pixel, str(i)) for i in range(height)]
-                return self.multiplied(taps, vectors, sums)
+            def window_row(y: str, *sums: str) -> Sequence[str]:
+                source = self.at(row.part.pointer, offset, self.i.times(y, row.pitch))
+                slopes = self.at(images, self.i.times(y, columns))
 
-            return self.fn.loop("0", pixels, window, carried=[(type_, s) for s in sums])
+                def window(x: str, *sums: str) -> Sequence[str]:
+                    place = self.at(slopes, self.i.times(x, self.channels))
+                    pixel = self.at(source, self.i.times(x, step))
+                    taps = [self.at(pixel, str(i)) for i in range(height)]
+                    return self.multiplied(taps, self.load_block(place, block), sums)
 
-        carried = [(type_, lane.text) for lane in sums]
-        last = self.fn.loop(row.low, row.high, window_row, carried=carried)
+                return self.fn.loop("0", windows, window, carried=[(type_, s) for s in sums])
+
+            return self.fn.loop(row.low, row.high, window_row, carried=[(type_, s) for s in sums])
+
+        last = self._over_images(row.part, image, [(type_, lane.text) for lane in sums])
         for i, place in enumerate(places):
             for v in range(block.vectors):
                 total = Lane(self.dtype, last[i * block.vectors + v])
                 self.store_vector(total, place, v, block)
+
+    def _over_images(
+        self, part: Part, body: Callable[..., Sequence[str]], carried: Sequence[tuple[str, str]]
+    ) -> Sequence[str]:
+        if part.count == "1":
+            return body("0", *[value for _, value in carried])
+        return self.fn.loop("0", part.count, body, carried=carried)

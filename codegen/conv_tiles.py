@@ -44,16 +44,25 @@ def vector_width(target: Target, dtype: str, channels: str) -> int:
 
 
 def tile_size(
-    target: Target, width: int, rows: str, channels: str, most: int = MOST_ROWS
+    target: Target,
+    width: int,
+    rows: str,
+    channels: str,
+    *,
+    most: int = MOST_ROWS,
+    even: bool = False,
 ) -> tuple[int, int]:
     """Rows (up to ``most``) and vectors of a tile whose sums and vectors fit into the registers.
 
-    As few tiles as possible cover the rows, where their number is known, and the channels.
+    As few tiles as possible cover the rows, where their number is known, and the channels, which
+    they divide where that must come out ``even``.
     """
     registers = 32 if target.has("avx512f") or target.has("neon") else 16
     vectors = math.ceil(int(channels) / width) if is_number(channels) else 1
     best, least = (1, 1), math.inf
     for count in range(1, min(vectors, 4) + 1):
+        if even and vectors % count:
+            continue
         height = min((registers - count - 1) // count, most)
         if is_number(rows):
             height = _even(int(rows), height)
@@ -93,8 +102,8 @@ def for_blocks(
     elif whole:
         fn.loop("0", str(whole), lambda start: body(Block(start, vectors)), step=step)
     if count % step:
-        left, rest = count % step, count % width
-        body(Block(str(whole), math.ceil(left / width), str(rest) if rest else ""))
+        partial = str(count % width) if count % width else ""
+        body(Block(str(whole), math.ceil(count % step / width), partial))
 
 
 def for_tiles(

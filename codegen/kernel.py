@@ -37,6 +37,7 @@ from stepforge.codegen.transpose import emit_transpose
 from stepforge.ir import dims
 from stepforge.ir.core import Const, Function, Global, Operand, Operation, Site, Symbol
 from stepforge.ir.dims import Dim
+from stepforge.ir.ops.user_functions import call_key
 from stepforge.ir.types import COMPLEX, item_bytes
 
 STACK_ARENA = 4096  # bytes of temporaries that a step may have on the caller's stack
@@ -310,6 +311,21 @@ class KernelWriter(NestWriter):
         self._leave_if(self.fn.emit(f"icmp ne i32 {status}, 0"), -1)
         self.values[op.result] = self.buffer(self.fn.load("ptr", pointers), type_)
 
+    def _native_call(self, op: Operation) -> None:
+        """Machine code that the table has behind the slots, under the key of the call."""
+        buffers = [self.values[o] for o in op.operands]
+        sizes = [self.dim(n) for buffer in buffers for n in buffer.type.dims]
+        place = abi.FIRST_SLOT + list(self.plan.slots).index(call_key(op))
+        status = self.fn.call(
+            "i32",
+            self.fn.load("ptr", self.table(), 8 * place),
+            ("ptr", self._pointer_array(buffers, 0)),
+            ("ptr", self._size_array(sizes)),
+        )
+        number = self._check_number(op)
+        failed = self.fn.emit(f"icmp ne i32 {status}, 0")
+        self.fn.if_(failed, lambda: self._leave_with(number, []), UNLIKELY)
+
     def _copy(self, op: Operation) -> None:
         source, target = (self.values[o] for o in op.operands)
         size = self.dim(target.type.size * item_bytes(target.type.dtype))
@@ -350,6 +366,7 @@ class KernelWriter(NestWriter):
         "fail_if": _fail_if,
         "bind_size": _bind_size,
         "host_call": _host_call,
+        "native_call": _native_call,
         "new_result": _new_result,
         "copy": _copy,
         "transpose_matrix": _transpose,

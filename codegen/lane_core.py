@@ -14,6 +14,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 
 from stepforge.codegen.llvm import FunctionWriter, float_literal, mangle
+from stepforge.codegen.target import COMMON, Capabilities
 from stepforge.ir.types import NUMERIC
 
 # Where a value of 16 bits lives in registers, it is an f32 that such a value can hold exactly.
@@ -105,8 +106,10 @@ def literal(value: float, dtype: str) -> str:
 class LaneCore:
     """Types, constants and instructions of a function that works on ``width`` elements at once."""
 
-    def __init__(self, fn: FunctionWriter, width: int, *, has_fma: bool = True) -> None:
-        """``width``: a power of two up to 64; ``has_fma``: the target has fused multiply-add.
+    def __init__(
+        self, fn: FunctionWriter, width: int, capabilities: Capabilities = COMMON
+    ) -> None:
+        """``width``: a power of two up to 64; ``capabilities``: what the target adds to LLVM's own.
 
         Raises: ValueError for another width.
         """
@@ -114,12 +117,12 @@ class LaneCore:
             raise ValueError(f"the width of a vector is a power of two up to 64, not {width}")
         self.fn = fn
         self.width = width
-        self.has_fma = has_fma
+        self.capabilities = capabilities
 
     def rewritten(self: _Builder, fn: FunctionWriter | None = None,
                   width: int | None = None) -> _Builder:
         """The same builder for another function or width."""
-        return type(self)(fn or self.fn, width or self.width, has_fma=self.has_fma)
+        return type(self)(fn or self.fn, width or self.width, self.capabilities)
 
     # ---- types and constants --------------------------------------------------------------------
     def vector(self, element: str) -> str:

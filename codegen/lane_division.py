@@ -70,7 +70,7 @@ def float_trunc_mod(k: MemoryLanes, x: Lane, y: Lane) -> Lane:
     left = k.fma(k.neg(quotient), divisor, magnitude)
     left = k.select(k.lt(left, 0.0), k.add(left, divisor), left)
     usual = k.copysign(k.select(smaller, magnitude, left), x)
-    limit = 2.0 ** (PRECISION[x.dtype].fraction - 1) if k.has_fma else 0.0
+    limit = 2.0 ** (PRECISION[x.dtype].fraction - 1) if k.capabilities.fma else 0.0
     rare = k.and_(k.ge(quotient, limit), k.not_(smaller))
     ordinary = k.and_(k.lt(magnitude, INFINITY), k.gt(divisor, 0.0))
     return repaired(k, "fmod", k.and_(rare, ordinary), usual, x, y)

@@ -15,16 +15,17 @@ from stepforge.codegen.dims import emit_dim
 from stepforge.codegen.lane_core import Lane, bits_of, storage_bytes, storage_element
 from stepforge.codegen.lanes import LaneBuilder
 from stepforge.codegen.llvm import FunctionWriter
+from stepforge.codegen.loop_carried import Carried, adds_up, combined, inner_sum, real
 from stepforge.codegen.loop_values import Buffer, Element, Position
 from stepforge.codegen.target import Target
 from stepforge.ir import dims
-from stepforge.ir.combining import identity
 from stepforge.ir.core import Block, Const, Operand, Operation
 from stepforge.ir.dims import Dim
 from stepforge.ir.types import NUMERIC, Type
 
-MAX_UNROLLED_OPS = 10  # loops that only add up, with bodies up to this, keep four partial results
-UNROLL = 4
+UNROLL = 4  # partial results of loops that only add up
+INNER_UNROLL = 2  # the same for loops inside of those that run by lanes
+MAX_LANES = 64  # of a ``LaneBuilder``
 
 
 class LoopWriter:
@@ -46,7 +47,7 @@ class LoopWriter:
         self.entry_sizes = frozenset(sizes)  # names whose values the start of the function knows
         self._dims: dict[Dim, str] = {}
         self.values: dict[Operand, Any] = dict(values or {})
-        self.one = LaneBuilder(fn, 1, has_fma=target.has("fma"))
+        self.one = LaneBuilder(fn, 1, target.capabilities)
         self.many = self.one
         self.mask: Lane | None = None
 
@@ -84,7 +85,7 @@ class LoopWriter:
         """An element for the scalar builder or (``wide``) for the vector builder."""
         if isinstance(operand, Const):
             k = self.many if wide else self.one
-            return k.constant(_real(operand), operand.type.dtype)
+            return k.constant(real(operand), operand.type.dtype)
         element: Element = self.values[operand]
         if wide and not element.wide:
             return self.many.splat(element.lane)
@@ -93,7 +94,7 @@ class LoopWriter:
     def position(self, operand: Operand) -> Position:
         """An index operand."""
         if isinstance(operand, Const):
-            return Position(str(int(_real(operand))))
+            return Position(str(int(real(operand))))
         return self.values[operand]  # type: ignore[no-any-return]
 
     def dim(self, size: Dim) -> str:
@@ -125,9 +126,10 @@ class LoopWriter:
             return
         region = op.regions[0]
         wide = self.many is not self.one
-        carried = [(self._register(o, wide), self.lane(o, wide).text) for o in op.operands]
+        dtypes = [o.type.dtype for o in op.operands]
+        carried = Carried(self.many if wide else self.one, op.attr("combine"), dtypes)
 
-        def body(counter: str, *texts: str) -> list[str]:
+        def turn(counter: str, texts: Sequence[str]) -> list[str]:
             self.values[region.params[0]] = Position(counter)
             if op.attr("binds"):
                 self.sizes[op.attr("binds")] = counter
@@ -135,43 +137,54 @@ class LoopWriter:
                 self.values[param] = Element(Lane(param.type.dtype, text), wide)
             return [self.lane(v, wide).text for v in self.block(region)]
 
+        low, high = self.dim(op.attr("low")), self.dim(op.attr("high"))
+        values = [self.lane(o, wide).text for o in op.operands]
+        copies = self._copies(op) if wide else 1
+        if copies > 1:
+            turns = self.dim(op.attr("high") - op.attr("low"))
+            end = self._sum(low, self.fn.emit(f"and i64 {turns}, {-copies}"))
+            values, low = carried.several(copies, low, end, 1, values, turn), end
         last = self.fn.loop(
-            self.dim(op.attr("low")),
-            self.dim(op.attr("high")),
-            body,
+            low,
+            high,
+            lambda i, *texts: turn(i, texts),
             step=op.attr("step"),
-            carried=carried,
+            carried=carried.typed(values),
         )
         for result, text in zip(op.results, last, strict=True):
             self.values[result] = Element(Lane(result.type.dtype, text), wide)
 
-    def _register(self, operand: Operand, wide: bool) -> str:
-        return (self.many if wide else self.one).register_type(operand.type.dtype)
+    @staticmethod
+    def _copies(op: Operation) -> int:
+        """How many partial results a loop keeps whose body runs on vectors.
+
+        The same for all widths, so that every lane adds in the same order.
+        """
+        turns = op.attr("high") - op.attr("low")
+        few = isinstance(turns, int) and turns < 2 * INNER_UNROLL
+        return 1 if few or op.attr("step") != 1 or not adds_up(op) else INNER_UNROLL
 
     def _for_lanes(self, op: Operation) -> None:
         turns = op.attr("high") - op.attr("low")
-        width = self._width(op.regions[0], turns)
-        self.many = self.one.rewritten(width=width)
+        low, left = self.dim(op.attr("low")), turns if isinstance(turns, int) else self.dim(turns)
+        inner = None if op.operands else inner_sum(op.regions[0])
+        width = self.target.vector_bits // _widest(inner or op.regions[0])
         try:
-            _Lanes(self, op, turns).write()
+            if inner:
+                # Several registers for each sum hide the latency of adding, and take more of each
+                # row that is visited.
+                self.many = self.one.rewritten(width=min(UNROLL * width, MAX_LANES))
+                low, left = _Lanes(self, op).whole(low, left)
+            while isinstance(left, int) and width > 1 and width // 2 >= left:
+                width //= 2
+            self.many = self.one.rewritten(width=width)
+            lanes = _Lanes(self, op)
+            if inner:
+                lanes.masked(low, left)
+            else:
+                lanes.write(low, left)
         finally:
             self.many, self.mask = self.one, None
-
-    def _width(self, region: Block, turns: Dim) -> int:
-        """Lanes that fill a register with the widest element, and no more than there are turns."""
-        bits = max(
-            (
-                _bits(v.type)
-                for op in region.walk()
-                for v in (*op.results, *op.operands)
-                if isinstance(v.type, Type)
-            ),
-            default=32,
-        )
-        width = max(self.target.vector_bits // bits, 1)
-        while isinstance(turns, int) and width > 1 and width // 2 >= turns:
-            width //= 2
-        return width
 
     # ---- memory ---------------------------------------------------------------------------------
     def _load(self, op: Operation) -> None:
@@ -339,38 +352,48 @@ class _Lanes:
     its full turns, its masked tail, and how carried lanes combine.
     """
 
-    def __init__(self, writer: LoopWriter, op: Operation, turns: Dim) -> None:
-        self.writer, self.op, self.turns = writer, op, turns
+    def __init__(self, writer: LoopWriter, op: Operation) -> None:
+        self.writer, self.op = writer, op
         self.fn, self.many, self.one = writer.fn, writer.many, writer.one
         self.width = writer.many.width
         self.region = op.regions[0]
-        self.kinds = op.attr("combine")
-        self.types = [self.many.register_type(o.type.dtype) for o in op.operands]
+        dtypes = [o.type.dtype for o in op.operands]
+        self.carried = Carried(self.many, op.attr("combine"), dtypes)
 
-    def write(self) -> None:
+    def write(self, low: str, turns: int | str) -> None:
         """Write the loop; its results are the carried values of all lanes combined."""
-        low, turns = self.writer.dim(self.op.attr("low")), self.writer.dim(self.turns)
-        lanes = [self._identity(i) for i in range(len(self.op.operands))]
-        if not isinstance(self.turns, int):
-            full = self.fn.emit(f"and i64 {turns}, {-self.width}")
-            end = self.writer._sum(low, full)
-            lanes = self._full(low, end, full, lanes)
-            rest = self.fn.emit(f"sub i64 {turns}, {full}")
-            self._dynamic_tail(end, rest, lanes)
+        lanes = self.carried.identities()
+        if isinstance(turns, str):
+            end, rest, lanes = self._full(low, turns, lanes)
+            self._dynamic_tail(end, str(rest), lanes)
             return
-        full_turns = self.turns - self.turns % self.width
-        end = self.writer._sum(low, str(full_turns))
-        if full_turns == self.width:
+        if turns // self.width == 1:
             lanes = self._turn(low, lanes)
-        elif full_turns:
-            lanes = self._full(low, end, str(full_turns), lanes)
-        if self.turns % self.width:
-            lanes = self._masked_turn(end, str(self.turns % self.width), lanes)
+        elif turns >= self.width:
+            _, _, lanes = self._full(low, turns, lanes)
+        if turns % self.width:
+            end = self.writer._sum(low, str(turns - turns % self.width))
+            lanes = self._masked_turn(end, str(turns % self.width), lanes)
         self._finish(lanes)
 
-    def _identity(self, index: int) -> str:
-        dtype = self.op.operands[index].type.dtype
-        return self.many.constant(_real(identity(self.kinds[index], dtype)), dtype).text
+    def whole(self, low: str, turns: int | str) -> tuple[str, int | str]:
+        """Write the full vectors only; where the rest begins, and how many turns it has."""
+        if isinstance(turns, int) and turns < self.width:
+            return low, turns
+        end, rest, _ = self._full(low, turns, [])
+        return end, rest
+
+    def masked(self, low: str, turns: int | str) -> None:
+        """Write masked vectors only, for loops that carry nothing."""
+        if isinstance(turns, int) and turns <= self.width:
+            self.write(low, turns)
+            return
+
+        def turn(done: str) -> None:
+            rest = self.fn.emit(f"sub i64 {turns}, {done}")
+            self._masked_turn(self.writer._sum(low, done), rest, [])
+
+        self.fn.loop(0, str(turns), turn, step=self.width)
 
     def _turn(self, counter: str, lanes: Sequence[str]) -> list[str]:
         writer = self.writer
@@ -386,53 +409,35 @@ class _Lanes:
         mask, writer.mask = writer.mask, None
         return [
             self.fn.emit(f"select {self.many.vector('i1')} {mask.text}, {t} {new}, {t} {old}")
-            for t, new, old in zip(self.types, following, lanes, strict=True)
+            for (t, new), old in zip(self.carried.typed(following), lanes, strict=True)
         ]
 
-    def _full(self, low: str, end: str, turns: str, lanes: list[str]) -> list[str]:
-        """All full vectors; sums keep several partial results, to hide the latency of adding."""
-        start = low
-        if lanes and sum(1 for _ in self.region.walk()) <= MAX_UNROLLED_OPS:
-            lanes, start = self._unrolled(low, turns, lanes)
+    def _full(
+        self, low: str, turns: int | str, lanes: list[str]
+    ) -> tuple[str, int | str, list[str]]:
+        """All full vectors; sums keep several partial results, to hide the latency of adding.
+
+        Where they end, how many turns are left, and the carried values.
+        """
+        start, (end, rest) = low, self._span(low, turns, self.width)
+        if adds_up(self.op):
+            start, _ = self._span(low, turns, self.width * UNROLL)
+            lanes = self.carried.several(UNROLL, low, start, self.width, lanes, self._turn)
         last = self.fn.loop(
             start,
             end,
             lambda i, *c: self._turn(i, c),
             step=self.width,
-            carried=list(zip(self.types, lanes, strict=True)),
+            carried=self.carried.typed(lanes),
         )
-        return list(last)
+        return end, rest, list(last)
 
-    def _unrolled(self, low: str, turns: str, lanes: list[str]) -> tuple[list[str], str]:
-        step, count = self.width * UNROLL, len(lanes)
-        whole = self.fn.emit(f"and i64 {turns}, {-step}")
-        end = self.writer._sum(low, whole)
-
-        def body(counter: str, *carried: str) -> list[str]:
-            following: list[str] = []
-            for copy in range(UNROLL):
-                at = self.fn.emit(f"add i64 {counter}, {copy * self.width}")
-                following += self._turn(at, carried[copy * count : (copy + 1) * count])
-            return following
-
-        initial = list(zip(self.types, lanes, strict=True)) * UNROLL
-        last = list(self.fn.loop(low, end, body, step=step, carried=initial))
-        parts = [last[i * count : (i + 1) * count] for i in range(UNROLL)]
-        while len(parts) > 1:
-            parts = [
-                self._combined(self.many, a, b)
-                for a, b in zip(parts[::2], parts[1::2], strict=True)
-            ]
-        return parts[0], end
-
-    def _combined(self, k: LaneBuilder, a: Sequence[str], b: Sequence[str]) -> list[str]:
-        primitive = {"and": "and_", "or": "or_"}
-        out = []
-        for kind, x, y, operand in zip(self.kinds, a, b, self.op.operands, strict=True):
-            dtype = operand.type.dtype
-            rule = getattr(k, primitive.get(kind, kind))
-            out.append(rule(Lane(dtype, x), Lane(dtype, y)).text)
-        return out
+    def _span(self, low: str, turns: int | str, step: int) -> tuple[str, int | str]:
+        """Where whole steps end, and how many turns are left."""
+        if isinstance(turns, int):
+            return self.writer._sum(low, str(turns - turns % step)), turns % step
+        covered = self.fn.emit(f"and i64 {turns}, {-step}")
+        return self.writer._sum(low, covered), self.fn.emit(f"sub i64 {turns}, {covered}")
 
     def _dynamic_tail(self, counter: str, rest: str, lanes: list[str]) -> None:
         """The masked turn, where there is something left for it."""
@@ -447,26 +452,23 @@ class _Lanes:
         self._finish(
             [
                 fn.phi(t, (old, before), (new, last))
-                for t, old, new in zip(self.types, lanes, masked, strict=True)
+                for (t, old), new in zip(self.carried.typed(lanes), masked, strict=True)
             ]
         )
 
     def _finish(self, lanes: Sequence[str]) -> None:
         for kind, text, operand, result in zip(
-            self.kinds, lanes, self.op.operands, self.op.results, strict=True
+            self.carried.kinds, lanes, self.op.operands, self.op.results, strict=True
         ):
-            dtype = operand.type.dtype
-            total = self.many.reduce(kind, Lane(dtype, text))
+            total = self.many.reduce(kind, Lane(operand.type.dtype, text))
             initial = self.writer.lane(operand, False)
-            (both,) = [
-                getattr(self.one, {"and": "and_", "or": "or_"}.get(kind, kind))(initial, total)
-            ]
-            self.writer.values[result] = Element(both)
+            self.writer.values[result] = Element(combined(self.one, kind, initial, total))
 
 
-def _real(operand: Const) -> Any:
-    """A constant's number as lanes take it."""
-    return int(operand.value) if isinstance(operand.value, bool) else operand.value
+def _widest(region: Block) -> int:
+    """Bits of the widest element that a region computes with."""
+    values = (v for op in region.walk() for v in (*op.results, *op.operands))
+    return max((_bits(v.type) for v in values if isinstance(v.type, Type)), default=32)
 
 
 def _bits(type_: Type) -> int:

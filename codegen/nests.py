@@ -18,7 +18,7 @@ from stepforge.codegen.loop_values import Buffer, Element, Position
 from stepforge.codegen.loops import LoopWriter
 from stepforge.codegen.target import Target
 from stepforge.ir import dims
-from stepforge.ir.analyses import mentioned_sizes, used_values
+from stepforge.ir.analyses import mentioned_sizes, type_sizes, used_values
 from stepforge.ir.core import Operation
 from stepforge.ir.dims import Dim
 
@@ -75,6 +75,7 @@ class NestWriter(LoopWriter):
         """The function of a nest; the sizes ``extra`` are its last parameters, to be given."""
         free = list(used_values(op))
         mentioned = set(mentioned_sizes(op)).union(*map(mentioned_sizes, op.regions[0].walk()))
+        mentioned = mentioned.union(*(type_sizes(value.type) for value in free))  # for strides
         names = [*sorted(mentioned & self.sizes.keys()), *extra]
         params = [(_argument(self.values[v])[0], f"v_{i}") for i, v in enumerate(free)]
         params += [("i64", f"n_{i}") for i in range(len(names))]

@@ -1,7 +1,7 @@
-"""Scalar functions that generated Python calls and Python has not: numba compiles them on first use.
+"""Scalar functions that generated Python calls and that Python has not.
 
-Plain Python on numbers of one type, so that each can be read and called as it is; ``type(x)(1)`` is
-a one of the type at hand. Division is infallible: x / 0 is 0, and so is its remainder.
+Plain Python on numbers of one type, which numba compiles on first use; ``type(x)(1)`` is a one of
+the type at hand. Division is infallible: x / 0 is 0, and so is its remainder.
 """
 
 from __future__ import annotations

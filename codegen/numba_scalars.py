@@ -32,16 +32,15 @@ _SYMBOLS = {
 }  # fmt: skip
 _COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 # primitives of floats that are functions of the same name in Python's math module
-_FUNCTIONS = frozenset(
-    "exp expm1 log log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh erf erfc"
-    " pow".split()
-)
+FUNCTIONS = frozenset(
+    ("exp", "expm1", "log", "log1p", "pow", "erf", "erfc", "sin", "cos", "tan", "asin", "acos",
+     "atan", "atan2", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh")
+)  # fmt: skip
 # primitives of floats -> functions of ``numba_library``
 _LIBRARY = {
     "sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "trunc": "trunc", "round_even": "nearest",
     "copysign": "copysign", "min": "minimum", "max": "maximum", "fma": "fma",
-    "sigmoid": "sigmoid", "trunc_mod": "fmod", "trunc_div": "float_trunc_div",
-    "floor_div": "float_floor_div", "floor_mod": "float_floor_mod",
+    "sigmoid": "sigmoid", "trunc_mod": "fmod",
 }  # fmt: skip
 # primitives of integers -> functions of ``numba_library``, for signed and unsigned ones
 _INTEGER_LIBRARY = {
@@ -110,7 +109,7 @@ def _float_literal(value: float, dtype: str) -> str:
 class ScalarText:
     """The scalar builder. ``use(module, name)`` is told which names the expressions mention."""
 
-    def __init__(self, use: Callable[[str, str], None]) -> None:
+    def __init__(self, use: Callable[[str, str], object]) -> None:
         self._use = use
 
     # ---- terms ----------------------------------------------------------------------------------
@@ -159,7 +158,7 @@ class ScalarText:
             return partial(self._arithmetic, name)
         if name in _COMPARISONS:
             return partial(self._compare, _COMPARISONS[name])
-        if name in _FUNCTIONS or name in _LIBRARY:
+        if name in FUNCTIONS or name in _LIBRARY or name in _INTEGER_LIBRARY:
             return partial(self._function, name)
         raise AttributeError(name)
 
@@ -178,9 +177,7 @@ class ScalarText:
         operands = self._terms(*values)
         kind = kind_of(operands[0].dtype)
         if kind == "f":
-            if name in _LIBRARY:
-                return self._call(LIBRARY, _LIBRARY[name], *operands)
-            return self._call("math", name, *operands)
+            return self._float_function(name, operands)
         if name in ("min", "max"):
             if kind == "b":
                 return self._arithmetic("and_" if name == "min" else "or_", *operands)
@@ -192,6 +189,13 @@ class ScalarText:
         if name not in _INTEGER_LIBRARY:
             raise TypeError(f"{name}: not a primitive of {operands[0].dtype}")
         return self._call(LIBRARY, _INTEGER_LIBRARY[name][kind == "u"], *operands)
+
+    def _float_function(self, name: str, operands: tuple[Term, ...]) -> Term:
+        if name in _COMPOSED:
+            return _COMPOSED[name](self, *operands)
+        if name in _LIBRARY:
+            return self._call(LIBRARY, _LIBRARY[name], *operands)
+        return self._call("math", name, *operands)
 
     def neg(self, x: Term) -> Term:
         """-x; integers wrap."""
@@ -258,3 +262,35 @@ class ScalarText:
             return self._call(LIBRARY, f"to_{NUMBA_NAMES[dtype]}", x, dtype=dtype)
         name = "int64" if dtype == "index" else NUMBA_NAMES[dtype]
         return self._call("numba", name, x, dtype=dtype)
+
+
+# ---- division of floats, as NumPy does it --------------------------------------------------------
+def _float_crosses(k: ScalarText, rest: Term, y: Term) -> Term:
+    """Whether a remainder with the sign of the dividend has not that of the divisor."""
+    return k.and_(k.ne(rest, 0), k.ne(k.lt(rest, 0), k.lt(y, 0)))
+
+
+def _float_floor_div(k: ScalarText, x: Term, y: Term) -> Term:
+    """NumPy's ``floor_divide``: the whole number that goes with ``_float_floor_mod``."""
+    rest, plain = k.trunc_mod(x, y), k.div(x, y)
+    quotient = k.div(k.sub(x, rest), y)
+    quotient = k.select(_float_crosses(k, rest, y), k.sub(quotient, 1), quotient)
+    below = k.floor(quotient)
+    whole = k.select(k.gt(k.sub(quotient, below), 0.5), k.add(below, 1), below)
+    whole = k.select(k.eq(quotient, 0), k.copysign(k.constant(0, x), plain), whole)
+    return k.select(k.eq(y, 0), plain, whole)
+
+
+def _float_floor_mod(k: ScalarText, x: Term, y: Term) -> Term:
+    """NumPy's ``remainder``: with the sign of y."""
+    rest = k.trunc_mod(x, y)
+    moved = k.select(_float_crosses(k, rest, y), k.add(rest, y), rest)
+    signed = k.select(k.eq(rest, 0), k.copysign(k.constant(0, x), y), moved)
+    return k.select(k.eq(y, 0), rest, signed)
+
+
+_COMPOSED: dict[str, Callable[[ScalarText, Term, Term], Term]] = {
+    "trunc_div": lambda k, x, y: k.trunc(k.div(x, y)),
+    "floor_div": _float_floor_div,
+    "floor_mod": _float_floor_mod,
+}

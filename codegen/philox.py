@@ -98,7 +98,7 @@ class _Fill:
         self.fn = fn = FunctionWriter(
             module, name, "void", params, linkage="internal", attributes="noinline"
         )
-        self.k = LaneBuilder(fn, VECTORS * target.vector_bits // 64, has_fma=target.has("fma"))
+        self.k = LaneBuilder(fn, VECTORS * target.vector_bits // 64, target.capabilities)
         self.one = self.k.rewritten(width=1)
         self.group = BLOCK_BITS // bits_of(dtype)  # numbers that a block gives
         self.many = self.k.rewritten(width=self.group * self.k.width)

@@ -22,7 +22,6 @@ from stepforge.codegen.lanes import LaneBuilder
 from stepforge.codegen.vector_math_kernels import (
     PRECISION,
     clamp,
-    exponent_value,
     logarithm,
     polynomial,
     split_exponent,
@@ -200,14 +199,14 @@ def _negated_if(k: LaneBuilder, x: Lane, quarter: Lane) -> Lane:
 # The arguments are never tiny, huge or special, which the functions of ``vector_math`` provide for.
 def _log(k: LaneBuilder, x: Lane) -> Lane:
     m, e = split_exponent(k, x)
-    return logarithm(k, k.sub(m, 1.0), exponent_value(k, e, "f64"))
+    return logarithm(k, k.sub(m, 1.0), e)
 
 
 def _precise_log(k: LaneBuilder, x: Lane) -> Lane:
     """As ``_log``; what the rounding of the large terms loses goes to the small ones."""
     high, low = PRECISION["f64"].ln2
-    m, n = split_exponent(k, x)
-    e, f = exponent_value(k, n, "f64"), k.sub(m, 1.0)
+    m, e = split_exponent(k, x)
+    f = k.sub(m, 1.0)
     s = k.div(f, k.add(f, 2.0))
     z = k.mul(s, s)
     half_square, lost_square = two_product(k, k.mul(f, 0.5), f)

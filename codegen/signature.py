@@ -24,6 +24,8 @@ TABLE_ALLOC, TABLE_FREE, TABLE_HOST_CALL, TABLE_PARALLEL_FOR, TABLE_ARENA, TABLE
 TABLE_NEXT_VARIANT, TABLE_NEXT_TABLE = 10, 11
 # The first argument of ``parallel_for``, which is null where loops run in the calling thread.
 TABLE_POOL = 12
+# The kernel of another back end, to which the one in the step's module goes on.
+TABLE_KERNEL = 13
 
 # Byte offsets in the context that the entry hands to the kernel.
 CONTEXT_TABLE, CONTEXT_ARENA, CONTEXT_FRAME, CONTEXT_THREAD_STATE = 0, 8, 16, 24

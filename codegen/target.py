@@ -22,6 +22,17 @@ _VECTOR_BITS = (("avx512f", 512), ("avx", 256), ("sse2", 128), ("neon", 128))
 
 
 @dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What code on lanes may use of a processor, beside what LLVM knows how to do everywhere."""
+
+    fma: bool = True  # multiply and add, rounded once
+    avx512: bool = False  # ``lane_native``
+
+
+COMMON = Capabilities()  # what every processor of the last ten years has
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """A processor in LLVM's words: a triple, a CPU name and a feature string (``+avx2,-sse4a``)."""
 
@@ -37,6 +48,14 @@ class Target:
     def vector_bits(self) -> int:
         """Bits of the widest vector register; 128 where nothing is known."""
         return next((bits for feature, bits in _VECTOR_BITS if self.has(feature)), 128)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What ``LaneBuilder`` may use."""
+        portable = not self.triple.startswith(("x86_64", "amd64", "i386", "i686"))
+        return Capabilities(
+            fma=portable or self.has("fma"), avx512=self.has("avx512f") and self.has("avx512vl")
+        )
 
     @property
     def attributes(self) -> str:

@@ -21,11 +21,14 @@ from stepforge.codegen.llvm import FunctionWriter
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How a function is computed from lanes of f32 or f64, or of integers."""
+    """How a function is computed from lanes of f32 or f64, or of integers.
+
+    ``expanded`` says for which dtypes it is put in place of its call: one, or all (True).
+    """
 
     body: Callable[..., Lane]
     operands: int = 1
-    expanded: bool = False
+    expanded: bool | str = False
 
 
 FLOAT_RULES: dict[str, Rule] = {
@@ -47,9 +50,9 @@ FLOAT_RULES: dict[str, Rule] = {
     "acos": Rule(trigonometric.acos),
     "atan": Rule(trigonometric.atan),
     "atan2": Rule(trigonometric.atan2, 2),
-    "erf": Rule(error.erf),
+    "erf": Rule(error.erf, expanded="f32"),
     "erfc": Rule(error.erfc),
-    "pow": Rule(powers.pow_float, 2),
+    "pow": Rule(powers.pow_float, 2, expanded="f32"),
     "trunc_div": Rule(division.float_trunc_div, 2, expanded=True),
     "trunc_mod": Rule(division.float_trunc_mod, 2),
     "floor_div": Rule(division.float_floor_div, 2),
@@ -85,8 +88,9 @@ def _call_helper(k: MemoryLanes, name: str, rule: Rule, lanes: tuple[Lane, ...])
 
     def text() -> str:
         params = [(type_, f"x{i}") for i in range(rule.operands)]
+        attributes = "alwaysinline" if rule.expanded in (True, dtype) else "noinline"
         fn = FunctionWriter(k.fn.module, symbol, type_, params, linkage="internal",
-                            attributes="alwaysinline" if rule.expanded else "noinline")
+                            attributes=attributes)
         result = rule.body(k.rewritten(fn), *(Lane(dtype, f"%{param}") for _, param in params))
         fn.do(f"ret {type_} {result.text}")
         return fn.finish()

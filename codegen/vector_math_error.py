@@ -8,7 +8,7 @@ from stepforge.codegen.vector_math_kernels import (
     clamp,
     corrected_quotient,
     exponent_reduction,
-    exponential,
+    exponential_of_sum,
     polynomial,
     power_of_two,
     residual,
@@ -31,10 +31,14 @@ def erf(k: MemoryLanes, x: Lane) -> Lane:
     a = clamp(k, magnitude, None, _ERF_ONE[x.dtype])
     slope = polynomial(k, "erf_large", a)
     exponent = k.fma(slope, a, a)
-    lost = k.fma(slope, a, k.sub(a, exponent))
-    r, tail, n = exponent_reduction(k, k.neg(exponent))
-    w = k.add(k.fma(k.mul(r, r), polynomial(k, "exp", r), k.sub(tail, lost)), r)
-    power = power_of_two(k, n, x.dtype)
+    r, _, n = exponent_reduction(k, k.neg(exponent))
+    square, g = k.mul(r, r), polynomial(k, "exp", r, chain=9)
+    if x.dtype == "f32":
+        w = k.fma(square, g, r)
+    else:
+        lost = k.fma(slope, a, k.sub(a, exponent))
+        w = k.add(k.fma(square, g, k.neg(lost)), r)
+    power = power_of_two(k, n)
     large = k.copysign(k.fma(k.neg(power), w, k.sub(1.0, power)), x)
     return k.select(k.lt(magnitude, _SMALL), small, large)
 
@@ -44,7 +48,7 @@ def erfc(k: MemoryLanes, x: Lane) -> Lane:
     a = clamp(k, k.abs(x), None, _ERFC_ZERO[x.dtype])
     square, error = two_product(k, a, a)
     r, tail, n = exponent_reduction(k, k.neg(square))
-    power = exponential(k, *shifted(k, r, k.sub(tail, error)))
+    power = exponential_of_sum(k, *shifted(k, r, k.sub(tail, error)))
     scaled = k.mul(power, _erfcx(k, a))
     y = scale(k, scaled, n)
     return k.select(k.lt(x, 0.0), k.sub(2.0, y), y)

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import math
+
 from stepforge.codegen.lane_arithmetic import INFINITY
 from stepforge.codegen.lane_core import Lane
 from stepforge.codegen.lane_memory import MemoryLanes
 from stepforge.codegen.vector_math_kernels import (
+    LOG2_E,
     NAN,
     PRECISION,
     clamp,
     corrected_quotient,
     exponent_reduction,
-    exponent_value,
     exponential,
     exponential_minus_one,
     logarithm,
     logarithm_of_sum,
-    normalised,
+    nearest_exponent,
+    one_less,
     polynomial,
     power_of_two,
     scale,
-    split_exponent,
+    split_positive,
     two_sum,
 )
 
@@ -32,8 +35,8 @@ _ONE_VANISHES = {"f32": 2.0**14, "f64": 2.0**29}
 
 def exp(k: MemoryLanes, x: Lane) -> Lane:
     """The exponential; 0 and infinity beyond the range."""
-    r, tail, n = exponent_reduction(k, clamp(k, x, *PRECISION[x.dtype].exp_range))
-    return scale(k, exponential(k, r, tail), n)
+    r, _, n = exponent_reduction(k, clamp(k, x, *PRECISION[x.dtype].exp_range))
+    return scale(k, exponential(k, r), n)
 
 
 def expm1(k: MemoryLanes, x: Lane) -> Lane:
@@ -42,17 +45,16 @@ def expm1(k: MemoryLanes, x: Lane) -> Lane:
     r, _, n = exponent_reduction(k, clamp(k, x, _ALL_LOST[x.dtype], p.exp_range[1]))
     q = exponential_minus_one(k, r)
     # 2**n itself overflows before the result does: the last factor of two comes after the sum.
-    half = power_of_two(k, k.sub(n, 1), x.dtype)
+    half = power_of_two(k, one_less(k, n))
     y = k.fma(q, half, k.sub(half, 0.5))
     return k.select(k.lt(k.abs(x), p.tiny), x, k.add(y, y))
 
 
 def log(k: MemoryLanes, x: Lane) -> Lane:
     """The natural logarithm; NaN of negative numbers."""
-    normal, correction = normalised(k, x)
-    m, e = split_exponent(k, normal)
-    y = logarithm(k, k.sub(m, 1.0), k.add(exponent_value(k, e, x.dtype), correction))
-    return _log_edges(k, x, y, 0.0)
+    m, e = split_positive(k, x)
+    y = logarithm(k, k.sub(m, 1.0), e)
+    return y if k.capabilities.avx512 else _log_edges(k, x, y, 0.0)
 
 
 def log1p(k: MemoryLanes, x: Lane) -> Lane:
@@ -71,7 +73,9 @@ def _log_edges(k: MemoryLanes, x: Lane, y: Lane, zero: float) -> Lane:
 
 def sigmoid(k: MemoryLanes, x: Lane) -> Lane:
     """1 / (1 + exp(-x)), through exp(-|x|), which cannot overflow."""
-    e = exp(k, k.neg(k.abs(x)))
+    lowest, _ = PRECISION[x.dtype].exp_range
+    r, _, n = exponent_reduction(k, clamp(k, k.neg(k.abs(x)), lowest, None))
+    e = scale(k, exponential(k, r), n)
     positive = k.ge(x, 0.0)
     total = k.add(e, 1.0)
     lost = k.sub(e, k.sub(total, 1.0))
@@ -82,17 +86,19 @@ def sigmoid(k: MemoryLanes, x: Lane) -> Lane:
 def tanh(k: MemoryLanes, x: Lane) -> Lane:
     """The hyperbolic tangent, through exp(2|x|) - 1."""
     magnitude = clamp(k, k.abs(x), None, _SATURATED[x.dtype])
-    r, _, n = exponent_reduction(k, k.add(magnitude, magnitude))
-    power = power_of_two(k, n, x.dtype)
-    e = k.fma(exponential_minus_one(k, r), power, k.sub(power, 1.0))
-    return k.copysign(k.div(e, k.add(e, 2.0)), x)
+    n = nearest_exponent(k, magnitude, 2 * LOG2_E)
+    r = k.fma(n.whole, -math.log(2) / 2, magnitude)
+    power = power_of_two(k, n)
+    half = k.fma(k.mul(r, r), polynomial(k, "half_expm1", r), r)
+    half = k.fma(half, power, k.fma(power, 0.5, -0.5))
+    return k.copysign(k.div(half, k.add(half, 1.0)), x)
 
 
 def _half_exp(k: MemoryLanes, magnitude: Lane) -> Lane:
     """exp(x) / 2, which overflows where sinh and cosh do and not before."""
     largest = PRECISION[magnitude.dtype].exp_range[1] + 2
-    r, tail, n = exponent_reduction(k, clamp(k, magnitude, None, largest))
-    return scale(k, exponential(k, r, tail), k.sub(n, 1))
+    r, _, n = exponent_reduction(k, clamp(k, magnitude, None, largest))
+    return scale(k, exponential(k, r), one_less(k, n))
 
 
 def sinh(k: MemoryLanes, x: Lane) -> Lane:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from stepforge.codegen import lane_native as native
 from stepforge.codegen.coefficients import POLYNOMIALS
 from stepforge.codegen.lane_core import Lane, Operand, register_element
 from stepforge.codegen.lane_memory import MemoryLanes
@@ -45,12 +46,27 @@ PRECISION = {
 LOG2_E = 1 / math.log(2)
 
 
-def polynomial(k: MemoryLanes, name: str, x: Lane) -> Lane:
-    """The polynomial ``name`` of ``coefficients`` at ``x``, by Horner's rule."""
-    *lower, last = POLYNOMIALS[name][x.dtype]
-    result = k.constant(last, x)
-    for coefficient in reversed(lower):
-        result = k.fma(result, x, coefficient)
+def polynomial(k: MemoryLanes, name: str, x: Lane, chain: int = 10) -> Lane:
+    """The polynomial ``name`` of ``coefficients`` at ``x``.
+
+    By Horner's rule; where that has more than ``chain`` terms all but the first, whose rounding
+    counts most, are taken in pairs, lest each step wait for the one before.
+    """
+    terms = [k.constant(coefficient, x) for coefficient in POLYNOMIALS[name][x.dtype]]
+    if len(terms) <= chain:
+        return _horner(k, terms, x)
+    first, rest, power = terms[:2], terms[2:], x
+    while len(rest) > chain // 2:
+        pairs = zip(rest[::2], rest[1::2], strict=False)
+        rest = [k.fma(high, power, low) for low, high in pairs] + rest[len(rest) & ~1 :]
+        power = k.mul(power, power)
+    return _horner(k, [*first, _horner(k, rest, power)], x)
+
+
+def _horner(k: MemoryLanes, terms: list[Lane], x: Lane) -> Lane:
+    result = terms[-1]
+    for term in reversed(terms[:-1]):
+        result = k.fma(result, x, term)
     return result
 
 
@@ -67,7 +83,7 @@ def clamp(k: MemoryLanes, x: Lane, low: float | None, high: float | None) -> Lan
 def two_product(k: MemoryLanes, x: Lane, y: Lane) -> tuple[Lane, Lane]:
     """x * y as a rounded product and its error: exact together, but for underflow."""
     product = k.mul(x, y)
-    if k.has_fma:
+    if k.capabilities.fma:
         return product, k.fma(x, y, k.neg(product))
     x_high, x_low = _split(k, x)
     y_high, y_low = _split(k, y)
@@ -85,7 +101,7 @@ def _split(k: MemoryLanes, x: Lane) -> tuple[Lane, Lane]:
 
 def residual(k: MemoryLanes, x: Lane, y: Lane, z: Lane) -> Lane:
     """z - x * y, where the product is close to z: rounded once on every target."""
-    if k.has_fma:
+    if k.capabilities.fma:
         return k.fma(k.neg(x), y, z)
     product, error = two_product(k, x, y)
     return k.sub(k.sub(z, product), error)
@@ -99,23 +115,80 @@ def two_sum(k: MemoryLanes, x: Operand, y: Lane) -> tuple[Lane, Lane]:
 
 
 def corrected_quotient(k: MemoryLanes, x: Lane, y: Lane, y_low: Lane,
-                       inverse: Callable[[Lane], Lane]) -> Lane:
-    """x / (y + y_low), where ``inverse`` makes a rough 1 / y of the quotient."""
-    quotient = k.div(x, y)
-    left = k.fma(k.neg(quotient), y_low, residual(k, quotient, y, x))
-    return k.fma(left, inverse(quotient), quotient)
+                       invert: Callable[[Lane], Lane]) -> Lane:
+    """x / (y + y_low), where ``invert`` makes a rough 1 / y of the quotient; both are normal."""
+    if k.capabilities.avx512 and x.dtype == "f32":  # corrected, an estimate is as good as x / y
+        inverse = native.rough_inverse(k, y)
+        rough = k.mul(x, inverse)
+    else:
+        rough = k.div(x, y)
+        inverse = invert(rough)
+    left = k.fma(k.neg(rough), y_low, residual(k, rough, y, x))
+    return k.fma(left, inverse, rough)
+
+
+# ---- powers of two -------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Exponent:
+    """A whole number n: as a float, and with the bias of exponents in the last bits of a sum.
+
+    Shifted to where exponents are, those last bits are the number 2**n.
+    """
+
+    whole: Lane
+    biased: Lane
+
+
+def nearest_exponent(k: MemoryLanes, x: Lane, factor: float) -> Exponent:
+    """The whole number nearest to x * factor."""
+    p = PRECISION[x.dtype]
+    magic = p.magic + p.bias
+    biased = k.fma(x, factor, magic)
+    return Exponent(k.sub(biased, magic), biased)
+
+
+def one_less(k: MemoryLanes, n: Exponent) -> Exponent:
+    """n - 1."""
+    return Exponent(k.sub(n.whole, 1.0), k.sub(n.biased, 1.0))
+
+
+def power_of_two(k: MemoryLanes, n: Exponent) -> Lane:
+    """2**n for n between the smallest and the largest exponent of normal numbers."""
+    dtype = n.whole.dtype
+    if k.capabilities.avx512:
+        return native.scaled(k, k.constant(1.0, dtype), n.whole)
+    p = PRECISION[dtype]
+    return k.bitcast(k.shl(k.bitcast(n.biased, p.integer), p.fraction), dtype)
+
+
+def scale_within(k: MemoryLanes, x: Lane, n: Exponent) -> Lane:
+    """x * 2**n where both factors and the result are normal."""
+    if k.capabilities.avx512:
+        return native.scaled(k, x, n.whole)
+    return k.mul(x, power_of_two(k, n))
+
+
+def scale(k: MemoryLanes, x: Lane, n: Exponent) -> Lane:
+    """x * 2**n where subnormal and overflowing results come out right."""
+    if k.capabilities.avx512:
+        return native.scaled(k, x, n.whole)
+    p = PRECISION[x.dtype]
+    # In two steps, 2**half and 2**(n - half), each with the bias of exponents.
+    twice_biased = k.sub(k.bitcast(n.biased, p.integer), p.magic_bits - p.bias)
+    half = k.op("lshr", twice_biased, k.constant(1, twice_biased))
+    for biased in (half, k.sub(twice_biased, half)):
+        x = k.mul(x, k.bitcast(k.shl(biased, p.fraction), x.dtype))
+    return x
 
 
 # ---- exponentials --------------------------------------------------------------------------------
-def exponent_reduction(k: MemoryLanes, x: Lane) -> tuple[Lane, Lane, Lane]:
-    """x as r + tail + n ln 2 with |r| <= ln(2)/2: r, what its rounding lost, and n as integers."""
-    p = PRECISION[x.dtype]
-    rounded = k.fma(x, LOG2_E, p.magic)
-    whole = k.sub(rounded, p.magic)
-    exact = k.fma(whole, -p.ln2[0], x)
-    r = k.fma(whole, -p.ln2[1], exact)
-    tail = k.fma(whole, -p.ln2[1], k.sub(exact, r))
-    return r, tail, k.sub(k.bitcast(rounded, p.integer), p.magic_bits)
+def exponent_reduction(k: MemoryLanes, x: Lane) -> tuple[Lane, Lane, Exponent]:
+    """x as r + tail + n ln 2 with |r| <= ln(2)/2: r, what its rounding lost, and n."""
+    high, low = PRECISION[x.dtype].ln2
+    n = nearest_exponent(k, x, LOG2_E)
+    exact = k.fma(n.whole, -high, x)
+    r = k.fma(n.whole, -low, exact)
+    return r, k.fma(n.whole, -low, k.sub(exact, r)), n
 
 
 def shifted(k: MemoryLanes, r: Lane, tail: Lane) -> tuple[Lane, Lane]:
@@ -124,9 +197,14 @@ def shifted(k: MemoryLanes, r: Lane, tail: Lane) -> tuple[Lane, Lane]:
     return total, k.sub(tail, k.sub(total, r))
 
 
-def exponential(k: MemoryLanes, r: Lane, tail: Lane) -> Lane:
+def exponential(k: MemoryLanes, r: Lane) -> Lane:
+    """exp(r) for |r| <= ln(2)/2."""
+    return k.fma(k.fma(polynomial(k, "exp", r), r, 1.0), r, 1.0)
+
+
+def exponential_of_sum(k: MemoryLanes, r: Lane, tail: Lane) -> Lane:
     """exp(r + tail) for |r| <= ln(2)/2 and a tail below its last bit."""
-    g = polynomial(k, "exp", r)
+    g = polynomial(k, "exp", r, chain=9)
     return k.add(k.add(k.fma(k.mul(r, r), g, tail), r), 1.0)
 
 
@@ -135,39 +213,32 @@ def exponential_minus_one(k: MemoryLanes, r: Lane) -> Lane:
     return k.fma(k.mul(r, r), polynomial(k, "expm1", r), r)
 
 
-def power_of_two(k: MemoryLanes, n: Lane, dtype: str) -> Lane:
-    """2**n for integers n between the smallest and the largest exponent."""
-    p = PRECISION[dtype]
-    return k.bitcast(k.shl(k.add(n, p.bias), p.fraction), dtype)
-
-
-def scale(k: MemoryLanes, x: Lane, n: Lane) -> Lane:
-    """x * 2**n in two steps, so that subnormal and overflowing results come out right."""
-    half = k.shr(n, 1)
-    scaled = k.mul(x, power_of_two(k, half, x.dtype))
-    return k.mul(scaled, power_of_two(k, k.sub(n, half), x.dtype))
-
-
 # ---- logarithms ----------------------------------------------------------------------------------
 def split_exponent(k: MemoryLanes, x: Lane) -> tuple[Lane, Lane]:
-    """A positive normal x as m * 2**e with m in [sqrt(1/2), sqrt(2)]: m, and e as integers."""
+    """A positive normal x as m * 2**e with m in [sqrt(1/2), sqrt(2)]: m and e."""
+    if k.capabilities.avx512:
+        return split_positive(k, x)
     p = PRECISION[x.dtype]
     bits = k.bitcast(x, p.integer)
     exponent = k.shr(k.sub(bits, p.sqrt_half), p.fraction)
-    return k.bitcast(k.sub(bits, k.shl(exponent, p.fraction)), x.dtype), exponent
+    m = k.bitcast(k.sub(bits, k.shl(exponent, p.fraction)), x.dtype)
+    return m, k.convert(k.convert(exponent, "i32"), x.dtype)  # every target converts i32 in vectors
 
 
-def exponent_value(k: MemoryLanes, e: Lane, dtype: str) -> Lane:
-    """A small integer lane as floats; through i32, which every target converts in vectors."""
-    return k.convert(k.convert(e, "i32"), dtype)
+def split_positive(k: MemoryLanes, x: Lane) -> tuple[Lane, Lane]:
+    """As ``split_exponent``, of subnormal x too.
 
-
-def normalised(k: MemoryLanes, x: Lane) -> tuple[Lane, Lane]:
-    """x made normal, and what its exponent (a float) has to be corrected by."""
+    AVX-512 also gives 0 an exponent of -infinity and infinity one of infinity, and m is NaN for
+    negative x.
+    """
     p = PRECISION[x.dtype]
+    if k.capabilities.avx512:
+        m, e = native.mantissa(k, x), native.exponent(k, x)
+        large = k.ge(m, math.sqrt(2))
+        return k.select(large, k.mul(m, 0.5), m), k.select(large, k.add(e, 1.0), e)
     subnormal = k.lt(x, p.smallest)
-    scaled = k.select(subnormal, k.mul(x, 2.0 ** (p.fraction + 1)), x)
-    return scaled, k.select(subnormal, k.constant(-float(p.fraction + 1), x), 0.0)
+    m, e = split_exponent(k, k.select(subnormal, k.mul(x, 2.0 ** (p.fraction + 1)), x))
+    return m, k.add(e, k.select(subnormal, k.constant(-float(p.fraction + 1), x), 0.0))
 
 
 def logarithm(k: MemoryLanes, f: Lane, e: Lane) -> Lane:
@@ -193,11 +264,11 @@ def logarithm_of_sum(k: MemoryLanes, u: Lane, correction: Lane,
     Where ``doubled`` (bool) holds, the logarithm of twice that.
     """
     p = PRECISION[u.dtype]
-    m, n = split_exponent(k, u)
-    # 2**-n, or 0 where that is subnormal: a sum so large has no correction worth its name
-    scale_down = k.bitcast(k.shl(k.max(k.sub(p.bias, n), 0), p.fraction), u.dtype)
+    m, e = split_exponent(k, u)
+    # m / u, or 0 where that is subnormal: a sum so large has no correction worth its name
+    change = k.sub(k.bitcast(m, p.integer), k.bitcast(u, p.integer))
+    scale_down = k.bitcast(k.max(k.add(change, p.bias << p.fraction), 0), u.dtype)
     f = k.fma(correction, scale_down, k.sub(m, 1.0))
-    e = exponent_value(k, n, u.dtype)
     if doubled is not None:
         e = k.select(doubled, k.add(e, 1.0), e)
     return logarithm(k, f, e)

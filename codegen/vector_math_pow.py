@@ -14,15 +14,14 @@ from stepforge.codegen.vector_math_kernels import (
     PRECISION,
     clamp,
     exponent_reduction,
-    exponent_value,
-    exponential,
-    normalised,
+    exponential_of_sum,
+    nearest_exponent,
     polynomial,
-    power_of_two,
     residual,
     scale,
+    scale_within,
     shifted,
-    split_exponent,
+    split_positive,
     two_product,
 )
 
@@ -39,22 +38,22 @@ def pow_float(k: MemoryLanes, x: Lane, y: Lane) -> Lane:
 
 def _pow_f32(k: MemoryLanes, x: Lane, y: Lane) -> Lane:
     """x**y of positive x: log2 and exp2 in f64."""
-    wide = k.convert(x, "f64")
-    m, e = split_exponent(k, wide)
-    s = k.div(k.sub(m, 1.0), k.add(m, 1.0))
-    logarithm = k.fma(s, polynomial(k, "log2", k.mul(s, s)), exponent_value(k, e, "f64"))
+    m, e = split_positive(k, x)
+    wide = k.convert(m, "f64")
+    s = k.div(k.sub(wide, 1.0), k.add(wide, 1.0))
+    if not k.capabilities.avx512:
+        e = _with_poles(k, x, e)
+    logarithm = k.fma(s, polynomial(k, "log2", k.mul(s, s)), k.convert(e, "f64"))
     exponent = clamp(k, k.mul(logarithm, k.convert(y, "f64")), -1000.0, 1000.0)
-    p = PRECISION["f64"]
-    rounded = k.add(exponent, p.magic)
-    r = k.sub(exponent, k.sub(rounded, p.magic))
-    n = k.sub(k.bitcast(rounded, p.integer), p.magic_bits)
-    return k.convert(k.mul(polynomial(k, "exp2", r), power_of_two(k, n, "f64")), "f32")
+    n = nearest_exponent(k, exponent, 1.0)
+    power = polynomial(k, "exp2", k.sub(exponent, n.whole))
+    return k.convert(scale_within(k, power, n), "f32")
 
 
 def _pow_f64(k: MemoryLanes, x: Lane, y: Lane) -> Lane:
     """x**y of positive x: exp(y * log(x)), the logarithm and the product as pairs."""
     high, low = _log_pair(k, x)
-    if not k.has_fma:  # the product of pairs would overflow; of what is as large, all is decided
+    if not k.capabilities.fma:  # the product of pairs would overflow where all is decided anyway
         y = clamp(k, y, -1e25, 1e25)
     exponent, error = two_product(k, y, high)
     error = k.fma(y, low, error)
@@ -62,14 +61,12 @@ def _pow_f64(k: MemoryLanes, x: Lane, y: Lane) -> Lane:
     exponent = clamp(k, exponent, -_LARGEST, _LARGEST)
     r, tail, n = exponent_reduction(k, exponent)
     error = k.select(exceeds, 0.0, error)
-    return scale(k, exponential(k, *shifted(k, r, k.add(tail, error))), n)
+    return scale(k, exponential_of_sum(k, *shifted(k, r, k.add(tail, error))), n)
 
 
 def _log_pair(k: MemoryLanes, x: Lane) -> tuple[Lane, Lane]:
     """log(x) of positive f64 as a number and its correction."""
-    normal, correction = normalised(k, x)
-    m, n = split_exponent(k, normal)
-    e = k.add(exponent_value(k, n, "f64"), correction)
+    m, e = split_positive(k, x)
     high, low = _log_mantissa(k, m)
     ln2_high, ln2_low = PRECISION["f64"].ln2
     whole = k.mul(e, ln2_high)
@@ -78,7 +75,7 @@ def _log_pair(k: MemoryLanes, x: Lane) -> tuple[Lane, Lane]:
     rest = k.add(k.sub(whole, k.sub(total, back)), k.sub(high, back))
     rest = k.add(rest, k.fma(e, ln2_low, low))
     result = k.add(total, rest)
-    return result, k.add(k.sub(total, result), rest)
+    return _with_poles(k, x, result), k.add(k.sub(total, result), rest)
 
 
 def _log_mantissa(k: MemoryLanes, m: Lane) -> tuple[Lane, Lane]:
@@ -102,16 +99,7 @@ def _log_mantissa(k: MemoryLanes, m: Lane) -> tuple[Lane, Lane]:
 
 
 def _edges(k: MemoryLanes, x: Lane, y: Lane, magnitude: Lane, result: Lane) -> Lane:
-    """``result`` is |x|**y of ordinary numbers; this is x**y of all."""
-    positive = k.gt(y, 0.0)
-    infinite_y = k.is_inf(y)
-    of_zero = k.select(positive, k.constant(0.0, x), INFINITY)
-    of_infinity = k.select(positive, k.constant(INFINITY, x), 0.0)
-    result = k.select(k.eq(magnitude, 0.0), of_zero, result)
-    result = k.select(k.eq(magnitude, INFINITY), of_infinity, result)
-    grows = k.xor(k.gt(magnitude, 1.0), k.not_(positive))
-    limit = k.select(k.eq(magnitude, 1.0), 1.0, k.select(grows, k.constant(INFINITY, x), 0.0))
-    result = k.select(infinite_y, limit, result)
+    """x**y of ``result``, which is |x|**y but where that is 1 for all logarithms."""
     whole = k.eq(k.trunc(y), y)
     half = k.mul(y, 0.5)
     odd = k.and_(whole, k.ne(k.trunc(half), half))
@@ -119,8 +107,13 @@ def _edges(k: MemoryLanes, x: Lane, y: Lane, magnitude: Lane, result: Lane) -> L
     result = k.select(k.and_(negative, odd), k.neg(result), result)
     undefined = k.and_(k.and_(k.lt(x, 0.0), k.not_(whole)), k.ne(magnitude, INFINITY))
     result = k.select(undefined, NAN, result)
-    result = k.select(k.or_(k.is_nan(x), k.is_nan(y)), NAN, result)
-    return k.select(k.or_(k.eq(x, 1.0), k.eq(y, 0.0)), 1.0, result)
+    unit = k.and_(k.eq(magnitude, 1.0), k.is_inf(y))
+    return k.select(k.or_(k.or_(k.eq(x, 1.0), k.eq(y, 0.0)), unit), 1.0, result)
+
+
+def _with_poles(k: MemoryLanes, x: Lane, logarithm: Lane) -> Lane:
+    """``logarithm`` of a positive number, but also of 0, infinity and NaN."""
+    return k.select(k.eq(x, 0.0), -INFINITY, k.select(k.lt(x, INFINITY), logarithm, x))
 
 
 def pow_integer(k: MemoryLanes, x: Lane, y: Lane) -> Lane:

@@ -8,15 +8,15 @@ one by one.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from stepforge.codegen.lane_arithmetic import INFINITY
-from stepforge.codegen.lane_core import Lane
+from stepforge.codegen.lane_core import Lane, bits_of
 from stepforge.codegen.lane_memory import MemoryLanes
 from stepforge.codegen.vector_math_kernels import (
     PRECISION,
     polynomial,
     repaired,
-    two_product,
     two_sum,
 )
 
@@ -34,9 +34,18 @@ _TAN_PI_8 = math.sqrt(2) - 1
 
 
 # ---- sin cos tan ---------------------------------------------------------------------------------
-def _reduction(k: MemoryLanes, x: Lane) -> tuple[Lane, Lane, Lane]:
-    """x as r + tail + n pi/2 with |r| <= pi/4: r, what its rounding lost, and n as integers."""
-    return _fused_reduction(k, x) if k.has_fma else _exact_reduction(k, x)
+@dataclass(frozen=True, slots=True)
+class _Angle:
+    """An angle as r + tail + n pi/2 with |r| <= pi/4: r, what its rounding lost, n in last bits."""
+
+    r: Lane
+    tail: Lane
+    quarters: Lane
+
+
+def _reduction(k: MemoryLanes, x: Lane) -> _Angle:
+    """x in parts, where it is positive and not too large."""
+    return (_fused_reduction if k.capabilities.fma else _exact_reduction)(k, x)
 
 
 def _quarters(k: MemoryLanes, x: Lane) -> tuple[Lane, Lane]:
@@ -46,16 +55,18 @@ def _quarters(k: MemoryLanes, x: Lane) -> tuple[Lane, Lane]:
     return k.sub(p.magic, rounded), k.bitcast(rounded, p.integer)
 
 
-def _fused_reduction(k: MemoryLanes, x: Lane) -> tuple[Lane, Lane, Lane]:
+def _fused_reduction(k: MemoryLanes, x: Lane) -> _Angle:
     first, second, third = _FUSED[x.dtype]
     whole, n = _quarters(k, x)
-    exact = k.fma(whole, first, x)  # a multiple of the last bit of ``first``, below 1: no rounding
-    product, error = two_product(k, whole, k.constant(second, x))
-    r, tail = two_sum(k, exact, product)
-    return r, k.add(tail, k.fma(whole, third, error)), n
+    # A multiple of the last bit of ``first``, below 1: no rounding. No bit of it is below those of
+    # r, so that the difference is exact too.
+    exact = k.fma(whole, first, x)
+    r = k.add(exact, k.mul(whole, second))
+    tail = k.fma(whole, second, k.sub(exact, r))
+    return _Angle(r, k.fma(whole, third, tail), n)
 
 
-def _exact_reduction(k: MemoryLanes, x: Lane) -> tuple[Lane, Lane, Lane]:
+def _exact_reduction(k: MemoryLanes, x: Lane) -> _Angle:
     wide = k.convert(x, "f64")
     whole, n = _quarters(k, wide)
     lost = k.constant(0.0, wide)
@@ -64,60 +75,60 @@ def _exact_reduction(k: MemoryLanes, x: Lane) -> tuple[Lane, Lane, Lane]:
         lost = k.add(lost, low)
     r = k.convert(wide, x.dtype)
     tail = k.add(lost, k.sub(wide, k.convert(r, "f64")))
-    return r, k.convert(tail, x.dtype), k.convert(n, PRECISION[x.dtype].integer)
+    return _Angle(r, k.convert(tail, x.dtype), k.convert(n, PRECISION[x.dtype].integer))
 
 
-def _sine_and_cosine(k: MemoryLanes, r: Lane, tail: Lane) -> tuple[Lane, Lane]:
-    """sin(r + tail) and cos(r + tail) for |r| <= pi/4."""
+def _sine_and_cosine(k: MemoryLanes, angle: _Angle) -> tuple[Lane, Lane, Lane]:
+    """The sine and the cosine of r + tail, and whether the quarters make each of them the other."""
+    r, tail = angle.r, angle.tail
     z = k.mul(r, r)
-    half = k.mul(z, 0.5)
-    above = k.sub(1.0, half)
-    lost = k.sub(k.sub(1.0, above), half)
-    small = k.fma(k.mul(z, z), polynomial(k, "cos", z), lost)
-    cosine = k.add(above, k.fma(k.neg(r), tail, small))
-    sine = k.fma(k.mul(z, r), polynomial(k, "sin", z), k.mul(tail, cosine))
-    return k.add(sine, r), cosine
+    slope = k.fma(polynomial(k, "cos", z), z, -0.5)
+    cosine = k.fma(k.fma(slope, r, k.neg(tail)), r, 1.0)
+    sine = k.add(k.fma(k.mul(z, r), polynomial(k, "sin", z), tail), r)
+    return sine, cosine, k.ne(k.and_(angle.quarters, 1), 0)
 
 
-def _negated_if(k: MemoryLanes, x: Lane, n: Lane, bit: int) -> Lane:
-    """x with its sign changed where ``bit`` of ``n`` is set."""
-    p = PRECISION[x.dtype]
-    top = p.fraction + (8 if x.dtype == "f32" else 11)
-    sign = k.shl(k.and_(n, 1 << bit), top - bit)
-    return k.bitcast(k.xor(k.bitcast(x, p.integer), sign), x.dtype)
+def _signed(k: MemoryLanes, y: Lane, bit: int, quarters: Lane, x: Lane | None = None) -> Lane:
+    """y, negated where ``bit`` of ``quarters`` is set, and again where x is negative."""
+    bits = bits_of(quarters.dtype)
+    sign = k.shl(quarters, bits - 1 - bit)
+    if x is not None:
+        sign = k.xor(sign, k.bitcast(x, quarters.dtype))
+    sign = k.and_(sign, -1 << (bits - 1))
+    return k.bitcast(k.xor(k.bitcast(y, quarters.dtype), sign), y.dtype)
 
 
-def _circular(k: MemoryLanes, name: str, x: Lane, quarter: int) -> Lane:
-    """sin(x + quarter * pi/2)."""
-    r, tail, n = _reduction(k, x)
-    sine, cosine = _sine_and_cosine(k, r, tail)
-    n = k.add(n, quarter) if quarter else n
-    y = _negated_if(k, k.select(k.ne(k.and_(n, 1), 0), cosine, sine), n, 1)
-    return repaired(k, name, _too_large(k, x), y, x)
-
-
-def _too_large(k: MemoryLanes, x: Lane) -> Lane:
-    return k.gt(k.abs(x), _LARGEST[k.has_fma, x.dtype])
+def _if_not_large(k: MemoryLanes, name: str, y: Lane, magnitude: Lane, x: Lane) -> Lane:
+    too_large = k.gt(magnitude, _LARGEST[k.capabilities.fma, x.dtype])
+    return repaired(k, name, too_large, y, x)
 
 
 def sin(k: MemoryLanes, x: Lane) -> Lane:
     """The sine."""
-    return k.select(k.eq(x, 0.0), x, _circular(k, "sin", x, 0))
+    magnitude = k.abs(x)
+    angle = _reduction(k, magnitude)
+    sine, cosine, odd = _sine_and_cosine(k, angle)
+    y = _signed(k, k.select(odd, cosine, sine), 1, angle.quarters, x)
+    return _if_not_large(k, "sin", y, magnitude, x)
 
 
 def cos(k: MemoryLanes, x: Lane) -> Lane:
     """The cosine."""
-    return _circular(k, "cos", x, 1)
+    magnitude = k.abs(x)
+    angle = _reduction(k, magnitude)
+    sine, cosine, odd = _sine_and_cosine(k, angle)
+    y = _signed(k, k.select(odd, sine, cosine), 1, k.add(angle.quarters, 1))
+    return _if_not_large(k, "cos", y, magnitude, x)
 
 
 def tan(k: MemoryLanes, x: Lane) -> Lane:
     """The tangent."""
-    r, tail, n = _reduction(k, x)
-    sine, cosine = _sine_and_cosine(k, r, tail)
-    odd = k.ne(k.and_(n, 1), 0)
+    magnitude = k.abs(x)
+    angle = _reduction(k, magnitude)
+    sine, cosine, odd = _sine_and_cosine(k, angle)
     quotient = k.div(k.select(odd, cosine, sine), k.select(odd, sine, cosine))
-    y = repaired(k, "tan", _too_large(k, x), _negated_if(k, quotient, n, 0), x)
-    return k.select(k.eq(x, 0.0), x, y)
+    y = _signed(k, quotient, 0, angle.quarters, x)
+    return _if_not_large(k, "tan", y, magnitude, x)
 
 
 # ---- inverses ------------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ _MODULES = (
     "contraction_ops",
     "diagonal_ops",
     "nn_ops",
+    "conv_ops",
+    "pool_ops",
     "normalization_ops",
     "cross_entropy_ops",
     "shape_ops",

@@ -21,7 +21,8 @@ from stepforge.ir.core import Operand, Operation, Symbol, Value
 from stepforge.ir.dims import Dim
 from stepforge.ir.errors import BY_CODE, FailedPreconditionError, OpError
 from stepforge.ir.evaluate import Observe, State
-from stepforge.ir.loop_machine import Buffer, Handler, LoopMachine, LoopStep, filled, fresh
+from stepforge.ir.evaluate_images import conv, conv_filter, native_call
+from stepforge.ir.loop_machine import Buffer, Handler, LoopMachine, LoopStep, count, filled, fresh
 from stepforge.ir.opdef import lookup
 from stepforge.ir.types import numpy_dtype
 
@@ -140,25 +141,22 @@ def _alloc(machine: LoopMachine, op: Operation) -> Buffer:
 
 def _place(machine: LoopMachine, op: Operation) -> Buffer:
     dtype, shape = numpy_dtype(op.attr("dtype")), machine.shape(op.attr("shape"))
-    start, size = machine.size(op.attr("offset")), int(np.prod(shape, dtype=np.int64))
-    room = machine.arena[start : start + size * dtype.itemsize]
-    if room.size < size * dtype.itemsize:
-        raise machine.wrong(op, f"ends behind the arena of {machine.arena.size} bytes")
-    return Buffer(room.view(dtype), np.zeros(size, bool), shape)
+    start, size = machine.shape((op.attr("offset"),))[0], count(shape) * dtype.itemsize
+    room = machine.arena[start : start + size] if start >= 0 else machine.arena[:0]
+    data = room[: room.size - room.size % dtype.itemsize].view(dtype)
+    return Buffer(data, np.zeros(data.size, bool), shape)
 
 
 def _view(machine: LoopMachine, op: Operation) -> Buffer:
-    source, shape = machine.value(op.operands[0]), machine.shape(op.attr("shape"))
-    if int(np.prod(shape, dtype=np.int64)) != source.data.size:
-        raise machine.wrong(op, f"shows {source.data.size} elements as {shape}")
-    return Buffer(source.data, source.written, shape)
+    source = machine.value(op.operands[0])
+    return Buffer(source.data, source.written, machine.shape(op.attr("shape")))
 
 
 def _subview(machine: LoopMachine, op: Operation) -> Buffer:
     source = machine.value(op.operands[0])
     row = machine.place_of(op, source, op.operands[1:])
     shape = source.shape[len(op.operands) - 1 :]
-    size = int(np.prod(shape, dtype=np.int64))
+    size = count(shape)
     part = slice(row * size, (row + 1) * size)
     return Buffer(source.data[part], source.written[part], shape)
 
@@ -168,6 +166,14 @@ def _copy(machine: LoopMachine, op: Operation) -> None:
     if not source.written.all():
         raise machine.wrong(op, "reads what nothing stored")
     target.data[:] = source.data
+    target.written[:] = True
+
+
+def _transpose_matrix(machine: LoopMachine, op: Operation) -> None:
+    source, target = (machine.value(o) for o in op.operands)
+    if not source.written.all():
+        raise machine.wrong(op, "reads what nothing stored")
+    target.data[:] = source.array.T.reshape(-1)
     target.written[:] = True
 
 
@@ -348,6 +354,7 @@ HANDLERS: dict[str, Handler] = {
     "subview": _subview,
     "copy": _copy,
     "gemm": _gemm,
+    "transpose_matrix": _transpose_matrix,
     "slot": _slot,
     "new_slot": _new_slot,
     "commit": _commit,
@@ -363,4 +370,7 @@ HANDLERS: dict[str, Handler] = {
     "bind_size": _bind_size,
     "new_result": _new_result,
     "host_call": _host_call,
+    "conv": conv,
+    "conv_filter": conv_filter,
+    "native_call": native_call,
 }

@@ -4,6 +4,7 @@ that holds the sizes, values and variables of one run.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -20,6 +21,8 @@ from stepforge.ir.types import Type, numpy_dtype, unify_numpy_shape
 
 Array: TypeAlias = np.ndarray[Any, Any]
 UNWRITTEN = 0xA5  # every byte of fresh memory
+# What sizes that do not broadcast give: buffers may be made before the check that finds that out.
+NO_SIZE = -1
 Handler: TypeAlias = "Callable[[LoopMachine, Operation], Any]"
 
 
@@ -41,7 +44,10 @@ class LoopStep:
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """Row-major memory: its elements, which of them were stored, and its sizes."""
+    """Row-major memory: its elements, which of them were stored, and its sizes.
+
+    Sizes that do not fit the memory are an error of those who use it, not of a view that has them.
+    """
 
     data: Array
     written: Array
@@ -61,10 +67,14 @@ def filled(array: Array) -> Buffer:
 
 def fresh(dtype: str, shape: tuple[int, ...]) -> Buffer:
     """A buffer of its own, nothing of which was stored yet."""
-    kind = numpy_dtype(dtype)
-    size = int(np.prod(shape, dtype=np.int64))
+    kind, size = numpy_dtype(dtype), count(shape)
     data = np.full(size * kind.itemsize, UNWRITTEN, np.uint8).view(kind)
     return Buffer(data, np.zeros(size, bool), shape)
+
+
+def count(shape: Sequence[int]) -> int:
+    """The elements of a shape; none where one of its sizes is ``NO_SIZE``."""
+    return max(math.prod(shape), 0)
 
 
 class LoopMachine:
@@ -108,7 +118,8 @@ class LoopMachine:
         for number, param in zip(self.step.outputs, params[len(given) :], strict=True):
             self.results[number] = fresh(param.type.dtype, self.shape(param.type.dims))
             self.values[param] = self.results[number]
-        self.arena = np.full(self.size(self.step.arena), UNWRITTEN, np.uint8)
+        (arena,) = self.shape((self.step.arena,))
+        self.arena = np.full(count((arena,)), UNWRITTEN, np.uint8)
         with np.errstate(all="ignore"):
             self.block(self.root.body)
         return tuple([self._result(number) for number in range(self.step.results)])
@@ -184,8 +195,14 @@ class LoopMachine:
             raise IRError(f"the size {error} is not bound") from None
 
     def shape(self, shape: Sequence[Dim]) -> tuple[int, ...]:
-        """Dimension expressions as numbers."""
-        return tuple([self.size(n) for n in shape])
+        """Dimension expressions as numbers, ``NO_SIZE`` for those that have no value."""
+        sizes = []
+        for size in shape:
+            try:
+                sizes.append(self.size(size))
+            except ValueError:  # noqa: PERF203 - rare
+                sizes.append(NO_SIZE)
+        return tuple(sizes)
 
     def place_of(self, op: Operation, buffer: Buffer, indices: Sequence[Operand]) -> Any:
         """The flat position (in lanes: positions) of an element. Raises: IRError outside."""
@@ -196,4 +213,7 @@ class LoopMachine:
             if outside if isinstance(outside, bool) else np.any(outside):
                 raise self.wrong(op, f"takes index {index} of axis {axis}, which has size {size}")
             flat = flat * size + index
+        behind = np.max(flat, initial=-1) + 1
+        if behind * count(buffer.shape[len(indices) :]) > buffer.data.size:
+            raise self.wrong(op, f"leaves a memory of {buffer.data.size} elements")
         return flat

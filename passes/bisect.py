@@ -17,7 +17,7 @@ import numpy as np
 
 from stepforge.ir.analyses import definitions, written
 from stepforge.ir.core import Block, Function, Operand, Operation, Site, Value
-from stepforge.ir.errors import IRError, OpError
+from stepforge.ir.errors import FailedPreconditionError, IRError, OpError
 from stepforge.ir.evaluate import State, evaluate, same_value
 from stepforge.ir.evaluate_loops import evaluate_loops
 from stepforge.ir.loop_machine import LoopStep
@@ -200,6 +200,8 @@ class Run:
         return outcome
 
     def _outcome(self, before: Run, same: Same) -> tuple[Operation | None, str] | None:
+        if isinstance(before.error, FailedPreconditionError) and self.error is None:
+            return None  # a variable without a value, which nobody needs, may go unread
         if _raised(self.error) != _raised(before.error):
             return self._stopped(), f"{_raised(self.error)}, before it {_raised(before.error)}"
         for i, (new, old) in enumerate(zip(self.results, before.results, strict=True)):

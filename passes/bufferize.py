@@ -42,7 +42,9 @@ def bufferize(function: Function) -> Homes:
     roots = _roots(ops)
     for index, operand in enumerate(function.results):
         root = roots.get(operand, operand)
-        if isinstance(root, Value) and root in producers and _placeable(producers[root]):
+        if not isinstance(root, Value) or root.type.size != operand.type.size:
+            continue  # whether it fits the array is not known before a check
+        if root in producers and _placeable(producers[root]):
             homes.results.setdefault(root, index)
     writes = [op for op in ops if op.name == "write"]
     _place_writes(ops, writes, homes, producers, roots)
@@ -81,7 +83,7 @@ def _place_writes(
             continue
         if root in homes.in_place or root in homes.fresh:
             continue  # two variables get one value: the second is a copy
-        if _fits(producer, root, symbol, read):
+        if operand.type == root.type and _fits(producer, root, symbol, read):
             wanted.setdefault(producer, []).append((root, symbol))
         else:
             homes.fresh[root] = symbol

@@ -1,8 +1,8 @@
 """Products take in the elementwise operations behind them, as an epilogue region.
 
-A ``fused`` op that is the only user of a matrix product, and gives one result of the same type,
-becomes the product's region: the elements are computed while they are at hand, and the product
-itself is never stored.
+A ``fused`` op that is the only user of a matrix product or a convolution, and gives one result of
+the same type, becomes the product's region: the elements are computed while they are at hand, and
+the product itself is never stored.
 
     %0 = matmul(%x, %w) : f32[n, 8]                        %y = matmul(%x, %w, %b) : f32[n, 8] |
     %y = fused(%0, %b, shape=[n, 8]) : f32[n, 8] |    ->     %acc: f32, %q: f32| {
@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from stepforge.ir import analyses
 from stepforge.ir.builder import Builder
 from stepforge.ir.core import Block, Function, Operand, Operation, Value
+from stepforge.ir.ops.epilogue import WithEpilogue, broadcasts
 from stepforge.ir.ops.linear_algebra import small_product
-from stepforge.ir.types import Type
 
 
 def fuse_products(function: Function) -> Function:
@@ -48,7 +48,7 @@ def _chosen(function: Function) -> dict[Operation, Operation]:
     products: dict[Operand, Operation] = {
         op.result: op
         for op in function.body.ops
-        if op.name == "matmul" and _fusible(op) and len(uses.get(op.result, ())) == 1
+        if _fusible(op) and len(uses.get(op.result, ())) == 1
     }
     if not products:
         return {}
@@ -64,9 +64,13 @@ def _chosen(function: Function) -> dict[Operation, Operation]:
 
 
 def _fusible(op: Operation) -> bool:
-    """True for products that are not computed in place anyway."""
-    if op.regions or op.result.type.dtype not in ("f32", "f64"):
+    """True for sums of products that are not computed in place anyway."""
+    if not isinstance(op.defn, WithEpilogue) or op.regions:
         return False
+    if op.result.type.dtype not in ("f32", "f64"):
+        return False
+    if op.name != "matmul":
+        return True
     m, n = op.result.type.dims[-2:]
     return not small_product(m, n, op.operands[0].type.dims[-2 if op.attr("transpose_a") else -1])
 
@@ -75,12 +79,7 @@ def _fits(op: Operation, product: Operand) -> bool:
     """True where the result is like the product, and each operand is known to broadcast to it."""
     if op.result.type != product.type:
         return False
-    return all(_broadcasts(operand.type, op.result.type) for operand in op.operands)
-
-
-def _broadcasts(own: Type, to: Type) -> bool:
-    sizes = zip(own.dims[::-1], to.dims[::-1], strict=False)
-    return own.rank <= to.rank and all(n in (1, size) for n, size in sizes)
+    return all(broadcasts(operand.type, op.result.type) for operand in op.operands)
 
 
 def _emit(

@@ -21,12 +21,10 @@ from stepforge.ir.core import Const, Function, Global, Operand, Operation, Symbo
 from stepforge.ir.dims import Dim
 from stepforge.ir.loop_builder import LoopBuilder, buffer_type
 from stepforge.ir.loop_machine import LoopStep
-from stepforge.ir.ops.linear_algebra import lower_product
+from stepforge.ir.ops.epilogue import WithEpilogue
 from stepforge.ir.types import COMPLEX, NUMERIC, Type, numpy_dtype
 from stepforge.passes.bufferize import Homes, bufferize
 from stepforge.passes.lower_regions import lower_fused, lower_reduce, row_shapes
-
-REGION_OPS = ("fused", "reduce", "matmul")  # ops of the tensor level whose regions loops compute
 
 
 @dataclass
@@ -57,16 +55,28 @@ def lowerable(function: Function) -> bool:
     """True where all values are numbers of known rank, and no op has regions of its own."""
     values: list[Any] = [*function.params, *function.results]
     values += [o for op in function.walk() if op.defn.effect == "read" for o in op.operands]
+    values += [o for op in function.walk() if op.defn.effect == "write" for o in op.operands[1:]]
     values += [r for op in function.walk() for r in op.results]
     if any(not isinstance(v.type, Type) or v.type.is_object for v in values):
         return False
-    return all(not op.regions or op.name in REGION_OPS for op in function.walk())
+    return all(
+        not op.regions or op.name in ("fused", "reduce") or isinstance(op.defn, WithEpilogue)
+        for op in function.walk()
+    )
+
+
+class _Builder(LoopBuilder):
+    """A builder for rules that do not ask whether an operand is a constant."""
+
+    def load(self, buffer: Operand, *indices: Operand) -> Operand:
+        """An element of a buffer; a scalar constant stands for itself."""
+        return buffer if isinstance(buffer, Const) else super().load(buffer, *indices)
 
 
 @dataclass
 class _Lowering:
     function: Function
-    k: LoopBuilder = field(default_factory=LoopBuilder)
+    k: LoopBuilder = field(default_factory=_Builder)
     buffers: dict[Operand, Operand] = field(default_factory=dict)
     slots: dict[Symbol, Operand] = field(default_factory=dict)
     fresh: dict[Symbol, Operand] = field(default_factory=dict)
@@ -125,9 +135,8 @@ class _Lowering:
             lower_fused(self.k, op, operands, results, self.rows)
         elif op.name == "reduce":
             lower_reduce(self.k, op, operands, results[0])
-        elif op.name == "matmul" and op.regions:
-            a, b, *others = operands
-            lower_product(self.k, results[0], a, b, others, op.regions[0], **op.all_attrs)
+        elif op.regions:
+            _epilogue(self.k, op, operands, results[0])
         elif op.defn.lower is not None:
             op.defn.lower(self.k, *results, *operands, **op.all_attrs)
         else:
@@ -285,13 +294,23 @@ class _Lowering:
     def _commit(self, homes: Homes) -> None:
         for op in self._swaps(homes):
             self.k.site = op.site
-            self.k.emit("commit", op.operands[0], self.fresh[op.operands[0]])  # type: ignore[index]
+            symbol, operand = op.operands
+            made = self.k.view(self.fresh[symbol], operand.type.dims)  # type: ignore[index]
+            self.k.emit("commit", symbol, made)
 
     def _swaps(self, homes: Homes) -> list[Operation]:
         """The writes that put another buffer into their variable."""
         kept = set(homes.in_place.values())
         ops = self.function.body.ops
         return [op for op in ops if op.name == "write" and op.operands[0] not in kept]
+
+
+def _epilogue(
+    k: LoopBuilder, op: Operation, operands: Sequence[Operand], result: Operand
+) -> None:
+    assert isinstance(op.defn, WithEpilogue)
+    x, y, *taken = operands
+    op.defn.lower_epilogue(k, result, (x, y), taken, op.regions[0], **op.all_attrs)
 
 
 def _has_loops(op: Operation) -> bool:

@@ -1,4 +1,4 @@
-"""Applies the algebra of ``rules`` and what ``structure`` knows, in one walk forward.
+"""Applies the algebra of ``rules`` and the table of ``structure_table``, in one walk forward.
 
 An op is looked up by its name and by what made its operands, so that an op that no rule concerns
 costs one dictionary access. What a rule makes is simplified in turn before it is emitted.
@@ -12,23 +12,22 @@ from functools import cache
 from itertools import product
 from typing import Any, TypeAlias
 
+from stepforge.ir import analyses
 from stepforge.ir.builder import Builder
 from stepforge.ir.core import Const, Function, Operand, Operation, Value
 from stepforge.ir.errors import ShapeError
 from stepforge.ir.rewrite import inline, rebuild
 from stepforge.passes.cse import COMMUTATIVE
 from stepforge.passes.fold import constant_of, fold_scalar
-from stepforge.passes.rules import (
-    INEXACT_RULES,
-    RULES,
-    Apply,
-    Literal,
-    Number,
-    Pattern,
-    Rule,
-    Variable,
+from stepforge.passes.patterns import Apply, Literal, Number, Pattern, Rule, Variable
+from stepforge.passes.rules import INEXACT_RULES, RULES
+from stepforge.passes.structure import Replacement, adds_axes
+from stepforge.passes.structure_table import (
+    INEXACT_STRUCTURE,
+    STRUCTURE,
+    Structural,
+    rules_by_op,
 )
-from stepforge.passes.structure import STRUCTURE, adds_axes
 
 Environment: TypeAlias = dict[str, Operand]
 Candidates: TypeAlias = tuple[tuple[Apply, Rule], ...]
@@ -36,20 +35,24 @@ _CONSTANT = "="  # the head of a constant in place; the head of a value is the n
 _REPEATS = frozenset(("fill", "broadcast_to", "reshape"))
 
 
-def simplify(function: Function, *, inexact: bool = False) -> Function:
+def simplify(
+    function: Function, *, inexact: bool = False, extra: tuple[Rule, ...] = ()
+) -> Function:
     """``function`` with simpler operations; the same object where no rule applies.
 
-    ``inexact`` allows rules that hold for real numbers but change bits of floats.
+    ``inexact`` allows rules that hold for real numbers but change bits of floats. ``extra`` rules
+    come before those of the tables.
     """
-    return rebuild(function, _Simplify(_table(inexact)).visit)
+    return rebuild(function, _Simplify(_table(inexact, extra), function).visit)
 
 
 class _Table:
     """The rules by the op at their root, and by the heads of its operands once these were met."""
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
+    def __init__(self, rules: Sequence[Rule], structure: Sequence[Structural]) -> None:
         self.by_root: dict[str, list[tuple[Apply, Rule]]] = {}
         self.met: dict[tuple[str, ...], Candidates] = {}
+        self.structure = rules_by_op(structure)
         for rule in rules:
             for lhs in _orders(rule.lhs):
                 assert isinstance(lhs, Apply)
@@ -71,8 +74,10 @@ class _Table:
 
 
 @cache
-def _table(inexact: bool) -> _Table:
-    return _Table(RULES + INEXACT_RULES if inexact else RULES)
+def _table(inexact: bool, extra: tuple[Rule, ...]) -> _Table:
+    if inexact:
+        return _Table(extra + RULES + INEXACT_RULES, STRUCTURE + INEXACT_STRUCTURE)
+    return _Table(extra + RULES, STRUCTURE)
 
 
 def _orders(pattern: Pattern) -> Iterator[Pattern]:
@@ -98,8 +103,10 @@ def _may_match(pattern: Pattern, head: str) -> bool:
 class _Simplify:
     """The walk: what made each value so far, and the tools that structural rules use."""
 
-    def __init__(self, table: _Table) -> None:
+    def __init__(self, table: _Table, function: Function) -> None:
         self.table = table
+        self.function = function
+        self.uses: dict[Value, list[analyses.Use]] | None = None  # of the function as it came
         self.made_by: dict[Value, Operation] = {}
         self.build = Builder()
 
@@ -120,10 +127,10 @@ class _Simplify:
             replaced = self._algebra(op)
             if replaced is not None:
                 return (replaced,)
-        for rule in STRUCTURE.get(op.defn.name, ()):
-            found = rule(op, self)
+        for rule in self.table.structure.get(op.defn.name, ()):
+            found = _fitting(rule(op, self), op)
             if found is not None:
-                return found if isinstance(found, tuple) else (found,)
+                return found
         return None
 
     def _algebra(self, op: Operation) -> Operand | None:
@@ -183,7 +190,8 @@ class _Simplify:
                 made[i] = self._emit(arg.op, self._arguments(arg, env), {})
             elif isinstance(arg, Variable):
                 made[i] = env[arg.name]
-        dtype = next(iter(made.values())).type.dtype
+        beside = [made[i] for i in made if i or pattern.op != "select"]
+        dtype = beside[0].type.dtype
         for i, arg in enumerate(pattern.args):
             if isinstance(arg, Literal):
                 made[i] = constant_of(arg.value, dtype)
@@ -226,6 +234,16 @@ class _Simplify:
         """Emit, simplified, what takes the place of the only result of ``op``, under its name."""
         return self._emit(name, operands, attrs, op.result.name)
 
+    def make(self, name: str, *operands: Operand, **attrs: Any) -> Operand:
+        """Emit, simplified, what a replacement is made of."""
+        return self._emit(name, operands, attrs)
+
+    def used_once(self, operand: Operand) -> bool:
+        """True where nobody else needs ``operand``, as far as the function says that came in."""
+        if self.uses is None:
+            self.uses = analyses.uses(self.function.body)
+        return isinstance(operand, Value) and len(self.uses.get(operand, ())) == 1
+
     def inlined(self, op: Operation, region: int) -> tuple[Operand, ...]:
         """Emit the ops of a region of ``op`` in its place; what the region yields."""
         start = len(self.build.ops)
@@ -233,6 +251,14 @@ class _Simplify:
         for copy in self.build.ops[start:]:
             self._keep(copy)
         return values
+
+
+def _fitting(found: Replacement, op: Operation) -> tuple[Operand, ...] | None:
+    """What a rule found, unless a size is written in another way there."""
+    values = found if isinstance(found, tuple) or found is None else (found,)
+    if values is None or [v.type for v in values] != [r.type for r in op.results]:
+        return None
+    return values
 
 
 def _infers(op: Operation, operands: Sequence[Operand]) -> bool:

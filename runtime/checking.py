@@ -3,7 +3,8 @@
 Every pass of such a compile is verified. The first run of a variant then evaluates the function
 after each pass, at both levels, on the feeds and variables at hand, and at last runs the native
 code; the first of them that changes a result, a variable or an error is named, with the operation
-and the user's line. Further runs are native.
+and the user's line. Further runs are native. A step that prints or calls Python functions is
+verified only: each evaluation would repeat its effects.
 """
 
 from __future__ import annotations
@@ -31,20 +32,30 @@ def trail(store: VariableStore) -> Trail | None:
     return Trail() if wanted else None
 
 
-def check_passes(variant: Variant, arrays: Sequence[Array], store: VariableStore) -> None:
-    """Compare the stages of a variant. Raises: InternalError that names the pass that is wrong."""
-    assert variant.trail is not None
-    culprit = compare(variant.trail.stages, arrays, _state(variant, store))
-    if culprit is not None:
-        _blame(culprit)
+def first_run(variant: Variant, arrays: Sequence[Array], store: VariableStore) -> list[Any] | None:
+    """Check a variant and run its native code; the values of its fetches, None where it has none.
 
-
-def run_native(variant: Variant, arrays: Sequence[Array], store: VariableStore) -> list[Any]:
-    """The values of the fetches, from native code that is compared with the evaluator.
-
-    Raises: what the step raises; InternalError, variables as they were, where the two differ.
+    No other step writes meanwhile. Raises: what the step raises; InternalError that names the pass
+    that is wrong, variables as they were.
     """
-    before = _state(variant, store)
+    assert variant.trail is not None
+    if any(op.defn.effect == "host" for op in variant.extraction.function.walk()):
+        variant.trail = None  # what it does outside would be done once for each pass
+        return _call(variant, arrays) if variant.kernel_address else None
+    with python_entry.locked(store.lock_address):
+        before = _state(variant, store)
+        culprit = compare(variant.trail.stages, arrays, before)
+        if culprit is not None:
+            _blame(culprit)
+        values = _native(variant, arrays, store, before) if variant.kernel_address else None
+        variant.trail = None
+    return values
+
+
+def _native(
+    variant: Variant, arrays: Sequence[Array], store: VariableStore, before: dict[str, Any]
+) -> list[Any]:
+    """What native code gives, which must be what the evaluator gives."""
     reference = Run(variant.stages["tensor"], arrays, before)
     error: OpError | None = None
     values: list[Any] = []

@@ -112,9 +112,35 @@ class GraphOptions(Message):
     }
 
 
+class Experimental(Message):
+    """Options that TensorFlow may take away; ``executor_type`` chooses the back end."""
+
+    fields: ClassVar = {
+        "collective_group_leader": "",
+        "executor_type": "",
+        "recv_buf_max_chunk": 0,
+        "use_numa_affinity": False,
+        "collective_deterministic_sequential_execution": False,
+        "collective_nccl": False,
+        "share_session_state_in_clusterspec_propagation": False,
+        "disable_thread_spinning": False,
+        "share_cluster_devices_in_session": False,
+        "session_metadata": None,
+        "optimize_for_static_graph": False,
+        "enable_mlir_bridge": False,
+        "mlir_bridge_rollout": 0,
+        "enable_mlir_graph_optimization": False,
+        "disable_output_partition_graphs": False,
+        "xla_fusion_autotuner_thresh": 0,
+        "use_tfrt": False,
+        "xla_prefer_single_graph_cluster": False,
+    }
+
+
 class ConfigProto(Message):
     """Options of a session."""
 
+    Experimental = Experimental
     fields: ClassVar = {
         "device_count": dict,
         "intra_op_parallelism_threads": 0,
@@ -129,6 +155,7 @@ class ConfigProto(Message):
         "graph_options": GraphOptions,
         "operation_timeout_in_ms": 0,
         "isolate_session_state": False,
+        "experimental": Experimental,
     }
 
 

@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from stepforge.codegen import entry, entry_support, jit, kernel, layout, target
+from stepforge.codegen import entry, entry_support, jit, kernel, layout, numba_compile
 from stepforge.codegen import signature as abi
 from stepforge.codegen.jit import Level
-from stepforge.codegen.llvm import ModuleWriter
 from stepforge.codegen.signature import Structure
 from stepforge.frontend.extract.program import Extraction
 from stepforge.ir import dims
 from stepforge.ir.core import Function
+from stepforge.ir.ops.user_functions import call_key
 from stepforge.passes.bisect import Trail
 from stepforge.passes.contract import contract
 from stepforge.passes.cse import cse
@@ -37,7 +37,7 @@ from stepforge.passes.parallelize import parallelize
 from stepforge.passes.plan import Planned, plan
 from stepforge.passes.prune import prune
 from stepforge.passes.simplify import simplify
-from stepforge.runtime import checking, hostcalls, native, threads
+from stepforge.runtime import backends, checking, hostcalls, native, threads
 from stepforge.runtime.signatures import signature_of, symbol_name
 from stepforge.runtime.variables import VariableStore
 from stepforge.runtime.variant import Variant, graph_text, state_of
@@ -99,35 +99,35 @@ def _compile_native(
         trail.lowered("plan", made)
     stages.update(fused=fused, loops=planned.function)
     variant = Variant(job.extraction, signature, stages)
-    _write_module(variant, lowered, planned)
-    link(variant, job.level)
+    _write_module(variant, lowered, planned, backends.chosen(job.store.backend))
     _fill_table(variant, lowered, job.store)
+    link(variant, job.level)
     return variant
 
 
-def _write_module(variant: Variant, lowered: Lowered, planned: Planned) -> None:
-    """The LLVM text of the kernel and its entry."""
+def _write_module(variant: Variant, lowered: Lowered, planned: Planned, backend: str) -> None:
+    """The text of the kernel and its entry."""
     signature = variant.signature
-    module = ModuleWriter(target.host().triple, target.host().attributes)
     slots = [slot.name for slot in signature.slots]
-    made = kernel.emit_kernel(
-        module,
-        kernel.KernelPlan(
-            planned.function,
-            len(signature.feeds),
-            _output_numbers(variant.extraction, lowered),
-            [*slots, *_stream_names(lowered), *_constant_names(lowered)],
-            signature.sizes,
-            planned.arena,
-        ),
-        target.host(),
+    variant.plan = kernel.KernelPlan(
+        planned.function,
+        len(signature.feeds),
+        _output_numbers(variant.extraction, lowered),
+        [*slots, *_stream_names(lowered), *_constant_names(lowered), *_functions(lowered)],
+        signature.sizes,
+        planned.arena,
     )
-    variant.exports = ("kernel",)
+    made = backends.make_kernel(variant.plan, backend)
+    variant.backend, variant.note = made.backend, made.note
+    if made.source:
+        variant.stages["numba"] = made.source
+    variant.calls = tuple(made.calls)
+    variant.exports = ("kernel", *made.calls)
     if layout.native_entry():
-        entry.emit_entry(module, signature, made.name)
-        variant.exports = ("kernel", "entry", "variant")
-    variant.stages["llvm"] = module.text()
-    variant.checks, variant.externals = made.checks, module.externals()
+        entry.emit_entry(made.module, signature, f"@{variant.plan.name}")
+        variant.exports += ("entry", "variant")
+    variant.stages["llvm"] = made.module.text()
+    variant.checks, variant.externals = made.checks, made.module.externals()
 
 
 def link(variant: Variant, level: Level) -> None:
@@ -139,6 +139,8 @@ def link(variant: Variant, level: Level) -> None:
     if "entry" in variant.exports:
         variant.entry_address = library["entry"]
         variant.body_address = library["variant"]
+    for place, name in enumerate(variant.calls, len(variant.table) - len(variant.calls)):
+        variant.table[place] = library[name]
     variant.keep.append(library)  # calls may still run in older code
 
 
@@ -170,6 +172,12 @@ def _constant_names(lowered: Lowered) -> list[str]:
     return [n for n in dict.fromkeys(used) if _constant(lowered, n).nbytes > MODULE_DATA]
 
 
+def _functions(lowered: Lowered) -> dict[str, numba_compile.Compiled]:
+    """The machine code of users' functions, behind the constants, by the keys of their calls."""
+    calls = [op for op in lowered.function.walk() if op.name == "native_call"]
+    return {call_key(op): numba_compile.compile_function(op) for op in calls}
+
+
 def _constant(lowered: Lowered, name: str) -> np.ndarray[Any, Any]:
     """The elements of a constant symbol, contiguous."""
     data = lowered.function.globals[name].data
@@ -182,8 +190,12 @@ def _fill_table(variant: Variant, lowered: Lowered, store: VariableStore) -> Non
     slots = variant.signature.slots
     streams = [store.stream(variant.extraction.streams[name]) for name in _stream_names(lowered)]
     constants = [_constant(lowered, name) for name in _constant_names(lowered)]
-    behind = [stream.state for stream in streams] + constants  # in the table behind the variables
-    table = (ctypes.c_void_p * (abi.FIRST_SLOT + len(slots) + len(behind)))()
+    arrays = [stream.state for stream in streams] + constants
+    functions = _functions(lowered).values()
+    # in the table behind the variables
+    behind = [*(array.ctypes.data for array in arrays), *(f.address for f in functions)]
+    size = abi.FIRST_SLOT + len(slots) + len(behind) + len(variant.calls)
+    table = (ctypes.c_void_p * size)()
     table[abi.TABLE_ALLOC], table[abi.TABLE_FREE] = native.memory()
     arena = ctypes.c_void_p()
     table[abi.TABLE_ARENA] = ctypes.addressof(arena)
@@ -196,21 +208,27 @@ def _fill_table(variant: Variant, lowered: Lowered, store: VariableStore) -> Non
     for index, slot in enumerate(slots):
         node = variant.extraction.variables[slot.name]
         table[abi.FIRST_SLOT + index] = store.cell(node, slot.type.dtype).address
-    for index, array in enumerate(behind, abi.FIRST_SLOT + len(slots)):
-        table[index] = array.ctypes.data
-    names = [
+    for index, address in enumerate(behind, abi.FIRST_SLOT + len(slots)):
+        table[index] = address
+    host = _host_calls(variant, lowered, store)
+    table[abi.TABLE_HOST_CALL] = ctypes.cast(host, ctypes.c_void_p).value
+    if variant.backend == "numba":
+        compiled = numba_compile.compile_source(variant.stages["numba"], variant.signature.name)
+        table[abi.TABLE_KERNEL] = compiled.address
+        variant.keep.append(compiled)
+    variant.table = table
+    variant.keep += [arena, host, store, *arrays, *functions]
+
+
+def _host_calls(variant: Variant, lowered: Lowered, store: VariableStore) -> Any:
+    """The function through which a kernel has its host operations done."""
+    sizes = [
         [dims.as_name(n) or "" for n in op.attr("sizes")]
         for op in lowered.function.walk()
         if op.name == "host_call"
     ]
-    types = [f.type for f in variant.signature.fetches]
-    host = hostcalls.callback(
-        lowered.host_operations,
-        names,
-        lowered.function.globals,
-        state_of(variant.extraction, store),
-        types,
+    state = state_of(variant.extraction, store)
+    types = [fetch.type for fetch in variant.signature.fetches]
+    return hostcalls.callback(
+        lowered.host_operations, sizes, lowered.function.globals, state, types
     )
-    table[abi.TABLE_HOST_CALL] = ctypes.cast(host, ctypes.c_void_p).value
-    variant.table = table
-    variant.keep += [arena, host, store, *behind]

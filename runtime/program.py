@@ -313,7 +313,7 @@ def _dump(variant: Variant) -> None:
     os.makedirs(folder, exist_ok=True)
     number = sum(1 for n in os.listdir(folder) if n.endswith(".graph.txt"))
     for stage in STAGES:
-        suffix = {"llvm": "ll", "asm": "s", "graph": "txt"}.get(stage, "sf")
+        suffix = {"llvm": "ll", "asm": "s", "graph": "txt", "numba": "py"}.get(stage, "sf")
         path = os.path.join(folder, f"{variant.signature.name}_{number}.{stage}.{suffix}")
         with open(path, "w", encoding="utf-8") as file:
             file.write(variant.text(stage))

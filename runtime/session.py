@@ -26,7 +26,7 @@ from stepforge.runtime.callables import EmptyCallable, SteppingCallable
 from stepforge.runtime.config import ConfigProto, GraphDef
 from stepforge.runtime.devices import DeviceAttributes, check_placement, local_devices
 from stepforge.runtime.feeds import bind_feeds, feed_tensors, is_composite
-from stepforge.runtime.fetches import FetchTree, Pack, bind_fetches
+from stepforge.runtime.fetches import FetchTree, bind_fetches
 from stepforge.runtime.native_run import make_runner
 from stepforge.runtime.program import Program
 from stepforge.runtime.tracing import check_options, run_with_options
@@ -45,15 +45,16 @@ class BaseSession:
         _check_arguments(target, graph, config)
         self._graph = graph if graph is not None else get_default_graph()
         self._config = config if config is not None else ConfigProto()
-        self._devices = local_devices(self._config.device_count.get("CPU", 1))
+        self._devices = local_devices(max(1, self._config.device_count.get("CPU", 1)))
         self.closed = False
-        self.store = VariableStore(self._config.intra_op_parallelism_threads)
+        self.store = _new_store(self._config)
         self._programs: dict[Any, Program] = {}
+        self._packing: weakref.WeakSet[Program] = weakref.WeakSet()
         self._compiles: list[dict[str, Any]] = []
-        self._hits = 0
         self._mutex = threading.RLock()
         self._runner: Any = None
-        if type(self).run in (BaseSession.run, Session.run):
+        timed = self._config.operation_timeout_in_ms
+        if type(self).run in (BaseSession.run, Session.run) and not timed:
             self._runner = make_runner(self._run)
             self.run = self._runner  # type: ignore[method-assign]
         _SESSIONS.add(self)
@@ -96,11 +97,13 @@ class BaseSession:
         if not tree.leaves:
             return tree.pack([])
         program = self._program(tree, tensors)
-        result = self._run_step(program, values, options, run_metadata)
+        given = dict(zip(tensors, values, strict=True))
+        feeds = [given[tensor] for tensor in program.feeds]
+        result = self._run_step(program, feeds, options, run_metadata)
         if tree.structure == "packed":
             return tree.pack(result)
         if self._runner is not None and _are_tensors(fetches, tree, feed_dict, tensors):
-            self._runner.remember(fetches, tuple(tensors), program.step)
+            self._runner.remember(fetches, program.feeds, program.step)
         return result
 
     def _run_step(
@@ -111,19 +114,29 @@ class BaseSession:
             return program.step(*values)
         return run_with_options(program, values, options, run_metadata, timeout)
 
-    def _program(self, tree: FetchTree, tensors: list[Any]) -> Program:
+    def _program(self, tree: FetchTree, tensors: list[Any], *, ordered: bool = False) -> Program:
+        """The program of fetches and feeds, in any order of feeds unless it must be ``ordered``."""
         structure: Structure = "list" if tree.structure == "packed" else tree.structure
-        key = structure, tree.leaves, tuple(tensors)
+        key: Any = structure, tree.leaves, frozenset(tensors)
         found = self._programs.get(key)
-        return found if found is not None else self._new_program(key, tree, structure, None)
-
-    def _new_program(
-        self, key: Any, tree: FetchTree, structure: Structure, pack: Pack | None
-    ) -> Program:
+        if found is not None and (not ordered or found.feeds == tuple(tensors)):
+            return found
         with self._mutex:
             self.check_open()
-            made = Program(self, tree.leaves, key[-1], structure, pack, _name(tree.leaves))
-            return self._programs.setdefault(key, made)
+            if ordered and key in self._programs:  # in another order
+                key = structure, tree.leaves, tuple(tensors)
+            if key not in self._programs:
+                made = Program(self, tree.leaves, tensors, structure, None, _name(tree.leaves))
+                self._programs[key] = made
+            return self._programs[key]
+
+    def _packing_program(self, tree: FetchTree, tensors: list[Any]) -> Program:
+        """A program that builds the fetch structure itself; it lives as long as its callable."""
+        with self._mutex:
+            self.check_open()
+            made = Program(self, tree.leaves, tensors, "packed", tree.pack, _name(tree.leaves))
+            self._packing.add(made)
+        return made
 
     def make_callable(
         self, fetches: Any, feed_list: Any = None, accept_options: bool = False
@@ -144,10 +157,9 @@ class BaseSession:
         if not tree.leaves:
             return EmptyCallable(self)
         if tree.structure == "packed":
-            key = tree.pack, tree.leaves, tuple(tensors)
-            program = self._new_program(key, tree, "packed", tree.pack)
+            program = self._packing_program(tree, tensors)
         else:
-            program = self._program(tree, tensors)
+            program = self._program(tree, tensors, ordered=True)
         with contextlib.suppress(OpError):  # what a step cannot do is told when it is called
             program.prepare()
         composite = any(is_composite(key) for key in keys)
@@ -166,9 +178,9 @@ class BaseSession:
         """
         with self._mutex:
             self.closed = True
-            programs = list(self._programs.values())
+            programs = [*self._programs.values(), *self._packing]
             self._programs.clear()
-            self.store = VariableStore(self._config.intra_op_parallelism_threads)
+            self.store = _new_store(self._config)
         if self._runner is not None:
             self._runner.forget_all()
         for program in programs:
@@ -195,13 +207,15 @@ class BaseSession:
                 "seconds": variant.seconds,
                 "feeds": [str(f.type) for f in variant.signature.feeds],
                 "native": variant.native,
+                "backend": variant.backend,
+                "note": variant.note,
             }
         )
 
     def cache_info(self) -> dict[str, Any]:
         """How many steps and variants there are, and why each was compiled."""
         return {
-            "steps": len(self._programs),
+            "steps": len(self._programs) + len(self._packing),
             "compiles": len(self._compiles),
             "seconds": sum(c["seconds"] for c in self._compiles),
             "history": list(self._compiles),
@@ -303,6 +317,12 @@ def _are_tensors(fetches: Any, tree: FetchTree, feed_dict: Any, tensors: list[An
     given = fetches if isinstance(fetches, (list, tuple)) else (fetches,)
     return all(g is leaf for g, leaf in zip(given, tree.leaves, strict=True)) and all(
         key is tensor for key, tensor in zip(feed_dict or (), tensors, strict=False)
+    )
+
+
+def _new_store(config: ConfigProto) -> VariableStore:
+    return VariableStore(
+        config.intra_op_parallelism_threads, backend=config.experimental.executor_type
     )
 
 

@@ -109,12 +109,14 @@ class VariableStore:
     """The variables and random streams of a session, by graph node.
 
     ``threads`` is how many its steps may use; 0 means as many as there are processors. ``checked``
-    lets the first run of each step check every pass that compiled it; see ``checking``.
+    lets the first run of each step check every pass that compiled it; see ``checking``. ``backend``
+    makes their kernels; see ``backends``.
     """
 
-    def __init__(self, threads: int = 0, checked: bool = False) -> None:
+    def __init__(self, threads: int = 0, checked: bool = False, backend: str = "") -> None:
         self.threads = threads
         self.checked = checked
+        self.backend = backend
         self._cells: dict[Any, Cell] = {}
         self._streams: dict[Any, Stream] = {}
         # The lock word that writing steps take: the owner's thread and how often it holds it.

@@ -21,17 +21,19 @@ from stepforge.ir.errors import BY_CODE
 from stepforge.ir.evaluate import evaluate
 from stepforge.ir.text import print_function
 from stepforge.passes.bisect import Trail
-from stepforge.runtime import checking, hostcalls
+from stepforge.runtime import backends, checking, hostcalls
 from stepforge.runtime.variables import VariableStore
 
-STAGES = ("graph", "tensor", "fused", "loops", "llvm", "asm")
+STAGES = ("graph", "tensor", "fused", "loops", "numba", "llvm", "asm")
 
 
 @dataclass
 class Variant:
     """One compiled variant.
 
-    ``stages`` are the functions behind ``text``; ``seconds`` what it took.
+    ``stages`` are the functions behind ``text``; ``seconds`` what it took. ``note`` says why the
+    kernel is not of the back end that was asked for; ``calls`` are functions of the LLVM module
+    that a kernel of another back end finds at the end of the table.
     """
 
     extraction: Extraction
@@ -43,6 +45,10 @@ class Variant:
     body_address: int = 0  # of the entry's body, which other variants hand over to
     kernel_address: int = 0
     table: Any = None
+    plan: kernel.KernelPlan | None = None
+    backend: str = "llvm"
+    note: str = ""
+    calls: tuple[str, ...] = ()
     checks: Sequence[kernel.Check] = ()
     externals: tuple[str, ...] = ()
     exports: tuple[str, ...] = ()
@@ -65,6 +71,8 @@ class Variant:
             raise ValueError(f"stage must be one of {', '.join(STAGES)}, not {stage!r}")
         if stage == "asm":
             return jit.assembly(self.stages["llvm"], self.level)
+        if stage == "numba" and stage not in self.stages and self.plan is not None:
+            return backends.python_source(self.plan)
         found = self.stages.get(stage, "")
         return found if isinstance(found, str) else print_function(found)
 
@@ -102,12 +110,9 @@ def interpret(
 ) -> list[Any]:
     """Run a variant that is not ``native``; the values of its fetches."""
     if variant.trail is not None:
-        checking.check_passes(variant, arrays, store)
-        if variant.kernel_address:
-            values = checking.run_native(variant, arrays, store)
-            variant.trail = None
+        values = checking.first_run(variant, arrays, store)
+        if values is not None:
             return values
-        variant.trail = None
     extraction = variant.extraction
     function = variant.stages["tensor"]
     cells = {

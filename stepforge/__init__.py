@@ -88,6 +88,7 @@ __getattr__, __dir__ = namespace(
             "variance_scaling_initializer=VarianceScaling zeros_initializer=Zeros"
         ),
         "frontend.custom_gradients": "custom_gradient",
+        "frontend.numba_ops": "numba_op",
         "frontend.gradients": (
             "AggregationMethod NoGradient=NotDifferentiable NotDifferentiable RegisterGradient "
             "UnconnectedGradients gradients hessians no_gradient=NotDifferentiable"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
 
+from stepforge.codegen import target as targets
 from stepforge.codegen.lanes import Lane, LaneBuilder, storage_bytes
 from stepforge.codegen.llvm import FunctionWriter, ModuleWriter
+from stepforge.codegen.target import Capabilities
 from stepforge.ir.types import numpy_dtype
 
 Rule = Callable[..., Lane]
@@ -29,7 +31,7 @@ class Target:
 
     cpu: str
     features: str
-    has_fma: bool
+    capabilities: Capabilities
     triple: str = TRIPLE
 
     @property
@@ -44,12 +46,16 @@ class Target:
 
 
 def host() -> Target:
-    features = llvm.get_host_cpu_features()
-    has_fma = not IS_X86 or features.get("fma", False)
-    return Target(llvm.get_host_cpu_name(), features.flatten(), has_fma)
+    this = targets.host()
+    return Target(this.cpu, this.features, this.capabilities)
 
 
-OLDEST_X86 = Target("x86-64", "", has_fma=False)
+def without_avx512() -> Target:
+    """This processor, as if it had no instructions for vector math."""
+    return replace(host(), capabilities=replace(host().capabilities, avx512=False))
+
+
+OLDEST_X86 = Target("x86-64", "", Capabilities(fma=False))
 
 
 def undefined_symbols(elf: bytes) -> set[str]:
@@ -88,7 +94,7 @@ class Program:
                  write: Callable[[LaneBuilder], None]) -> None:
         """A void function of ``params`` whose body ``write`` emits."""
         fn = FunctionWriter(self.module, _symbol(name), "void", params)
-        write(LaneBuilder(fn, width, has_fma=self.target.has_fma))
+        write(LaneBuilder(fn, width, self.target.capabilities))
         fn.do("ret void")
         fn.define()
 

@@ -175,7 +175,7 @@ def test_fma_rounds_once_where_the_target_can() -> None:
     program.add("fma", lambda k, x: k.fma(x, x, k.neg(k.mul(x, x))), ["f32"], 4)
     x = np.float32(1) + np.arange(1, 9, dtype=np.float32) * np.float32(2**-20)
     exact = x.astype(np.float64) ** 2 - (x * x).astype(np.float64)
-    if program.target.has_fma:
+    if program.target.capabilities.fma:
         np.testing.assert_array_equal(program.run("fma", x), exact.astype(np.float32))
 
 

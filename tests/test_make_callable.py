@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import gc
+import weakref
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -277,6 +279,18 @@ def test_errors_that_wait_for_the_call(session: Any) -> None:
     gpu = session.make_callable(placed, [x])
     with pytest.raises(tf.errors.InvalidArgumentError, match="Cannot assign a device"):
         gpu([1])
+
+
+def test_a_dropped_callable_is_forgotten(session: Any) -> None:
+    x = tf.placeholder(tf.float32, [])
+    step = session.make_callable({"y": x + 1}, [x])
+    assert step(1.0) == {"y": 2}
+    watched = weakref.ref(step.program)
+    assert session.cache_info()["steps"] == 1
+    del step
+    gc.collect()
+    assert watched() is None
+    assert session.cache_info()["steps"] == 0
 
 
 def test_run_and_callables_share_steps(session: Any) -> None:

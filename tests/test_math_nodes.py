@@ -111,7 +111,11 @@ FAILING_STEPS = [
     ("tf.pow(i, -1)", {"i": np.ones((2, 3))}, "negative integer powers"),
     ("tf.pow(2, i)", {"i": -np.ones((2, 3))}, "negative integer powers"),
     ("tf.reduce_sum(any, 3)", {"any": np.ones((2, 3))}, "Invalid reduction dimension 3"),
-    ("tf.add_n([rows, x])", {"rows": np.ones((3, 3)), "x": np.ones((2, 3))}, "must be equal, but are 3 and 2"),
+    (
+        "tf.add_n([rows, x])",
+        {"rows": np.ones((3, 3)), "x": np.ones((2, 3))},
+        "must be equal, but are 3 and 2",
+    ),
     ("rows + any", {"rows": np.ones((2, 3)), "any": np.ones((4, 3))}, "Incompatible shapes"),
 ]
 

@@ -87,6 +87,17 @@ def test_alternating_broadcasts_compile_twice(session: Any) -> None:
     assert compiles(session) == 3
 
 
+def test_the_order_of_feeds_does_not_matter(session: Any) -> None:
+    a, b = tf.placeholder(tf.float32, name="a"), tf.placeholder(tf.float32, name="b")
+    y = a - b
+    for _ in range(2):
+        assert session.run(y, {a: 5.0, b: 3.0}) == session.run(y, {b: 3.0, a: 5.0}) == 2
+        assert session.run(y, {"b:0": 3.0, a: 5.0}) == session.run({"y": y}, {b: 3, a: 5})["y"] == 2
+    assert session.cache_info()["steps"] == 2  # one tensor, and a list of it to be packed
+    forward, backward = session.make_callable(y, [a, b]), session.make_callable(y, [b, a])
+    assert forward(5.0, 3.0) == backward(3.0, 5.0) == 2
+
+
 def test_the_graph_may_grow_without_compiling_again(session: Any) -> None:
     x = sizes(None)
     y = x * 2

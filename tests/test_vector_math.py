@@ -10,10 +10,19 @@ import llvmlite.binding as llvm
 import mpmath as mp
 import numpy as np
 import pytest
-from llvm_testing import IS_X86, OLDEST_X86, Program, Target, host, undefined_symbols
+from llvm_testing import (
+    IS_X86,
+    OLDEST_X86,
+    Program,
+    Target,
+    host,
+    undefined_symbols,
+    without_avx512,
+)
 from scipy import special
 
 from stepforge.codegen.lanes import PRIMITIVES, LaneBuilder
+from stepforge.codegen.target import COMMON
 from stepforge.codegen.vector_math import FLOAT_RULES, INTEGER_RULES
 from stepforge.ir.types import numpy_dtype
 
@@ -75,6 +84,11 @@ def old_program() -> Program:
     return build(OLDEST_X86, 4, ("f32", "f64"))
 
 
+@cache
+def portable_program() -> Program:
+    return build(without_avx512(), 8, ("f32", "f64"))
+
+
 def run(name: str, dtype: str, *operands: np.ndarray) -> np.ndarray:
     return program_of(WIDEST[dtype]).run(f"{name}.{dtype}", *operands)
 
@@ -123,22 +137,39 @@ def _quiet_and_precise() -> Iterator[None]:
 
 
 # ---- accuracy ------------------------------------------------------------------------------------
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_f32_over_all_magnitudes(name: str) -> None:
-    """Every 16411th bit pattern, infinities, NaN and subnormal numbers among them."""
-    reference, _, (bound, _), _ = FUNCTIONS[name]
+@cache
+def f32_exact(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Every 16411th bit pattern, infinities and subnormal numbers among them, and the results."""
     x = np.arange(0, 2**32, 16_411, dtype=np.uint64).astype(np.uint32).view(np.float32)
     x = np.concatenate([x[~np.isnan(x)], np.array(EDGES, np.float32)])
-    got = run(name, "f32", x)
-    assert largest_error(got, reference(x.astype(np.float64)), "f32") <= bound
+    return x, FUNCTIONS[name][0](x.astype(np.float64))
+
+
+@cache
+def f64_exact(name: str) -> tuple[np.ndarray, list[Any]]:
+    """Numbers of the interval, and the results."""
+    _, exact, _, interval = FUNCTIONS[name]
+    x = f64_samples(*interval)
+    return x, [exact(mp.mpf(float(v))) for v in x]
+
+
+def check_accuracy(program: Program, name: str, dtype: str, bound: float) -> None:
+    x, exact = f32_exact(name) if dtype == "f32" else f64_exact(name)
+    got = program.run(f"{name}.{dtype}", x)
+    if dtype == "f32":
+        assert largest_error(got, exact, dtype) <= bound
+    else:
+        assert f64_error(got, exact) <= bound
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_f32_over_all_magnitudes(name: str) -> None:
+    check_accuracy(program_of(WIDEST["f32"]), name, "f32", FUNCTIONS[name][2][0])
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_f64_against_mpmath(name: str) -> None:
-    _, exact, (_, bound), interval = FUNCTIONS[name]
-    x = f64_samples(*interval)
-    got = run(name, "f64", x)
-    assert f64_error(got, [exact(mp.mpf(float(v))) for v in x]) <= bound
+    check_accuracy(program_of(WIDEST["f64"]), name, "f64", FUNCTIONS[name][2][1])
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -234,6 +265,17 @@ def test_values_do_not_depend_on_the_width(width: int, dtype: str) -> None:
         np.testing.assert_array_equal(run(name, dtype, *operands), narrow, err_msg=name)
 
 
+@pytest.mark.parametrize("width", [2, 32, 64])
+def test_widths_that_registers_do_not_have(width: int) -> None:
+    names = ("exp", "log", "sigmoid")
+    program = build(host(), width, DTYPE, names)
+    for name in names:
+        for dtype, wide in DTYPE.items():
+            x = np.random.default_rng(9).uniform(-20, 20, 300).astype(wide)
+            got, want = program.run(f"{name}.{dtype}", x), run(name, dtype, x)
+            np.testing.assert_array_equal(got, want, err_msg=name)
+
+
 def test_a_large_neighbour_changes_nothing() -> None:
     x = np.linspace(-9, 9, 64).astype(np.float32)
     alone = run("sin", "f32", x)
@@ -242,25 +284,39 @@ def test_a_large_neighbour_changes_nothing() -> None:
     assert np.delete(alone, 5).tobytes() == np.delete(beside, 5).tobytes()
 
 
+def check_pow(program: Program) -> None:
+    x, y = (a[::5] for a in pow_samples())
+    got = program.run("pow.f64", x, y)
+    exact = [mp.power(mp.mpf(float(a)), mp.mpf(float(b))) for a, b in zip(x, y, strict=True)]
+    assert f64_error(got, exact) <= 1.07
+
+
 @pytest.mark.skipif(not IS_X86, reason="other processors have fused multiply-add")
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_without_fused_multiply_add(name: str) -> None:
-    reference, exact, _, interval = FUNCTIONS[name]
-    x = np.arange(0, 2**32, 40_009, dtype=np.uint64).astype(np.uint32).view(np.float32)
-    x = np.concatenate([x[~np.isnan(x)], np.array(EDGES, np.float32)])
-    got = old_program().run(f"{name}.f32", x)
-    assert largest_error(got, reference(x.astype(np.float64)), "f32") <= 4
-    x = f64_samples(*interval, count=150)
-    got = old_program().run(f"{name}.f64", x)
-    assert f64_error(got, [exact(mp.mpf(float(v))) for v in x]) <= 4
+@pytest.mark.parametrize("dtype", DTYPE)
+def test_without_fused_multiply_add(name: str, dtype: str) -> None:
+    check_accuracy(old_program(), name, dtype, 4)
 
 
 @pytest.mark.skipif(not IS_X86, reason="other processors have fused multiply-add")
 def test_pow_without_fused_multiply_add() -> None:
-    x, y = (a[::5] for a in pow_samples())
-    got = old_program().run("pow.f64", x, y)
-    exact = [mp.power(mp.mpf(float(a)), mp.mpf(float(b))) for a, b in zip(x, y, strict=True)]
-    assert f64_error(got, exact) <= 1.07
+    check_pow(old_program())
+
+
+@pytest.mark.skipif(not host().capabilities.avx512, reason="all tests run without it")
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("dtype", DTYPE)
+def test_without_avx512(name: str, dtype: str) -> None:
+    check_accuracy(portable_program(), name, dtype, FUNCTIONS[name][2][list(DTYPE).index(dtype)])
+
+
+@pytest.mark.skipif(not host().capabilities.avx512, reason="all tests run without it")
+def test_pow_without_avx512() -> None:
+    check_pow(portable_program())
+    grid = np.array(EDGES)
+    x, y = (a.ravel() for a in np.meshgrid(grid, grid))
+    got = portable_program().run("pow.f64", x, y)
+    np.testing.assert_allclose(got, np.power(x, y), rtol=5e-16, atol=5e-324)
 
 
 # ---- half precision, symbols ---------------------------------------------------------------------
@@ -279,14 +335,15 @@ def test_half_precision_is_f32_rounded(dtype: str) -> None:
 
 @pytest.mark.skipif(not IS_X86 or "linux" not in host().triple, reason="reads ELF of this target")
 def test_objects_need_nothing_but_libm() -> None:
-    assert undefined_symbols(program_of(16).object) <= (LIBM if host().has_fma else LIBM_OLD)
+    usual = LIBM if host().capabilities.fma else LIBM_OLD
+    assert undefined_symbols(program_of(16).object) <= usual
     assert undefined_symbols(old_program().object) <= LIBM_OLD
 
 
 def test_arm_objects_need_nothing_but_libm() -> None:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-    target = Target("generic", "", has_fma=True, triple="aarch64-unknown-linux-gnu")
+    target = Target("generic", "", COMMON, triple="aarch64-unknown-linux-gnu")
     assert undefined_symbols(build(target, 4, ["f32"]).object) <= LIBM
 
 

@@ -158,26 +158,30 @@ class ProgramExtractor(Extractor):
         self._state.visit(node, sources(node, self._fed))
         if node.inputs and node.inputs[0] not in self._fed and self._state.passes_on(node):
             return
+        operands = self._operands(node)
+        before = len(self.builder.ops)
         try:
-            results = _results(node.definition.extract(self, node, *self._operands(node)))
-            for tensor, value in zip(node.outputs, results, strict=True):
-                self._values.setdefault(tensor, self._declared(tensor, value))
+            self._give(node, node.definition.extract(self, node, *operands))
         except (ShapeError, DTypeError) as error:
             raise failure(InvalidArgumentError, node, str(error)) from error
         except UnknownRank:
-            self._late(node)
+            del self.builder.ops[before:]  # what the rule had emitted when it found out
+            self._late(node, operands)
 
-    def _late(self, node: Any) -> None:
+    def _give(self, node: Any, returned: Any) -> None:
+        """Let the outputs of ``node`` have the values that its rule returned."""
+        results = returned if isinstance(returned, (tuple, list)) else (returned,)
+        for tensor, value in zip(node.outputs, results if node.outputs else (), strict=True):
+            self._values.setdefault(tensor, self._declared(tensor, value))
+
+    def _late(self, node: Any, operands: Sequence[Operand]) -> None:
         """Leave a node to the run, which knows the ranks of its operands; see ``LateNode``."""
         if node.definition.ref_inputs:
             message = f"{node.type} needs the rank of an operand that is only known at run time"
             raise failure(UnimplementedError, node, message)
         dtypes = tuple(tensor.dtype.base_dtype.ir for tensor in node.outputs)
-        made = self.builder.emit(
-            "py_func", *self._operands(node), fn=LateNode.token(node), outputs=dtypes
-        )
-        for tensor, value in zip(node.outputs, _results(made), strict=True):
-            self._values.setdefault(tensor, self._declared(tensor, value))
+        token = LateNode.token(node)
+        self._give(node, self.builder.emit("py_func", *operands, fn=token, outputs=dtypes))
 
     def _operands(self, node: Any) -> list[Operand]:
         operands: list[Operand] = []
@@ -198,6 +202,9 @@ class ProgramExtractor(Extractor):
         if have is None:
             sizes = [dims.named(self.fresh("d")) if n is None else n for n in shape]
             return self._refined(value, tuple(sizes))
+        if len(have) != len(shape):
+            text = f"set_shape of {tensor.name}: the rank is {len(have)}, not {len(shape)}"
+            raise ShapeError(text)
         merged = tuple(
             size if want is None else self.unify(size, want, f"set_shape of {tensor.name}")
             for size, want in zip(have, shape, strict=True)
@@ -350,10 +357,10 @@ class _NodeExtractor(ProgramExtractor):
         (node,) = {tensor.op for tensor in self.request.fetches}
         extraction = self.run([node])
         if extraction.streams:
-            self._late(node)
+            self._late(node, ())
         return evaluate(extraction.function, self._arrays)
 
-    def _late(self, node: Any) -> None:
+    def _late(self, node: Any, operands: Sequence[Operand]) -> None:
         message = f"{node.type} needs what only later nodes of the run could tell"
         raise failure(UnimplementedError, node, message)
 
@@ -361,12 +368,6 @@ class _NodeExtractor(ProgramExtractor):
 def _is_one(size: Dim) -> Dim:
     """1 where ``size`` is 1, else 0, as an expression."""
     return dims.maximum(0, 1 - (size - 1) * (size - 1))
-
-
-def _results(returned: Any) -> tuple[Operand, ...]:
-    if returned is None:
-        return ()
-    return tuple(returned) if isinstance(returned, (tuple, list)) else (returned,)
 
 
 def missing_feed(node: Any) -> OpError:

@@ -18,12 +18,14 @@ from stepforge.ir.ops import (
     math_functions,
     matrices,
     nn,
+    pooling,
     random,
     reductions,
     shapes,
     sorting,
     special_functions,
     state,
+    user_functions,
 )
 
 __all__ = [
@@ -44,10 +46,12 @@ __all__ = [
     "math_functions",
     "matrices",
     "nn",
+    "pooling",
     "random",
     "reductions",
     "shapes",
     "sorting",
     "special_functions",
     "state",
+    "user_functions",
 ]

@@ -7,16 +7,18 @@ far the windows reach behind the image follows from their number.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from stepforge.ir.core import Operand
+from stepforge.ir.core import Block, Operand
 from stepforge.ir.dims import Dim
 from stepforge.ir.loop_builder import LoopBuilder
 from stepforge.ir.opdef import OpDef, define_op
 from stepforge.ir.ops import convolution_loops as loops
 from stepforge.ir.ops.arrays import Array, narrow, widen
+from stepforge.ir.ops.epilogue import WithEpilogue
 from stepforge.ir.ops.inference import (
     REAL,
     check_dtype,
@@ -83,7 +85,9 @@ class Forward(Convolution):
             shape = (*patches.shape[: 1 + self.spatial], filter.shape[-1])
             return narrow((rows @ matrix).reshape(shape), x.dtype)
 
-    def lower(self, k: LoopBuilder, out: Operand, x: Operand, filter: Operand, **attrs: Any) -> None:
+    def lower(
+        self, k: LoopBuilder, out: Operand, x: Operand, filter: Operand, **attrs: Any
+    ) -> None:
         loops.convolve(k, out, x, filter, self.windows(x.type, filter.type, attrs))
 
 
@@ -140,9 +144,9 @@ class FilterGradient(Convolution):
         loops.convolve_filter(k, out, x, dy, self.windows(x.type, dy.type, attrs))
 
 
-def _types(*arrays: Array) -> list[Type]:
+def _types(a: Array, b: Array) -> tuple[Type, Type]:
     """Types with the sizes of arrays; dtypes play no role where they are used."""
-    return [Type("f32", tuple(map(int, x.shape))) for x in arrays]
+    return Type("f32", tuple(map(int, a.shape))), Type("f32", tuple(map(int, b.shape)))
 
 
 def _rows(patches: Array, windows: Windows) -> int:
@@ -150,11 +154,11 @@ def _rows(patches: Array, windows: Windows) -> int:
 
 
 @define_op
-class Conv2d(Forward):
+class Conv2d(WithEpilogue, Forward):
     """The sums of a filter's products with what its windows see of images, channels last.
 
     ``%r = conv2d(%x, %f, low=[2, 2], size=[28, 28]) : f32[n, 28, 28, 32]`` of f32[n, 28, 28, 1] and
-    f32[5, 5, 1, 32]
+    f32[5, 5, 1, 32]. With an epilogue: ``conv2d(%x, %f, %b) |%acc: f32, %p: f32| {...}``.
     """
 
     cases = (
@@ -175,6 +179,32 @@ class Conv2d(Forward):
         "conv2d(i32[1, 4, 5, 2], i32[2, 3, 2, 3], strides=[1, 2], low=[0, 1], size=[3, 3])",
         "conv2d(u8[1, 3, 3, 1], u8[2, 2, 1, 2])",
     )
+
+    def infer(
+        self,
+        x: Type,
+        filter: Type,
+        *operands: Type,
+        strides: Steps = (),
+        low: Dims = (),
+        size: Dims = (),
+        dilations: Steps = (),
+    ) -> Type:
+        return super().infer(
+            x, filter, strides=strides, low=low, size=size, dilations=dilations
+        )
+
+    def lower_epilogue(
+        self,
+        k: LoopBuilder,
+        out: Operand,
+        factors: tuple[Operand, Operand],
+        taken: Sequence[Operand],
+        region: Block | None,
+        **attrs: Any,
+    ) -> None:
+        x, filter = factors
+        loops.convolve(k, out, x, filter, self.windows(x.type, filter.type, attrs), taken, region)
 
 
 @define_op
@@ -212,7 +242,8 @@ class Conv2dFilter(FilterGradient):
         "conv2d_filter(f32[2, 5, 6, 3], f32[2, 5, 6, 4], low=[1, 0], size=[3, 2])",
         "conv2d_filter(f64[1, 7, 8, 2], f64[1, 4, 4, 9], strides=[2, 2], low=[1, 0], size=[3, 3])",
         "conv2d_filter(f32[2, 9, 7, 1], f32[2, 9, 7, 33], low=[2, 2], size=[5, 5])",
-        "conv2d_filter(f32[1, 9, 8, 2], f32[1, 9, 8, 3], dilations=[2, 3], low=[2, 3], size=[3, 3])",
+        "conv2d_filter(f32[1, 9, 8, 2], f32[1, 9, 8, 3], dilations=[2, 3], low=[2, 3], "
+        "size=[3, 3])",
         "conv2d_filter(f64[1, 9, 8, 2], f64[1, 4, 4, 3], strides=[2, 1], dilations=[2, 2])",
         "conv2d_filter(f32[3, 4, 5, 6], f32[3, 4, 5, 7])",
         "conv2d_filter(f32[1, 2, 2, 3], f32[1, 7, 8, 1], low=[4, 3], size=[3, 3])",
@@ -298,7 +329,9 @@ class DepthwiseConv2d(Forward):
         channels = sums.shape[3] * sums.shape[4]
         return narrow(sums.reshape(*sums.shape[:3], channels), x.dtype)
 
-    def lower(self, k: LoopBuilder, out: Operand, x: Operand, filter: Operand, **attrs: Any) -> None:
+    def lower(
+        self, k: LoopBuilder, out: Operand, x: Operand, filter: Operand, **attrs: Any
+    ) -> None:
         loops.depthwise(k, out, x, filter, self.windows(x.type, filter.type, attrs))
 
 
@@ -367,15 +400,15 @@ class DepthwiseConv2dFilter(FilterGradient):
         check_equal(self.name, dy.dims[-1], wanted, "channels differ", {"x": x, "dy": dy})
         return found.with_shape((*found.dims[:-1], multiplier))
 
-    def numpy(self, x: Array, dy: Array, *, multiplier: int, **attrs: Any) -> Array:
+    def windows(self, a: Type, b: Type, attrs: dict[str, Any]) -> Windows:
+        return super().windows(a, b, {k: v for k, v in attrs.items() if k != "multiplier"})
+
+    def numpy(self, x: Array, dy: Array, **attrs: Any) -> Array:
         windows = self.windows(*_types(x, dy), attrs)
-        channels = widen(dy).reshape(*dy.shape[:3], x.shape[-1], multiplier)
+        channels = widen(dy).reshape(*dy.shape[:3], x.shape[-1], attrs["multiplier"])
         with np.errstate(all="ignore"):
             sums = np.einsum("nijpqc,nijcm->pqcm", windows.patches(widen(x)), channels)
         return narrow(sums, x.dtype)
 
-    def lower(
-        self, k: LoopBuilder, out: Operand, x: Operand, dy: Operand, *, multiplier: Dim,
-        **attrs: Any,
-    ) -> None:
+    def lower(self, k: LoopBuilder, out: Operand, x: Operand, dy: Operand, **attrs: Any) -> None:
         loops.depthwise_filter(k, out, x, dy, self.windows(x.type, dy.type, attrs))

@@ -11,21 +11,23 @@ from collections.abc import Sequence
 
 from stepforge.ir import dims
 from stepforge.ir.combining import identity
-from stepforge.ir.core import Operand
+from stepforge.ir.core import Block, Operand
 from stepforge.ir.dims import Dim
 from stepforge.ir.loop_builder import LoopBuilder
-from stepforge.ir.ops.direct_convolution import direct, direct_filter
+from stepforge.ir.ops.direct_convolution import direct, direct_filter, turned
 from stepforge.ir.ops.linear_algebra import lower_product
 from stepforge.ir.ops.windows import (
+    Sums,
     Windows,
     accumulate_nest,
     ceil_div,
+    counted,
     counted_nest,
     nest_in,
     seen,
+    wide,
 )
 
-WIDE = {"f16": "f32", "bf16": "f32"}
 Element = Sequence[Operand]
 
 
@@ -44,30 +46,29 @@ def _pointwise(windows: Windows) -> bool:
     )
 
 
-def _rows(k: LoopBuilder, buffer: Operand) -> Operand:
+def _pixels(k: LoopBuilder, buffer: Operand) -> Operand:
     """Images as a matrix of pixels; a filter of one tap as the matrix that it is."""
     sizes = buffer.type.dims
     return k.view(buffer, (dims.product(sizes[:-1]), sizes[-1]))
 
 
-def _pointwise_product(
-    k: LoopBuilder, out: Operand, a: Operand, b: Operand, transpose_a: bool = False,
-    transpose_b: bool = False,
-) -> None:
-    out, a, b = (_rows(k, x) for x in (out, a, b))
-    lower_product(k, out, a, b, transpose_a=transpose_a, transpose_b=transpose_b)
-
-
 def convolve(
-    k: LoopBuilder, out: Operand, x: Operand, weights: Operand, windows: Windows
+    k: LoopBuilder,
+    out: Operand,
+    x: Operand,
+    weights: Operand,
+    windows: Windows,
+    taken: Sequence[Operand] = (),
+    region: Block | None = None,
 ) -> None:
-    """``out`` = the convolution of ``x``."""
-    if not _has_kernel(out, windows):
-        _sum_over_taps(k, out, x, weights, windows)
+    """``out`` = the convolution of ``x``, each sum and elements of ``taken`` through ``region``."""
+    plain = all(operand.type.dtype == out.type.dtype for operand in taken)
+    if not _has_kernel(out, windows) or not plain:
+        _sum_over_taps(k, out, x, weights, windows, taken, region)
     elif _pointwise(windows):
-        _pointwise_product(k, out, x, weights)
+        lower_product(k, out, x, weights, taken, region)
     else:
-        direct(k, out, x, weights, windows)
+        direct(k, out, x, weights, windows, taken=taken, epilogue=region)
 
 
 def convolve_input(
@@ -78,7 +79,7 @@ def convolve_input(
     if not _has_kernel(out, windows):
         _spread_over_taps(k, out, dy, weights, windows)
     elif _pointwise(windows):
-        _pointwise_product(k, out, dy, weights, transpose_b=True)
+        lower_product(k, out, dy, weights, transpose_b=True)
     elif max(windows.strides) == 1:
         _backwards(k, out, dy, weights, windows, (0, 0))
     elif all(isinstance(size, int) for size in known) and max(windows.dilations) == 1:
@@ -94,12 +95,13 @@ def convolve_filter(
     if not _has_kernel(out, windows):
         _correlate(k, out, x, dy, windows)
     elif _pointwise(windows):
-        _pointwise_product(k, out, x, dy, transpose_a=True)
+        matrices = [_pixels(k, buffer) for buffer in (out, x, dy)]
+        lower_product(k, *matrices, transpose_a=True)
     else:
         direct_filter(k, out, x, dy, windows)
 
 
-# ---- gradients in the images as convolutions ------------------------------------------------------
+# ---- gradients in the images as convolutions ----------------------------------------------------
 def _backwards(
     k: LoopBuilder,
     out: Operand,
@@ -125,16 +127,15 @@ def _backwards(
         size.append(ceil_div(windows.image[axis] - phase[axis], stride))
     if 0 in taps:
         return
-    *_, depth, channels = weights.type.dims
-    turned = k.alloc(weights.type.dtype, (*taps, channels, depth))
-    with k.nest((*taps, channels), simd=False) as (p, q, o), k.loop(depth, simd=True) as c:
-        place = [
-            k.index((tap, -windows.strides[a]), offset=first[a] + (taps[a] - 1) * windows.strides[a])
-            for a, tap in enumerate((p, q))
-        ]
-        k.store(k.load(weights, *place, c, o), turned, p, q, o, c)
+
+    def place(*tap: Operand) -> list[Operand]:
+        """The tap of the filter, counted from behind."""
+        last = [first[a] + (taps[a] - 1) * windows.strides[a] for a in windows.axes]
+        return [k.index((tap[a], -windows.strides[a]), offset=last[a]) for a in windows.axes]
+
+    weights = turned(k, weights, tuple(taps), place)
     there = Windows(windows.out, tuple(taps), tuple(size), (1, 1), tuple(low), windows.dilations)
-    direct(k, out, dy, turned, there, every=windows.strides, phase=phase)
+    direct(k, out, dy, weights, there, every=windows.strides, phase=phase)
 
 
 def _by_phases(
@@ -149,19 +150,32 @@ def _by_phases(
 
 
 # ---- loops over channels ------------------------------------------------------------------------
-def _wide(buffer: Operand) -> str:
-    return WIDE.get(buffer.type.dtype, buffer.type.dtype)
-
-
 def _product(k: LoopBuilder, dtype: str, a: Operand, b: Operand) -> Operand:
     return k.emit("mul", k.cast(a, dtype), k.cast(b, dtype))  # type: ignore[no-any-return]
 
 
+def _through(k: LoopBuilder, region: Block | None, values: Sequence[Operand]) -> Operand:
+    """What a region yields for ``values``; the first of them where there is none."""
+    if region is None:
+        return values[0]
+    known: dict[Operand, Operand] = dict(zip(region.params, values, strict=True))
+    for op in region.ops[:-1]:
+        known[op.result] = k.emit(op.defn, *[known.get(o, o) for o in op.operands], **op.attrs)
+    (result,) = region.terminator.operands
+    return known.get(result, result)
+
+
 def _sum_over_taps(
-    k: LoopBuilder, out: Operand, x: Operand, weights: Operand, windows: Windows
+    k: LoopBuilder,
+    out: Operand,
+    x: Operand,
+    weights: Operand,
+    windows: Windows,
+    taken: Sequence[Operand],
+    region: Block | None,
 ) -> None:
     batch, *_, channels = out.type.dims
-    dtype = _wide(out)
+    dtype = wide(out)
     with (
         k.loop(batch) as n,
         counted_nest(k, windows.out) as (at, sizes),
@@ -177,12 +191,14 @@ def _sum_over_taps(
 
         ranges.append((0, x.type.dims[-1]))
         (total,) = accumulate_nest(k, ranges, [identity("add", dtype)], turn)
-        k.store(k.cast(total, out.type.dtype), out, n, *at, o)
+        others = [k.element(operand, out.type.dims, (n, *at, o)) for operand in taken]
+        value = _through(k, region, [k.cast(total, out.type.dtype), *others])
+        k.store(value, out, n, *at, o)
 
 
 def _correlate(k: LoopBuilder, out: Operand, x: Operand, dy: Operand, windows: Windows) -> None:
     *_, depth, channels = out.type.dims
-    dtype = _wide(out)
+    dtype = wide(out)
     with (
         counted_nest(k, windows.window) as (tap, sizes),
         k.loop(depth) as c,
@@ -200,34 +216,11 @@ def _correlate(k: LoopBuilder, out: Operand, x: Operand, dy: Operand, windows: W
         k.store(k.cast(total, out.type.dtype), out, *tap, c, o)
 
 
-class _Sums:
-    """Images that are added to place by place; 16-bit ones in single precision."""
-
-    def __init__(self, k: LoopBuilder, out: Operand) -> None:
-        self.k, self.out = k, out
-        self.dtype = _wide(out)
-        self.images = out if self.dtype == out.type.dtype else k.alloc(self.dtype, out.type.dims)
-        k.fill(identity("add", self.dtype), self.images)
-
-    def add(self, value: Operand, *place: Operand) -> None:
-        """Add to one element."""
-        self.k.store(self.k.emit("add", self.k.load(self.images, *place), value),
-                     self.images, *place)
-
-    def finish(self) -> None:
-        """Round to the result's dtype."""
-        if self.images is self.out:
-            return
-        with self.k.nest(self.out.type.dims) as at:
-            value = self.k.load(self.images, *at)
-            self.k.store(self.k.cast(value, self.out.type.dtype), self.out, *at)
-
-
 def _spread_over_taps(
     k: LoopBuilder, out: Operand, dy: Operand, weights: Operand, windows: Windows
 ) -> None:
     batch, *_, channels = dy.type.dims
-    sums = _Sums(k, out)
+    sums = Sums(k, out)
     with k.loop(batch) as n, counted_nest(k, windows.out) as (at, sizes):
         ranges = [windows.taps(axis, sizes[axis]) for axis in windows.axes]
         with nest_in(k, ranges) as tap, k.loop(out.type.dims[-1]) as c:
@@ -252,7 +245,7 @@ def depthwise(
 ) -> None:
     """``out`` = each channel of ``x`` convolved by filters of its own."""
     *_, depth, multiplier = weights.type.dims
-    dtype = _wide(out)
+    dtype = wide(out)
     with (
         k.loop(out.type.dims[0]) as n,
         counted_nest(k, windows.out) as (at, sizes),
@@ -276,7 +269,7 @@ def depthwise_input(
 ) -> None:
     """``out`` = the gradient of ``depthwise`` in its images."""
     *_, depth, multiplier = weights.type.dims
-    sums = _Sums(k, out)
+    sums = Sums(k, out)
     with k.loop(dy.type.dims[0]) as n, counted_nest(k, windows.out) as (at, sizes):
         ranges = [windows.taps(axis, sizes[axis]) for axis in windows.axes]
         with nest_in(k, ranges) as tap, k.loop(depth, simd=True) as c:
@@ -298,21 +291,18 @@ def depthwise_filter(
 ) -> None:
     """``out`` = the gradient of ``depthwise`` in its filter."""
     *_, depth, multiplier = out.type.dims
-    dtype = _wide(out)
+    sums = Sums(k, out)
     with (
-        counted_nest(k, windows.window) as (tap, sizes),
+        k.loop(x.type.dims[0]) as n,
+        counted(k, windows.out[0]) as (row, row_size),
+        nest_in(k, [windows.taps(0, row_size)]) as (above,),
+        counted(k, windows.window[1]) as (beside, column_size),
+        nest_in(k, [windows.places(1, column_size)]) as (column,),
         k.loop(multiplier) as j,
         k.loop(depth, simd=True) as c,
     ):
-
-        def turn(place: Element, carried: Element) -> list[Operand]:
-            n, *at = place
-            pixel = k.load(x, n, *seen(k, windows, at, tap), c)
-            slope = k.load(dy, n, *at, _channel(k, c, j, multiplier))
-            return [k.emit("add", carried[0], _product(k, dtype, pixel, slope))]
-
-        ranges: list[tuple[Dim, Dim]] = [(0, x.type.dims[0])]
-        ranges += [windows.places(axis, sizes[axis]) for axis in windows.axes]
-        (total,) = accumulate_nest(k, ranges, [identity("add", dtype)], turn)
-        k.store(k.cast(total, out.type.dtype), out, *tap, c, j)
-
+        at, tap = (row, column), (above, beside)
+        pixel = k.load(x, n, *seen(k, windows, at, tap), c)
+        slope = k.load(dy, n, *at, _channel(k, c, j, multiplier))
+        sums.add(_product(k, sums.dtype, pixel, slope), *tap, c, j)
+    sums.finish()

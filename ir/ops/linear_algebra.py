@@ -18,7 +18,7 @@ from stepforge.ir.errors import InvalidArgumentError
 from stepforge.ir.loop_builder import LoopBuilder
 from stepforge.ir.opdef import OpDef, define_op
 from stepforge.ir.ops.arrays import Array, narrow, widen
-from stepforge.ir.ops.fused import Run, elements
+from stepforge.ir.ops.epilogue import WithEpilogue
 from stepforge.ir.ops.inference import (
     DECOMPOSABLE,
     NUMBER,
@@ -64,8 +64,8 @@ def lower_product(
     operands: Sequence[Operand] = (),
     region: Block | None = None,
     *,
-    transpose_a: bool,
-    transpose_b: bool,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
 ) -> None:
     """``out = a @ b`` for batches of matrices, each element through ``region`` where there is one.
 
@@ -134,17 +134,15 @@ def _loops(
 
 
 @define_op
-class Matmul(OpDef):
+class Matmul(WithEpilogue):
     """The matrix product of ``a`` [..., m, k] and ``b`` [..., k, n]; batches broadcast.
 
     ``%r = matmul(%a, %b, transpose_b=true) : f32[n, 128]`` of f32[n, 784] and f32[128, 784]
 
-    A fused product has more operands, which broadcast to the result, and a region that gives the
-    element stored for that of the product and those of the operands: ``%r = matmul(%a, %b, %c) :
-    f32[n, 128] |%acc: f32, %p: f32| { ... yield(%v) }``
+    With an epilogue: ``%r = matmul(%a, %b, %c) : f32[n, 128] |%acc: f32, %p: f32| { ... yield(%v)
+    }``
     """
 
-    region_names = ("",)
     cases = (
         "matmul(f32[3, 4], f32[4, 5])",
         "matmul(f32[3, 4], f32[5, 4], transpose_b=true)",
@@ -180,55 +178,22 @@ class Matmul(OpDef):
             batch = broadcast_dims("matmul", (batch, b.dims[:-2]), {"a": a, "b": b})
         return a.with_shape((*batch, rows, columns))
 
-    def verify(self, op: Operation) -> str | None:
-        """The problem with this operation, or None."""
-        (want,) = self.infer_results(tuple([o.type for o in op.operands]), dict(op.attrs))
-        if [r.type for r in op.results] != [want]:
-            return f"gives {want}, but its results say {[str(r.type) for r in op.results]}"
-        if not op.regions:
-            return None if len(op.operands) == 2 else "has operands for a region, but no region"
-        return _region_problem(op)
-
-    def evaluate(
-        self,
-        op: Operation,
-        run: Run,
-        a: Array,
-        b: Array,
-        *operands: Array,
-        transpose_a: bool,
-        transpose_b: bool,
-    ) -> Array:
-        """The reference meaning: the product, then the region, once for each element."""
-        product = self.numpy(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
-        if not op.regions:
-            return product
-        return elements(op, run, (product, *operands), product.shape)[0]
-
     def numpy(self, a: Array, b: Array, *, transpose_a: bool, transpose_b: bool) -> Array:
         left = np.swapaxes(a, -1, -2) if transpose_a else a
         right = np.swapaxes(b, -1, -2) if transpose_b else b
         with np.errstate(all="ignore"):
             return narrow(np.matmul(widen(left), widen(right)), a.dtype)
 
-    def lower(self, k: LoopBuilder, out: Operand, a: Operand, b: Operand, *, transpose_a: bool,
-              transpose_b: bool) -> None:
-        lower_product(k, out, a, b, transpose_a=transpose_a, transpose_b=transpose_b)
-
-
-def _region_problem(op: Operation) -> str | None:
-    region, result = op.regions[0], op.result.type
-    wanted = [Type(result.dtype), *[Type(o.type.dtype) for o in op.operands[2:]]]
-    if [p.type for p in region.params] != wanted:
-        return f"the region takes ({', '.join(map(str, wanted))})"
-    if [v.type for v in region.terminator.operands] != wanted[:1]:
-        return f"the region yields one {wanted[0]}"
-    for operand in op.operands[2:]:
-        own = operand.type.dims
-        sizes = zip(own[::-1], result.dims[::-1], strict=False)
-        if len(own) > result.rank or any(n not in (1, size) for n, size in sizes):
-            return f"{operand.type} does not broadcast to {result}"
-    return None
+    def lower_epilogue(
+        self,
+        k: LoopBuilder,
+        out: Operand,
+        factors: tuple[Operand, Operand],
+        taken: Sequence[Operand],
+        region: Block | None,
+        **attrs: Any,
+    ) -> None:
+        lower_product(k, out, *factors, taken, region, **attrs)
 
 
 @define_op

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stepforge.ir import dims
+from stepforge.ir.combining import identity
 from stepforge.ir.core import Block, Operand, Value
 from stepforge.ir.dims import Dim
 from stepforge.ir.errors import ShapeError
@@ -23,6 +24,7 @@ from stepforge.ir.ops.inference import describe
 from stepforge.ir.types import Type, index
 
 Dims = tuple[Dim, ...]
+WIDE = {"f16": "f32", "bf16": "f32"}
 
 
 def ceil_div(a: Dim, b: int) -> Dim:
@@ -102,51 +104,54 @@ class Windows:
         return dims.floor_div(rest - 1, self.dilations[axis]) + 1
 
     # ---- arrays ---------------------------------------------------------------------------------
-    def padded(self, x: Array, fill: object = 0) -> Array:
-        """Images ``[n, *image, c]`` with ``fill`` around, so that every window lies inside."""
-        before, behind, cut = [], [], []
+    def padded(self, x: Array) -> Array:
+        """Images ``[n, *image, c]`` with zeros around, so that every window lies inside."""
+        widths, kept = [(0, 0)], [slice(None)]
         for axis in self.axes:
-            low, size = int(self.low[axis]), x.shape[1 + axis]  # type: ignore[call-overload]
-            needed = max(int(self.extent(axis)), int(self.reach(axis)), 1)  # type: ignore
-            before.append(max(low, 0))
-            behind.append(max(needed - low - size, 0))
-            cut.append(slice(max(-low, 0), None))
-        widths = [(0, 0), *zip(before, behind, strict=True), (0, 0)]
-        return np.pad(x[(slice(None), *cut)], widths, constant_values=fill)
+            low, reach, extent = numbers((self.low[axis], self.reach(axis), self.extent(axis)))
+            behind = max(extent, reach, 1) - low - x.shape[1 + axis]
+            widths.append((max(low, 0), max(behind, 0)))
+            kept.append(slice(max(-low, 0), None))
+        return np.pad(x[tuple(kept)], [*widths, (0, 0)])
 
-    def tap_slices(self, tap: Sequence[int]) -> tuple[slice, ...]:
+    def _seen_by(self, tap: Sequence[int]) -> tuple[slice, ...]:
         """Where in the padded images all windows have one of their taps."""
-        found = []
-        for axis in self.axes:
+        found = [slice(None)]
+        for axis, count in enumerate(numbers(self.out)):
             start = tap[axis] * self.dilations[axis]
-            stop = start + int(self.out[axis]) * self.strides[axis]  # type: ignore[call-overload]
-            found.append(slice(start, stop, self.strides[axis]))
+            step = self.strides[axis]
+            found.append(slice(start, start + count * step, step))
         return tuple(found)
 
-    def patches(self, x: Array, fill: object = 0) -> Array:
+    def _tap_of(self, tap: Sequence[int]) -> tuple[slice | int, ...]:
+        """One tap of all windows, in an array of patches."""
+        return (*[slice(None)] * (1 + len(self.out)), *tap)
+
+    def patches(self, x: Array) -> Array:
         """What each window sees: ``[n, *out, *window, c]``."""
-        padded = self.padded(x, fill)
-        shape = tuple(int(n) for n in (*self.out, *self.window))  # type: ignore[call-overload]
-        found = np.empty((x.shape[0], *shape, x.shape[-1]), x.dtype)
-        for tap in np.ndindex(*shape[len(self.out) :]):
-            seen = padded[(slice(None), *self.tap_slices(tap))]
-            found[(slice(None), *[slice(None)] * len(self.out), *tap)] = seen
+        padded = self.padded(x)
+        window = numbers(self.window)
+        found = np.empty((x.shape[0], *numbers(self.out), *window, x.shape[-1]), x.dtype)
+        for tap in np.ndindex(*window):
+            found[self._tap_of(tap)] = padded[self._seen_by(tap)]
         return found
 
     def spread(self, patches: Array) -> Array:
         """The sum of all patches ``[n, *out, *window, c]`` at their places on the images."""
-        image = tuple(int(n) for n in self.image)  # type: ignore[call-overload]
+        image = numbers(self.image)
         whole = self.padded(np.zeros((patches.shape[0], *image, patches.shape[-1]), patches.dtype))
-        rank = len(self.out)
-        for tap in np.ndindex(*patches.shape[1 + rank : 1 + 2 * rank]):
-            here = (slice(None), *self.tap_slices(tap))
-            whole[here] += patches[(slice(None), *[slice(None)] * rank, *tap)]
-        inner, cut = [], []
-        for axis in self.axes:
-            low = int(self.low[axis])  # type: ignore[call-overload]
-            inner.append(slice(max(low, 0), max(low, 0) + image[axis] - max(-low, 0)))
-            cut.append((max(-low, 0), 0))
-        return np.pad(whole[(slice(None), *inner)], [(0, 0), *cut, (0, 0)])
+        for tap in np.ndindex(*numbers(self.window)):
+            whole[self._seen_by(tap)] += patches[self._tap_of(tap)]
+        kept, missing = [slice(None)], [(0, 0)]
+        for low, size in zip(numbers(self.low), image, strict=True):
+            kept.append(slice(max(low, 0), max(low, 0) + size - max(-low, 0)))
+            missing.append((max(-low, 0), 0))
+        return np.pad(whole[tuple(kept)], [*missing, (0, 0)])
+
+
+def numbers(sizes: Sequence[Dim]) -> tuple[int, ...]:
+    """Sizes that are known."""
+    return tuple(dims.evaluate(size, {}) for size in sizes)
 
 
 def windows_of(
@@ -245,3 +250,32 @@ def seen(
         )
         for axis in windows.axes
     ]
+
+
+def wide(buffer: Operand) -> str:
+    """The dtype that sums of a buffer's elements are made in."""
+    dtype: str = buffer.type.dtype
+    return WIDE.get(dtype, dtype)
+
+
+class Sums:
+    """Images that are added to place by place; 16-bit ones in single precision."""
+
+    def __init__(self, k: LoopBuilder, out: Operand) -> None:
+        self.k, self.out = k, out
+        self.dtype = wide(out)
+        self.images = out if self.dtype == out.type.dtype else k.alloc(self.dtype, out.type.dims)
+        k.fill(identity("add", self.dtype), self.images)
+
+    def add(self, value: Operand, *place: Operand) -> None:
+        """Add to one element."""
+        self.k.store(self.k.emit("add", self.k.load(self.images, *place), value),
+                     self.images, *place)
+
+    def finish(self) -> None:
+        """Round to the result's dtype."""
+        if self.images is self.out:
+            return
+        with self.k.nest(self.out.type.dims) as at:
+            value = self.k.load(self.images, *at)
+            self.k.store(self.k.cast(value, self.out.type.dtype), self.out, *at)
