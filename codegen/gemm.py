@@ -24,9 +24,7 @@ from stepforge.ir import products
 from stepforge.ir.core import Operation
 from stepforge.ir.dims import Dim
 
-# (feature of the processor, dtype): the number of multiplications from which the library is faster
-LIBRARY_FROM: dict[tuple[str, str], int] = {
-}
+LIBRARY_FROM = 384  # rows, columns and depth from which on the library is faster than tiles
 
 
 @dataclass(frozen=True)
@@ -148,24 +146,17 @@ class _Calls:
         self.either(self._for_library(), self._library, self._tiles)
 
     def _for_library(self) -> str:
-        product = self.product
-        found = [n for (feature, dtype), n in LIBRARY_FROM.items()
-                 if dtype == product.dtype and self.target.has(feature)]
-        if not found:
-            return "false"
+        fn, product = self.fn, self.product
         sizes = (product.m, product.n, product.k)
-        if all(size.isdigit() for size in sizes):
-            m, n, k = map(int, sizes)
-            if m * n * k < found[0]:
-                return "false"
-            large = "true"
-        else:
-            first = self.fn.emit(f"mul i64 {product.m}, {product.n}")
-            work = self.fn.emit(f"mul i64 {first}, {product.k}")
-            large = self.fn.emit(f"icmp sge i64 {work}, {found[0]}")
-        routine = self.fn.load("ptr", self.memory.table, 8 * ROUTINES[product.dtype][1])
-        there = self.fn.emit(f"icmp ne ptr {routine}, null")
-        return self.fn.emit(f"and i1 {large}, {there}")
+        if any(size.isdigit() and int(size) < LIBRARY_FROM for size in sizes):
+            return "false"
+        routine = fn.load("ptr", self.memory.table, 8 * ROUTINES[product.dtype][1])
+        chosen = fn.emit(f"icmp ne ptr {routine}, null")
+        for size in sizes:
+            if not size.isdigit():
+                large = fn.emit(f"icmp sge i64 {size}, {LIBRARY_FROM}")
+                chosen = fn.emit(f"and i1 {chosen}, {large}")
+        return chosen
 
     def _library(self) -> None:
         product, memory, fn = self.product, self.memory, self.fn

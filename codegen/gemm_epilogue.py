@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from stepforge.codegen.gemm_shapes import fuses, load, store
+from stepforge.codegen.gemm_shapes import load, store
 from stepforge.codegen.lane_core import Lane, bits_of, storage_element
 from stepforge.codegen.lanes import LaneBuilder
 from stepforge.codegen.llvm import NO_UNROLL, FunctionWriter, ModuleWriter
@@ -154,7 +154,7 @@ def _rows_pass(
     fn = FunctionWriter(module, name, "void", params, linkage="internal", attributes="noinline")
     operands = Operands.of(fn, epilogue)
     assert operands is not None
-    k = LaneBuilder(fn, target.vector_bits // bits_of(dtype), has_fma=fuses(target))
+    k = LaneBuilder(fn, target.vector_bits // bits_of(dtype), target.capabilities)
     element = storage_element(dtype)
 
     def rows(row: str) -> None:

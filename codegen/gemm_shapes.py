@@ -52,11 +52,6 @@ def tile_shape(target: Target, dtype: str) -> TileShape:
     return TileShape(rows, tail, vectors, lanes, masks)
 
 
-def fuses(target: Target) -> bool:
-    """True where multiplying and adding is one instruction."""
-    return target.has("fma") or target.has("neon")
-
-
 def load(k: LaneBuilder, pointer: str, dtype: str, mask: Lane | None) -> Lane:
     """Elements at ``pointer``, under a mask where there is one."""
     return k.load(pointer, dtype) if mask is None else k.load_masked(pointer, dtype, mask, 0)

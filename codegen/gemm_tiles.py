@@ -13,7 +13,7 @@ from functools import partial
 
 from stepforge.codegen.gemm_epilogue import Epilogue, Operands, apply
 from stepforge.codegen.gemm_pack import copy_panel, turned_panel
-from stepforge.codegen.gemm_shapes import TileShape, fuses, load, store, tile_shape
+from stepforge.codegen.gemm_shapes import TileShape, load, store, tile_shape
 from stepforge.codegen.lane_core import Lane, register_element, storage_bytes, storage_element
 from stepforge.codegen.lanes import LaneBuilder
 from stepforge.codegen.llvm import NO_UNROLL, FunctionWriter, ModuleWriter
@@ -131,7 +131,7 @@ class _Writer:
     # ---- panels ---------------------------------------------------------------------------------
     def _panel(self, column: str, *, width: int, edge: bool = False) -> None:
         fn, rows = self.fn, self.shape.rows
-        k = LaneBuilder(fn, width, has_fma=fuses(self.target))
+        k = LaneBuilder(fn, width, self.target.capabilities)
         rest = fn.emit(f"sub i64 %n, {column}")
         mask = k.tail_mask(rest) if edge else None
         if self.kind.transpose_b:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from stepforge.codegen.gemm_epilogue import Epilogue, Operands, apply, rows_pass
-from stepforge.codegen.gemm_shapes import TileShape, fuses, load, shuffled, store, tile_shape
+from stepforge.codegen.gemm_shapes import TileShape, load, shuffled, store, tile_shape
 from stepforge.codegen.lane_core import Lane, register_element
 from stepforge.codegen.lanes import LaneBuilder
 from stepforge.codegen.llvm import NO_UNROLL, FunctionWriter, ModuleWriter
@@ -70,7 +70,7 @@ class _Writer:
         return self.fn.finish()
 
     def _lanes(self, width: int) -> LaneBuilder:
-        return LaneBuilder(self.fn, width, has_fma=fuses(self.target))
+        return LaneBuilder(self.fn, width, self.target.capabilities)
 
     def _spread(self, k: LaneBuilder, p: str) -> Lane:
         """Element ``p`` of x in every lane."""

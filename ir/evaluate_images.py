@@ -36,11 +36,15 @@ def seen(x: Array, tap: Sequence[int], size: Sequence[int], op: Operation, low: 
 
 def conv(machine: LoopMachine, op: Operation) -> None:
     """Windows times weights, then what the region makes of each sum."""
-    x, weights, out, *others = [machine.value(o) for o in op.operands]
+    x, packed, out, *others = [machine.value(o) for o in op.operands]
+    weights = packed.array
+    if weights.ndim == 5:  # by blocks of channels
+        weights = np.moveaxis(weights, 0, -2)
+        weights = weights.reshape(*weights.shape[:3], -1)
     size, low = machine.shape(op.attr("size")), machine.shape(op.attr("low"))
     total: Any = 0
     for tap in itertools.product(*map(range, weights.shape[:2])):
-        total = total + seen(x.array, tap, size, op, low) @ weights.array[tap]
+        total = total + seen(x.array, tap, size, op, low) @ weights[tap]
     pixels = [
         slice(p, p + (n - 1) * e + 1, e)
         for n, e, p in zip(size, op.attr("every"), op.attr("phase"), strict=True)

@@ -45,6 +45,19 @@ FUNCTIONS = frozenset(
         "selu",
     ]
 )
+# convolutions: which of (operand, operand, result) are the sums of windows and the filter, and how
+# many of the last axes of the filter a sum does not run over
+CONVOLUTIONS = {
+    "conv2d": (2, 1, 1),
+    "conv2d_input": (0, 1, 1),
+    "conv2d_filter": (1, 2, 1),
+    "conv3d": (2, 1, 1),
+    "conv3d_input": (0, 1, 1),
+    "conv3d_filter": (1, 2, 1),
+    "depthwise_conv2d": (2, 1, 2),
+    "depthwise_conv2d_input": (0, 1, 2),
+    "depthwise_conv2d_filter": (1, 2, 2),
+}
 
 
 def length(op: Operation) -> int:
@@ -64,12 +77,12 @@ def work(function: Function) -> Dim:
 
 
 def _cost(op: Operation) -> Dim:
-    if op.name == "matmul":
-        a, out = op.operands[0].type, op.result.type
-        depth = a.dims[-2 if op.attr("transpose_a") else -1]
-        return _scaled(out.size * depth * 2)
+    if op.name == "matmul" or op.name in CONVOLUTIONS:
+        weight = sum(length(inner) for region in op.regions for inner in region.ops)
+        made: Type = op.result.type
+        return _scaled(_products(op) * 2) + made.size * weight
     if op.name in ("fused", "reduce"):
-        weight = sum(PER_FUNCTION if o.name in FUNCTIONS else 1 for o in op.regions[0].ops)
+        weight = sum(map(length, op.regions[0].ops))
         return dims.product(op.attr("shape")) * (PER_ELEMENT + weight)
     if op.defn.effect == "random":
         return dims.product(n for r in op.results for n in r.type.dims) * PER_RANDOM
@@ -78,6 +91,15 @@ def _cost(op: Operation) -> Dim:
         if isinstance(value.type, Type) and value.type.shape is not None:
             size = size + value.type.size
     return size * PER_ELEMENT
+
+
+def _products(op: Operation) -> Dim:
+    """How many products of two numbers a matrix product or a convolution sums up."""
+    types: list[Type] = [*[o.type for o in op.operands[:2]], op.result.type]
+    if op.name == "matmul":
+        return types[2].size * types[0].dims[-2 if op.attr("transpose_a") else -1]
+    windows, filter, channels = CONVOLUTIONS[op.name]
+    return types[windows].size * dims.product(types[filter].dims[:-channels])
 
 
 def _scaled(flops: Dim) -> Dim:

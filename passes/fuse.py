@@ -3,8 +3,7 @@
 A cluster runs where its last member stood. An earlier elementwise op joins the cluster that uses it
 first, provided that it has the cluster's shape and that nobody needs its result before the cluster
 runs; it then is computed in registers, and stored only where somebody outside still uses it. A
-reduction takes its producers in as a prologue; a product its users as an epilogue, see
-``fuse_products``.
+reduction takes its producers in as a prologue.
 
     %0 = mul(%x, %y) : f32[n]                  %1 = reduce(%x, %y, shape=[n], axes=[0]) : f32 |%p:
     f32, %q: f32| { %1 = reduce_sum(%0, axes=[0]) : f32    ->    %2 = mul(%p, %q) : f32 yield(%2) }
@@ -21,7 +20,6 @@ from stepforge.ir.core import Block, Const, Function, Operand, Operation, Symbol
 from stepforge.ir.dims import Dim
 from stepforge.ir.types import COMPLEX, NUMERIC, Type
 from stepforge.passes.cost import length
-from stepforge.passes.fuse_products import fuse_products
 
 REDUCTIONS: dict[str, str] = {
     "reduce_sum": "add",
@@ -80,7 +78,7 @@ class _Cluster:
 
 
 def fuse(function: Function) -> Function:
-    """Replace maps and reductions by ``fused`` and ``reduce`` ops, or by regions of products."""
+    """Replace maps and reductions by ``fused`` and ``reduce`` ops."""
     ops = function.body.ops
     clusters = _clusters(ops)
     if not clusters:
@@ -95,8 +93,7 @@ def fuse(function: Function) -> Function:
         elif op not in clusters:
             builder.ops.append(_rebuilt(op, mapped))
             mapped.update(zip(op.results, builder.ops[-1].results, strict=True))
-    whole = Function(function.name, builder.block(function.params), function.globals)
-    return fuse_products(whole)
+    return Function(function.name, builder.block(function.params), function.globals)
 
 
 def _rebuilt(op: Operation, mapped: dict[Operand, Operand]) -> Operation:

@@ -30,6 +30,7 @@ from stepforge.passes.cse import cse
 from stepforge.passes.expand import expand
 from stepforge.passes.fold import fold
 from stepforge.passes.fuse import fuse
+from stepforge.passes.fuse_products import fuse_products
 from stepforge.passes.lower import Lowered, lower, lowerable
 from stepforge.passes.manager import Pass, run_passes
 from stepforge.passes.merge_loops import merge_loops
@@ -43,7 +44,7 @@ from stepforge.runtime.variables import VariableStore
 from stepforge.runtime.variant import Variant, graph_text, state_of
 
 TENSOR_PASSES: tuple[Pass, ...] = (prune, fold, simplify, cse, expand, fold, simplify, cse, prune)
-FUSION_PASSES: tuple[Pass, ...] = (fuse, prune)
+FUSION_PASSES: tuple[Pass, ...] = (fuse, fuse_products, prune)
 LOOP_PASSES: tuple[Pass, ...] = (merge_loops, contract, parallelize)
 MODULE_DATA = 256  # bytes of a constant that are written into the module itself
 

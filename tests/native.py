@@ -19,6 +19,7 @@ from stepforge.ir.core import Function
 from stepforge.ir.philox import Stream
 from stepforge.ir.types import numpy_dtype, unify_numpy_shape
 from stepforge.passes.fuse import fuse
+from stepforge.passes.fuse_products import fuse_products
 from stepforge.passes.lower import lower
 from stepforge.passes.manager import run_passes
 from stepforge.passes.plan import plan
@@ -49,7 +50,7 @@ class NativeModule:
         self.slots = [slot_names(f) for f in functions]
         self.checks: list[list[kernel.Check]] = []
         for number, function in enumerate(functions):
-            lowered = lower(fuse(function))
+            lowered = lower(fuse_products(fuse(function)))
             assert not lowered.host_operations, "the function needs host calls"
             loops = run_passes(lowered.function, LOOP_PASSES, check=True)
             planned = plan(loops, frozenset(self.sizes[number]))

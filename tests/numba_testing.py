@@ -23,6 +23,7 @@ from stepforge.ir.types import numpy_dtype, unify_numpy_shape
 from stepforge.ir.verify import verify
 from stepforge.passes.contract import contract
 from stepforge.passes.fuse import fuse
+from stepforge.passes.fuse_products import fuse_products
 from stepforge.passes.lower import lower
 from stepforge.passes.merge_loops import merge_loops
 from stepforge.passes.plan import plan
@@ -46,7 +47,7 @@ class NumbaModule:
     def __init__(self, function: Function) -> None:
         self.function = function
         self.sizes = sorted(entry_names(function))
-        lowered = lower(fuse(function))
+        lowered = lower(fuse_products(fuse(function)))
         assert not lowered.host_operations, "the function needs host calls"
         loops = contract(merge_loops(lowered.function))
         verify(loops)

@@ -31,6 +31,7 @@ from stepforge.passes.cse import cse
 from stepforge.passes.expand import expand
 from stepforge.passes.fold import fold
 from stepforge.passes.fuse import fuse
+from stepforge.passes.fuse_products import fuse_products
 from stepforge.passes.lower import lower
 from stepforge.passes.merge_loops import merge_loops
 from stepforge.passes.parallelize import parallelize
@@ -46,6 +47,7 @@ TENSOR_PASSES: dict[str, Callable[[Function], Function]] = {
     "simplify_inexact": partial(simplify, inexact=True),
     "expand": expand,
     "fuse": lambda function: prune(fuse(function)),
+    "fuse_products": fuse_products,
 }
 LOOP_PASSES: dict[str, Callable[[Function], Function]] = {
     "merge_loops": merge_loops,

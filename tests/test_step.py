@@ -37,13 +37,17 @@ def test_a_million_calls_leak_nothing() -> None:
         scalar(number, 3.0, number)
         vector(array, array, array)
     gc.collect()
-    before, memory = [sys.getrefcount(value) for value in counted], testing.resident_bytes()
-    for _ in range(700_000):
-        scalar(number, 3.0, number)
-    for _ in range(300_000):
-        vector(array, array, array)
-    gc.collect()
-    assert testing.resident_bytes() - memory < 1_000_000
+    before = [sys.getrefcount(value) for value in counted]
+    growths = []
+    for _ in range(3):  # what leaks grows each time; what others keep in this process does not
+        memory = testing.resident_bytes()
+        for _ in range(250_000):
+            scalar(number, 3.0, number)
+        for _ in range(100_000):
+            vector(array, array, array)
+        gc.collect()
+        growths.append(testing.resident_bytes() - memory)
+    assert min(growths) < 800_000
     assert [sys.getrefcount(value) for value in counted] == before
 
 

@@ -86,7 +86,7 @@ class Forward(Convolution):
             return narrow((rows @ matrix).reshape(shape), x.dtype)
 
     def lower(
-        self, k: LoopBuilder, out: Operand, x: Operand, filter: Operand, **attrs: Any
+        self, k: LoopBuilder, out: Operand, x: Operand, filter: Operand, /, **attrs: Any
     ) -> None:
         loops.convolve(k, out, x, filter, self.windows(x.type, filter.type, attrs))
 
@@ -330,7 +330,7 @@ class DepthwiseConv2d(Forward):
         return narrow(sums.reshape(*sums.shape[:3], channels), x.dtype)
 
     def lower(
-        self, k: LoopBuilder, out: Operand, x: Operand, filter: Operand, **attrs: Any
+        self, k: LoopBuilder, out: Operand, x: Operand, filter: Operand, /, **attrs: Any
     ) -> None:
         loops.depthwise(k, out, x, filter, self.windows(x.type, filter.type, attrs))
 

@@ -95,8 +95,7 @@ def convolve_filter(
     if not _has_kernel(out, windows):
         _correlate(k, out, x, dy, windows)
     elif _pointwise(windows):
-        matrices = [_pixels(k, buffer) for buffer in (out, x, dy)]
-        lower_product(k, *matrices, transpose_a=True)
+        lower_product(k, _pixels(k, out), _pixels(k, x), _pixels(k, dy), transpose_a=True)
     else:
         direct_filter(k, out, x, dy, windows)
 

@@ -39,7 +39,9 @@ class WithEpilogue(OpDef):
         sums = self.numpy(x, y, **attrs)
         return elements(op, run, (sums, *operands), sums.shape)[0] if op.regions else sums
 
-    def lower(self, k: LoopBuilder, out: Operand, x: Operand, y: Operand, **attrs: Any) -> None:
+    def lower(
+        self, k: LoopBuilder, out: Operand, x: Operand, y: Operand, /, **attrs: Any
+    ) -> None:
         """Into loops, without a region."""
         self.lower_epilogue(k, out, (x, y), (), None, **attrs)
 

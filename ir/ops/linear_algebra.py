@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from stepforge.ir import dims
-from stepforge.ir.core import Block, Operand, Operation
+from stepforge.ir.core import Block, Operand
 from stepforge.ir.dims import Dim
 from stepforge.ir.errors import InvalidArgumentError
 from stepforge.ir.loop_builder import LoopBuilder
