@@ -42,6 +42,7 @@ def fresh(arguments: list[str], processes: int) -> float:
             with tempfile.TemporaryDirectory() as cache:
                 environment = {
                     **os.environ,
+                    "STEPFORGE_CACHE": "off",
                     "PYTHONDONTWRITEBYTECODE": "",
                     "PYTHONPYCACHEPREFIX": bytecode,
                     "XDG_CACHE_HOME": cache,

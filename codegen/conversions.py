@@ -123,7 +123,7 @@ class Conversions:
         host = target_host()
         module = ModuleWriter(host.triple, host.attributes)
         name = emit_conversion(module, source, target)[1:]
-        library = jit.load(jit.compile_text(module.text(), "O1"), {}, [name])
+        library = jit.build(module.text(), "O1", {}, [name])
         self._libraries.append(library)
         self._cells[ROW * DTYPES.index(source) + DTYPES.index(target)] = library[name]
 

@@ -1,7 +1,8 @@
 """From LLVM text to running code: optimise, emit an object, link it into this process.
 
 The two halves are apart so that objects can be kept: ``compile_text`` gives bytes that are the same
-in every process, ``load`` binds their undefined names to the addresses of this one.
+in every process, ``load`` binds their undefined names to the addresses of this one; ``build`` does
+both, and asks the disk first.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from functools import cache
 from typing import Any, Literal
 
 from stepforge.codegen import target as targets
+from stepforge.codegen.disk_cache import disk_cache, key_of
 from stepforge.codegen.target import Target
 
 Level = Literal["O0", "O1", "O2"]
@@ -69,9 +71,10 @@ class Library:
     ``library["entry"]`` is the address of an exported name.
     """
 
-    def __init__(self, tracker: Any, exports: tuple[str, ...]) -> None:
+    def __init__(self, tracker: Any, exports: tuple[str, ...], *, stored: bool = False) -> None:
         self._tracker = tracker
         self.exports = exports
+        self.stored = stored  # its object was on disk
 
     def __getitem__(self, name: str) -> int:
         return int(self._tracker[name])
@@ -103,7 +106,40 @@ def optimised_text(text: str, level: Level = "O2", target: Target | None = None)
     return str(_optimised(text, level, target, False)[0])
 
 
-def load(compiled: bytes, symbols: Mapping[str, int], exports: Iterable[str]) -> Library:
+def build(
+    text: str, level: Level, symbols: Mapping[str, int], exports: Iterable[str]
+) -> Library:
+    """Compile a module for this processor and link it, by the object on disk where there is one.
+
+    Raises: what ``compile_text`` and ``load`` raise.
+    """
+    store = disk_cache()
+    if store is None:
+        return load(compile_text(text, level), symbols, exports)
+    key = _key(text, level)
+    found = store.get(key)
+    if found is None:
+        compiled = compile_text(text, level)
+        store.put(key, compiled)
+        return load(compiled, symbols, exports)
+    return load(found, symbols, exports, stored=True)
+
+
+def is_stored(text: str, level: Level) -> bool:
+    """True where ``build`` would find the object on disk."""
+    store = disk_cache()
+    return store is not None and _key(text, level) in store
+
+
+def _key(text: str, level: Level) -> str:
+    host = targets.host()
+    version = ".".join(map(str, targets.llvm().llvm_version_info))
+    return key_of((version, host.triple, host.cpu, host.features, level, text))
+
+
+def load(
+    compiled: bytes, symbols: Mapping[str, int], exports: Iterable[str], *, stored: bool = False
+) -> Library:
     """Link an object into this process.
 
     ``symbols`` gives the addresses of names that it needs; what is in none of them is looked for
@@ -117,10 +153,11 @@ def load(compiled: bytes, symbols: Mapping[str, int], exports: Iterable[str]) ->
     for name in names:
         builder.export_symbol(name)
     try:
-        return Library(builder.link(_linker(), f"library{next(_counter)}"), names)
+        tracker = builder.link(_linker(), f"library{next(_counter)}")
     except RuntimeError as error:
         missing = set(CompiledObject(compiled).undefined) - symbols.keys()
         raise RuntimeError(f"cannot link, of {sorted(missing)} something is missing") from error
+    return Library(tracker, names, stored=stored)
 
 
 _counter = itertools.count()

@@ -112,9 +112,7 @@ def _life_cycle(offsets: Sequence[int]) -> jit.Library:
     _emit_clear(module, offsets)
     _emit_dealloc(module)
     addresses = entry_support.symbols(module.externals())
-    return jit.load(
-        jit.compile_text(module.text(), "O0"), addresses, ("traverse", "clear", "dealloc")
-    )
+    return jit.build(module.text(), "O0", addresses, ("traverse", "clear", "dealloc"))
 
 
 def _emit_traverse(module: ModuleWriter, offsets: Sequence[int]) -> None:

@@ -35,7 +35,7 @@ def memory() -> tuple[int, int]:
     fn.do("ret void")
     fn.define()
     names = ("stepforge_alloc", "stepforge_free")
-    global_library = jit.load(jit.compile_text(module.text(), "O0"), {}, names)
+    global_library = jit.build(module.text(), "O0", {}, names)
     _KEEP.append(global_library)
     return global_library[names[0]], global_library[names[1]]
 

@@ -112,7 +112,7 @@ def _call_address() -> int:
     for emit in (_emit_same_fetches, _emit_take_feeds, _emit_call):
         emit(module)
     addresses = entry_support.symbols(module.externals())
-    library = jit.load(jit.compile_text(module.text(), "O1"), addresses, ["run"])
+    library = jit.build(module.text(), "O1", addresses, ["run"])
     layout.keep(library)
     return library["run"]
 

@@ -46,6 +46,9 @@ from stepforge.runtime.variant import Variant, graph_text, state_of
 TENSOR_PASSES: tuple[Pass, ...] = (prune, fold, simplify, cse, expand, fold, simplify, cse, prune)
 FUSION_PASSES: tuple[Pass, ...] = (fuse, fuse_products, prune)
 LOOP_PASSES: tuple[Pass, ...] = (merge_loops, contract, parallelize)
+# A first run may be the only one, so it gets code that compiles fast.
+FIRST_LEVEL: Level = "O0"
+FINAL_LEVEL: Level = "O2"
 MODULE_DATA = 256  # bytes of a constant that are written into the module itself
 
 
@@ -132,10 +135,15 @@ def _write_module(variant: Variant, lowered: Lowered, planned: Planned, backend:
 
 
 def link(variant: Variant, level: Level) -> None:
-    """Compile the variant's LLVM text at ``level`` and let it run that code from now on."""
-    compiled = jit.compile_text(variant.stages["llvm"], level)
-    library = jit.load(compiled, entry_support.symbols(variant.externals), variant.exports)
-    variant.level = level
+    """Compile the variant's LLVM text at ``level`` and let it run that code from now on.
+
+    Where an earlier process left the object of the final level, that is taken at once.
+    """
+    if level != FINAL_LEVEL and jit.is_stored(variant.stages["llvm"], FINAL_LEVEL):
+        level = FINAL_LEVEL
+    symbols = entry_support.symbols(variant.externals)
+    library = jit.build(variant.stages["llvm"], level, symbols, variant.exports)
+    variant.level, variant.stored = level, library.stored
     variant.kernel_address = library["kernel"]
     if "entry" in variant.exports:
         variant.entry_address = library["entry"]

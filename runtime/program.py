@@ -30,15 +30,19 @@ from stepforge.ir.errors import InternalError, OpError
 from stepforge.ir.types import Type
 from stepforge.runtime import errors, python_entry
 from stepforge.runtime.feeds import check_value
-from stepforge.runtime.pipeline import Job, compile_variant, hand_over, link
+from stepforge.runtime.pipeline import (
+    FINAL_LEVEL,
+    FIRST_LEVEL,
+    Job,
+    compile_variant,
+    hand_over,
+    link,
+)
 from stepforge.runtime.step import make_step, retarget
 from stepforge.runtime.variant import STAGES, Variant, interpret
 
 Array = np.ndarray[Any, Any]
 
-# A first run may be the only one, so it gets code that compiles fast.
-FIRST_LEVEL: Level = "O0"
-FINAL_LEVEL: Level = "O2"
 # How often a variable may get another shape between the choice of a variant and its run.
 ATTEMPTS = 16
 FIRST_RUN = "first run of these fetches and feeds"

@@ -207,13 +207,17 @@ class BaseSession:
                 "seconds": variant.seconds,
                 "feeds": [str(f.type) for f in variant.signature.feeds],
                 "native": variant.native,
+                "stored": variant.stored,
                 "backend": variant.backend,
                 "note": variant.note,
             }
         )
 
     def cache_info(self) -> dict[str, Any]:
-        """How many steps and variants there are, and why each was compiled."""
+        """How many steps and variants there are, and why each was compiled.
+
+        ``stored`` says that the machine code came from disk.
+        """
         return {
             "steps": len(self._programs) + len(self._packing),
             "compiles": len(self._compiles),

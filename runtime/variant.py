@@ -41,6 +41,7 @@ class Variant:
     stages: dict[str, Any]
     seconds: float = 0.0
     level: Level = "O2"
+    stored: bool = False  # its object came from disk
     entry_address: int = 0
     body_address: int = 0  # of the entry's body, which other variants hand over to
     kernel_address: int = 0

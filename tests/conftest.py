@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+os.environ["STEPFORGE_CACHE"] = "off"  # what is tested is compiled
 GOLDEN = Path(__file__).parent / "golden"
 
 
