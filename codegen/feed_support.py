@@ -21,6 +21,8 @@ FUNCTIONS = {
     "stepforge_feed_result": ("ptr", "ptr, i64, ptr, i64, ptr, ptr"),
 }
 
+NEW_ARRAY_PARAMS = "ptr, ptr, i32, ptr, ptr, ptr, i32, ptr"
+
 # The scratch record of a call: a cursor into stack memory, the bytes left there, and the blocks
 # that were allocated: their number, then their addresses.
 SCRATCH_CURSOR, SCRATCH_LEFT, SCRATCH_COUNT, SCRATCH_BLOCKS = 0, 8, 16, 24
@@ -448,13 +450,17 @@ def _count(fn: FunctionWriter, dims: str) -> str:
     return count
 
 
-def new_array(fn: FunctionWriter, descr: str, rank: str, dims: str) -> str:
-    """A new C-contiguous array; null with an error set where there is no memory for it."""
+def new_array(
+    fn: FunctionWriter, descr: str, rank: str, dims: str, make: str = ""
+) -> str:
+    """A new C-contiguous array; null with an error set where there is no memory for it.
+
+    ``make`` is ``PyArray_NewFromDescr`` or a function like it.
+    """
     module = fn.module
     fn.call("void", module.declare("Py_IncRef", "void", "ptr"), ("ptr", descr))  # the array's own
-    params = "ptr, ptr, i32, ptr, ptr, ptr, i32, ptr"
     kind = ("ptr", module.extern("PyArray_Type"))
     shape = [("i32", rank), ("ptr", dims)]
     rest = [("ptr", "null"), ("ptr", "null"), ("i32", "0"), ("ptr", "null")]
-    make = module.declare("PyArray_NewFromDescr", "ptr", params)
+    make = make or module.declare("PyArray_NewFromDescr", "ptr", NEW_ARRAY_PARAMS)
     return fn.call("ptr", make, kind, ("ptr", descr), *shape, *rest)

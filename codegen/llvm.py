@@ -59,6 +59,11 @@ class ModuleWriter:
         self._globals.setdefault(name, f"@{name} = private unnamed_addr constant {definition}")
         return f"@{name}"
 
+    def variable(self, name: str, definition: str) -> str:
+        """Define memory of the module's own, e.g. ``variable("count", "i64 0")``."""
+        self._globals.setdefault(name, f"@{name} = internal global {definition}")
+        return f"@{name}"
+
     def defines(self, name: str) -> bool:
         """Whether the function ``name`` is in the module."""
         return name in self._functions
