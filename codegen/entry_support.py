@@ -63,7 +63,9 @@ def symbols(names: Iterable[str]) -> dict[str, int]:
 def support_module(host: target.Target) -> ModuleWriter:
     """The shared code."""
     module = ModuleWriter(host.triple, host.attributes)
-    for emit in (_call_method, _miss, _fail, _pack, _hold, _drop, _lock, _wait, _unlock, _new_large):
+    for emit in (_call_method, _miss, _fail, _pack, _new_large):
+        emit(module)
+    for emit in (_hold, _drop, _lock, _wait, _unlock):
         emit(module)
     feed_support.emit(module)
     slot_support.emit(module)

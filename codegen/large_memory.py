@@ -263,7 +263,11 @@ def _fresh(module: ModuleWriter, advice: int | None) -> None:
         whole = fn.emit(f"icmp sge i64 {length}, {HUGE_PAGE}")
         there = fn.emit(f"icmp ne ptr {block}, null")
         arguments = [("ptr", place), ("i64", length), ("i32", str(advice))]
-        fn.if_(fn.emit(f"and i1 {whole}, {there}"), lambda: fn.call("i32", advise, *arguments))
+
+        def ask() -> None:
+            fn.call("i32", advise, *arguments)
+
+        fn.if_(fn.emit(f"and i1 {whole}, {there}"), ask)
     fn.do(f"ret ptr {block}")
     fn.define()
 
@@ -351,7 +355,11 @@ def _calloc(module: ModuleWriter) -> None:
     made = fn.call("ptr", "@stepforge_alloc", ("i64", size))
     clear = module.declare("llvm.memset.p0.i64", "void", "ptr, i8, i64, i1")
     arguments = [("ptr", made), ("i8", "0"), ("i64", size), ("i1", "false")]
-    fn.if_(fn.emit(f"icmp ne ptr {made}, null"), lambda: fn.call("void", clear, *arguments))
+
+    def fill() -> None:
+        fn.call("void", clear, *arguments)
+
+    fn.if_(fn.emit(f"icmp ne ptr {made}, null"), fill)
     fn.do(f"ret ptr {made}")
     fn.define()
 

@@ -14,9 +14,11 @@ from typing import Any
 
 LIKELY = "!prof !0"
 UNLIKELY = "!prof !1"
+NONTEMPORAL = "!nontemporal !2"  # of a store that goes past the caches
 _FOOTER = """\
 !0 = !{!"branch_weights", i32 2000, i32 1}
 !1 = !{!"branch_weights", i32 1, i32 2000}
+!2 = !{i32 1}
 """
 
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stepforge.codegen.lane_core import Lane
+from stepforge.codegen.lane_core import Lane, bits_of
 from stepforge.codegen.lanes import LaneBuilder
 from stepforge.ir.combining import identity
 from stepforge.ir.core import Block, Const, Operation
+from stepforge.ir.types import NUMERIC, Type
 
 MAX_OPS = 10  # in the body of a loop that keeps several partial results
 MAX_OPS_AROUND = 40  # in a loop by lanes around such loops that takes several registers
@@ -104,3 +105,19 @@ class Carried:
             combined(self.k, kind, Lane(dtype, x), Lane(dtype, y)).text
             for kind, dtype, x, y in zip(self.kinds, self.dtypes, a, b, strict=True)
         ]
+
+
+def widest(region: Block) -> int:
+    """Bits of the widest element that a region computes with."""
+    values = (v for op in region.walk() for v in (*op.results, *op.operands))
+    return max((_bits(v.type) for v in values if isinstance(v.type, Type)), default=32)
+
+
+def _bits(type_: Type) -> int:
+    """Bits that decide a vector's width:
+
+    those of elements in registers; bools and indices do not count.
+    """
+    if type_.buffer or type_.dtype in ("bool", "index") or type_.dtype not in NUMERIC:
+        return 8
+    return bits_of(type_.dtype)

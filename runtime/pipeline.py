@@ -37,6 +37,7 @@ from stepforge.passes.parallelize import parallelize
 from stepforge.passes.plan import Planned, plan
 from stepforge.passes.prune import prune
 from stepforge.passes.simplify import simplify
+from stepforge.passes.stream_stores import stream_stores
 from stepforge.runtime import backends, checking, hostcalls, native, threads
 from stepforge.runtime.signatures import signature_of, symbol_name
 from stepforge.runtime.variables import VariableStore
@@ -44,7 +45,7 @@ from stepforge.runtime.variant import Variant, graph_text, state_of
 
 TENSOR_PASSES: tuple[Pass, ...] = (prune, fold, simplify, cse, expand, fold, simplify, cse, prune)
 FUSION_PASSES: tuple[Pass, ...] = (fuse, prune)
-LOOP_PASSES: tuple[Pass, ...] = (merge_loops, contract, parallelize)
+LOOP_PASSES: tuple[Pass, ...] = (merge_loops, contract, parallelize, stream_stores)
 MODULE_DATA = 256  # bytes of a constant that are written into the module itself
 
 
