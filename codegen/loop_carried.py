@@ -24,8 +24,13 @@ Turn = Callable[[str, Sequence[str]], Sequence[str]]
 
 def adds_up(op: Operation) -> bool:
     """Whether a loop has a short body, carries sums and the like, and stores none on its way."""
+    return bool(op.attr("combine")) and keeps(op)
+
+
+def keeps(op: Operation) -> bool:
+    """The same for whatever a loop carries from turn to turn."""
     body = list(op.regions[0].walk())
-    if not op.operands or not op.attr("combine") or len(body) > MAX_OPS:
+    if not op.operands or len(body) > MAX_OPS:
         return False
     sums = set(op.regions[0].params[1:])
     for inner in body:
@@ -37,9 +42,9 @@ def adds_up(op: Operation) -> bool:
 
 
 def inner_sum(region: Block) -> Block | None:
-    """The body of the last loop inside that adds up; None where that is not the most of it."""
+    """The body of the last short loop inside that carries; None where it is not the most of it."""
     ops = list(region.walk())
-    sums = [op.regions[0] for op in ops if op.name == "for" and adds_up(op)]
+    sums = [op.regions[0] for op in ops if op.name == "for" and keeps(op)]
     return sums[-1] if sums and len(ops) <= MAX_OPS_AROUND else None
 
 
