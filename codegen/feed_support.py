@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from stepforge.codegen import conversions, layout
+from stepforge.codegen import conversions, layout, strided_copy
 from stepforge.codegen.conversions import DTYPES
 from stepforge.codegen.llvm import FunctionWriter, ModuleWriter
 from stepforge.codegen.signature import TABLE_ALLOC, TABLE_FREE
@@ -335,22 +335,25 @@ def _array_feed(module: ModuleWriter) -> None:
     fn.branch_if(same, copy, convert)
     fn.start(copy)
     strides = fn.load("ptr", "%object", layout.ARRAY_STRIDES)
-    fn.call(
-        "ptr",
-        "@copy_strided",
-        ("ptr", memory),
-        ("ptr", data),
-        ("i64", "%rank"),
-        ("ptr", dims),
-        ("ptr", strides),
-        ("i64", _byte(fn, "@item_bytes", "%to")),
-    )
+    size = _byte(fn, "@item_bytes", "%to")
+    copier = _copier(fn, fn.emit(f"mul i64 {count}, {size}"))
+    places = [("ptr", memory), ("ptr", data), ("i64", "%rank")]
+    fn.call("ptr", copier, *places, ("ptr", dims), ("ptr", strides), ("i64", size))
     fn.do(f"ret ptr {memory}")
     fn.start(convert)
     args = [("i64", dtype), ("i64", "%to"), ("ptr", data), ("ptr", memory), ("i64", count)]
     good = fn.emit(f"icmp ne i32 {fn.call('i32', '@convert', *args)}, 0")
     fn.do(f"ret ptr {fn.emit(f'select i1 {good}, ptr {memory}, ptr null')}")
     fn.define()
+
+
+def _copier(fn: FunctionWriter, length: str) -> str:
+    """What copies strided arrays of so many bytes; gives null where it is not made yet."""
+    large = fn.emit(f"icmp sge i64 {length}, {strided_copy.LEAST_BYTES}")
+    made = _cell(fn, conversions.STRIDED_COPY)
+    missing = fn.emit(f"icmp eq ptr {made}, null")
+    give(fn, fn.emit(f"and i1 {large}, {missing}"), "ptr", "null")
+    return fn.emit(f"select i1 {large}, ptr {made}, ptr @copy_strided")
 
 
 def _known_array(fn: FunctionWriter) -> str:

@@ -49,7 +49,7 @@ def library() -> jit.Library:
     """The functions, compiled once for the process and kept for its life."""
     module = ModuleWriter(target.host().triple)
     write(module, _most_kept(), getattr(mmap, "MADV_HUGEPAGE", None))
-    return jit.load(jit.compile_text(module.text(), "O1"), {}, FUNCTIONS)
+    return jit.load(jit.compile_text(module.text(), "O0"), {}, FUNCTIONS)
 
 
 def _most_kept() -> int:
