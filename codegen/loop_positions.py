@@ -26,7 +26,7 @@ class PositionWriter:
 
     ``sizes`` gives the i64 text of each size name, ``values`` what is known of values from outside.
     ``one`` and ``many`` build single elements and the lanes of the loop that is open; ``mask`` says
-    which of them count.
+    which of them count; ``rows`` are the indices that step with the loop inside of it, and how far.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class PositionWriter:
         self.one = LaneBuilder(fn, 1, target.capabilities)
         self.many = self.one
         self.mask: Lane | None = None
+        self.rows: dict[Operand, int] = {}
         self.streaming = False  # whether marked stores go past the caches
 
     # ---- sizes ----------------------------------------------------------------------------------

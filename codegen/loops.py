@@ -18,6 +18,7 @@ from stepforge.codegen.loop_carried import (
     adds_up,
     combined,
     inner_sum,
+    keeps,
     real,
     widest,
 )
@@ -29,6 +30,8 @@ from stepforge.ir.core import Block, Const, Operand, Operation
 UNROLL = 4  # partial results of loops that only add up
 INNER_UNROLL = 2  # the same for loops inside of those that run by lanes
 MAX_LANES = 64  # of a ``LaneBuilder``
+AHEAD = 16  # rows further on that are asked for
+CACHE_LINE = 64
 
 
 class LoopWriter(PositionWriter):
@@ -92,6 +95,8 @@ class LoopWriter(PositionWriter):
         wide = self.many is not self.one
         dtypes = [o.type.dtype for o in op.operands]
         carried = Carried(self.many if wide else self.one, op.attr("combine"), dtypes)
+
+        self.rows = {region.params[0]: 1} if wide and keeps(op) else {}
 
         def turn(counter: str, texts: Sequence[str]) -> list[str]:
             self.values[region.params[0]] = Position(counter)
@@ -170,9 +175,24 @@ class LoopWriter(PositionWriter):
             lane = k.gather(pointer, stride, dtype, self.mask)
         elif self.mask is None:
             lane = k.load(pointer, dtype)
+            self._fetch_ahead(op, buffer, pointer, size)
         else:
             lane = k.load_masked(pointer, dtype, self.mask, 0)
         self.values[op.result] = Element(lane, True)
+
+    def _fetch_ahead(self, op: Operation, buffer: Buffer, pointer: str, size: int) -> None:
+        """Ask for what a later turn of the loop around loads, where it is in another row: hardware
+        foresees no steps that are longer than a page.
+        """
+        callee = self.fn.module.declare("llvm.prefetch.p0", "void", "ptr, i32, i32, i32")
+        how = (("i32", "0"), ("i32", "3"), ("i32", "1"))  # to read, into all caches, of data
+        for axis, each in enumerate(op.operands[1:]):
+            if each in self.rows:
+                rows = str(AHEAD * self.rows[each])
+                step = self.multiply_sizes(buffer.strides[axis], rows)
+                row = self._element_pointer(Buffer(pointer, buffer.type), step, size)
+                for line in range(0, self.many.width * size, CACHE_LINE):
+                    self.fn.call("void", callee, ("ptr", self.fn.offset(row, line)), *how)
 
     def _store(self, op: Operation) -> None:
         value, target, *indices = op.operands
@@ -225,6 +245,9 @@ class LoopWriter(PositionWriter):
         scales = [self.dim(scale) for scale in op.attr("scale")]
         offset = self.dim(op.attr("offset"))
         self.values[op.result] = self.affine(list(zip(positions, scales, strict=True)), offset)
+        for operand, scale in zip(op.operands, op.attr("scale"), strict=True):
+            if operand in self.rows and isinstance(scale, int):
+                self.rows[op.result] = scale * self.rows[operand]
 
     def _index_divided(self, opcode: str) -> Callable[[Operation], None]:
         def write(op: Operation) -> None:

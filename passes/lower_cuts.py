@@ -18,12 +18,12 @@ from stepforge.passes.bufferize import Homes
 CONSUMERS = ("fused", "reduce")
 
 
-def cut_in_place(function: Function, homes: Homes) -> dict[Value, Operation]:
+def cut_in_place(function: Function, homes: Homes) -> dict[Operand, Operation]:
     """The slices that need no memory, by their values.
 
     Updates in place run last, when the source may have changed: what they use is stored.
     """
-    found = {
+    found: dict[Operand, Operation] = {
         op.result: op
         for op in homes.ops
         if op.name == "slice" and isinstance(op.operands[0], Value)
@@ -33,8 +33,7 @@ def cut_in_place(function: Function, homes: Homes) -> dict[Value, Operation]:
         used = [] if op in ready else list(op.operands)
         used += [o for region in op.regions for inner in region.walk() for o in inner.operands]
         for operand in used:
-            if isinstance(operand, Value):
-                found.pop(operand, None)
+            found.pop(operand, None)
     return found
 
 
