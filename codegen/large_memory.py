@@ -14,17 +14,22 @@ The size beside each place is a hint, which may be out of date: the block itself
 from __future__ import annotations
 
 import ctypes
+import math
 import mmap
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from stepforge.codegen import jit, target
+import numpy as np
+
+from stepforge.codegen import jit, layout, target
 from stepforge.codegen.layout import PYTHON
 from stepforge.codegen.llvm import UNLIKELY, FunctionWriter, ModuleWriter
 
 LARGE = 1 << 20  # bytes from which a block is worth keeping
-PLACES = 32  # a power of two
+PLACES = 128  # a power of two
 MOST_KEPT = 512 << 20  # bytes that wait at most, on a machine with memory enough
 SHARE_KEPT = 16  # and this part of the machine's memory
 ASKED = 8  # where a block holds the size that was asked for
@@ -48,7 +53,7 @@ FUNCTIONS = (
 def library() -> jit.Library:
     """The functions, compiled once for the process and kept for its life."""
     module = ModuleWriter(target.host().triple)
-    write(module, _most_kept(), getattr(mmap, "MADV_HUGEPAGE", None))
+    write(module, _most_kept(), System())
     return jit.load(jit.compile_text(module.text(), "O0"), {}, FUNCTIONS)
 
 
@@ -90,18 +95,44 @@ def array_handler() -> Any:
     return make(ctypes.addressof(_KEEP[0]), _KEEP[1], None)
 
 
+def empty(shape: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """``np.empty`` with memory of ours where it is large."""
+    size = math.prod(shape) * dtype.itemsize
+    if size < LARGE or not layout.native_entry():
+        return np.empty(shape, dtype)
+    address = layout.addresses(["PyDataMem_SetHandler"])["PyDataMem_SetHandler"]
+    use = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(address)
+    before = use(array_handler())
+    try:
+        return np.empty(shape, dtype)
+    finally:
+        use(before)
+
+
 _KEEP: list[Any] = []
 
 
-def write(module: ModuleWriter, most: int, advice: int | None) -> None:
-    """Define ``FUNCTIONS``: ``most`` bytes may wait; ``advice`` asks the system for huge pages."""
+@dataclass(frozen=True)
+class System:
+    """The numbers by which the system's functions are asked for pages; ``advice`` for huge ones,
+    None where there are none.
+    """
+
+    protection: int = mmap.PROT_READ | mmap.PROT_WRITE
+    flags: int = mmap.MAP_PRIVATE | mmap.MAP_ANON
+    advice: int | None = getattr(mmap, "MADV_HUGEPAGE", None)
+
+
+def write(module: ModuleWriter, most: int, system: System) -> None:
+    """Define ``FUNCTIONS``; ``most`` bytes may wait."""
     for name, type_ in (("large_blocks", "ptr"), ("large_sizes", "i64")):
         module.variable(name, f"[{PLACES} x {type_}] zeroinitializer")
     module.variable("large_hand", "i64 0")
     _put(module, most)
     _trim(module)
     _take(module)
-    _fresh(module, advice)
+    _map(module, system)
+    _fresh(module)
     _alloc(module)
     _free(module)
     _array_functions(module)
@@ -135,7 +166,12 @@ def _next_place(fn: FunctionWriter) -> tuple[str, str]:
 
 
 def _release(fn: FunctionWriter, block: str) -> None:
-    fn.call("void", fn.module.declare("free", "void", "ptr"), ("ptr", block))
+    """Give a large block back to the system; null is nothing."""
+
+    def give() -> None:
+        _unmap(fn, block, fn.load("i64", block))
+
+    fn.if_(fn.emit(f"icmp ne ptr {block}, null"), give)
 
 
 def _waiting(fn: FunctionWriter) -> str:
@@ -165,11 +201,7 @@ def _put(module: ModuleWriter, most: int) -> None:
     fn.if_(fn.emit(f"icmp sgt i64 {capacity}, {most // 2}"), too_large)
     room = fn.emit(f"sub i64 {most}, {capacity}")
 
-    def make_room(_: str) -> None:
-        over = fn.emit(f"icmp sgt i64 {_waiting(fn)}, {room}")
-        fn.if_(over, lambda: _release(fn, _exchange(fn, _next_place(fn)[0], "null")))
-
-    fn.loop(0, PLACES, make_room)
+    _make_room(fn, room)
 
     def try_place(i: str) -> None:
         place, size = _place(fn, i)
@@ -189,6 +221,27 @@ def _put(module: ModuleWriter, most: int) -> None:
     _release(fn, before)
     fn.do("ret void")
     fn.define()
+
+
+def _make_room(fn: FunctionWriter, room: str) -> None:
+    """Give back what waits, one place after the other, until no more than ``room`` bytes do."""
+    total = fn.alloca("i64")
+    fn.store("i64", _waiting(fn), total)
+
+    def empty() -> None:
+        block = _exchange(fn, _next_place(fn)[0], "null")
+
+        def give() -> None:
+            left = fn.emit(f"sub i64 {fn.load('i64', total)}, {fn.load('i64', block)}")
+            fn.store("i64", left, total)
+            _release(fn, block)
+
+        fn.if_(fn.emit(f"icmp ne ptr {block}, null"), give)
+
+    def check(_: str) -> None:
+        fn.if_(fn.emit(f"icmp sgt i64 {fn.load('i64', total)}, {room}"), empty)
+
+    fn.loop(0, PLACES, check)
 
 
 def _trim(module: ModuleWriter) -> None:
@@ -233,43 +286,59 @@ def _take(module: ModuleWriter) -> None:
 # ---- blocks -------------------------------------------------------------------------------------
 
 
-def _aligned(fn: FunctionWriter, alignment: int, size: str) -> str:
-    callee = fn.module.declare("aligned_alloc", "ptr", "i64, i64")
-    return fn.call("ptr", callee, ("i64", str(alignment)), ("i64", size))
-
-
-def _fresh(module: ModuleWriter, advice: int | None) -> None:
-    """A large block from the system, on huge pages where that is possible; null where there is no
-    memory even after what waits is given back.
+def _fresh(module: ModuleWriter) -> None:
+    """A large block from the system; null where there is no memory even after what waits is given
+    back.
     """
     fn = FunctionWriter(module, "large_fresh", "ptr", [("i64", "size")], linkage="internal")
-    first = _aligned(fn, 4096, "%size")
+    first = fn.call("ptr", "@large_map", ("i64", "%size"))
     missing, made = fn.label("missing"), fn.label("made")
-    before = fn.block
     fn.branch_if(fn.emit(f"icmp eq ptr {first}, null"), missing, made, UNLIKELY)
+    fn.start(made)
+    fn.do(f"ret ptr {first}")
     fn.start(missing)
     fn.call("void", "@stepforge_trim")
-    second = _aligned(fn, 4096, "%size")
-    fn.branch(made)
+    fn.do(f"ret ptr {fn.call('ptr', '@large_map', ('i64', '%size'))}")
+    fn.define()
+
+
+def _map(module: ModuleWriter, system: System) -> None:
+    """Pages of their own, aligned to huge ones, which the system may then use: there is a miss of
+    the address cache for every small page that a strided loop visits.
+    """
+    fn = FunctionWriter(module, "large_map", "ptr", [("i64", "size")], linkage="internal")
+    more = fn.emit(f"add i64 %size, {HUGE_PAGE}")
+    get = module.declare("mmap", "ptr", "ptr, i64, i32, i32, i32, i64")
+    flags = [("i32", str(system.protection)), ("i32", str(system.flags))]
+    got = fn.call("ptr", get, ("ptr", "null"), ("i64", more), *flags, ("i32", "-1"), ("i64", "0"))
+    start = fn.emit(f"ptrtoint ptr {got} to i64")
+    failed, made = fn.label("failed"), fn.label("made")
+    fn.branch_if(fn.emit(f"icmp eq i64 {start}, -1"), failed, made, UNLIKELY)
+    fn.start(failed)
+    fn.do("ret ptr null")
     fn.start(made)
-    block = fn.phi("ptr", (first, before), (second, missing))
-    if advice is not None:
-        start = fn.emit(f"ptrtoint ptr {block} to i64")
-        end = fn.emit(f"and i64 {fn.emit(f'add i64 {start}, %size')}, {-HUGE_PAGE}")
-        begin = fn.emit(f"and i64 {fn.emit(f'add i64 {start}, {HUGE_PAGE - 1}')}, {-HUGE_PAGE}")
-        length = fn.emit(f"sub i64 {end}, {begin}")
-        place = fn.emit(f"inttoptr i64 {begin} to ptr")
+    up = fn.emit(f"add i64 {start}, {HUGE_PAGE - 1}")
+    before = fn.emit(f"sub i64 {fn.emit(f'and i64 {up}, {-HUGE_PAGE}')}, {start}")
+    block = fn.offset(got, before)
+    behind = fn.emit(f"sub i64 {HUGE_PAGE}, {before}")
+    for part, length in ((got, before), (fn.offset(block, "%size"), behind)):
+        _unmap(fn, part, length)
+    if system.advice is not None:
         advise = module.declare("madvise", "i32", "ptr, i64, i32")
-        whole = fn.emit(f"icmp sge i64 {length}, {HUGE_PAGE}")
-        there = fn.emit(f"icmp ne ptr {block}, null")
-        arguments = [("ptr", place), ("i64", length), ("i32", str(advice))]
-
-        def ask() -> None:
-            fn.call("i32", advise, *arguments)
-
-        fn.if_(fn.emit(f"and i1 {whole}, {there}"), ask)
+        length = fn.emit(f"and i64 %size, {-HUGE_PAGE}")
+        fn.call("i32", advise, ("ptr", block), ("i64", length), ("i32", str(system.advice)))
     fn.do(f"ret ptr {block}")
     fn.define()
+
+
+def _unmap(fn: FunctionWriter, part: str, length: str) -> None:
+    """Give pages back, if there are any."""
+    callee = fn.module.declare("munmap", "i32", "ptr, i64")
+
+    def give() -> None:
+        fn.call("i32", callee, ("ptr", part), ("i64", length))
+
+    fn.if_(fn.emit(f"icmp sgt i64 {length}, 0"), give)
 
 
 def _alloc(module: ModuleWriter) -> None:
@@ -280,7 +349,9 @@ def _alloc(module: ModuleWriter) -> None:
     fn.branch_if(fn.emit(f"icmp sge i64 %size, {LARGE}"), large, small)
     fn.start(small)
     up = fn.emit(f"add i64 %size, {OFFSET + 64}")  # never 0 bytes
-    little = _aligned(fn, 64, fn.emit(f"and i64 {up}, -64"))
+    padded = fn.emit(f"and i64 {up}, -64")
+    make = module.declare("aligned_alloc", "ptr", "i64, i64")
+    little = fn.call("ptr", make, ("i64", "64"), ("i64", padded))
     fn.branch(ready)
     fn.start(large)
     wanted = fn.emit(f"add i64 %size, {OFFSET + GRANULE - 1}")
@@ -318,7 +389,7 @@ def _free(module: ModuleWriter) -> None:
     fn.call("void", "@large_put", ("ptr", block))
     fn.branch(none)
     fn.start(small)
-    _release(fn, block)
+    fn.call("void", module.declare("free", "void", "ptr"), ("ptr", block))
     fn.branch(none)
     fn.start(none)
     fn.do("ret void")

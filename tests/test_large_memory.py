@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import stepforge as tf
-from stepforge.codegen import large_memory, layout
+from stepforge.codegen import jit, large_memory, layout, target
+from stepforge.codegen.llvm import ModuleWriter
 
 try:
     from numpy._core.multiarray import get_handler_name as handler_name
@@ -82,6 +83,18 @@ def test_results_behave_like_any_array(doubled: Any) -> None:
     assert handler_name(np.empty(9)) == "default_allocator"
 
 
+@native_only
+def test_results_whose_size_only_the_step_knows() -> None:
+    with tf.Graph().as_default(), tf.Session() as sess:
+        x = tf.placeholder(tf.float32, [None])
+        step = sess.make_callable(tf.boolean_mask(x, x > 0.5) * 2.0, [x])
+        value = np.linspace(0, 1, 4 * LARGE, dtype=np.float32)
+        first = step(value)
+        np.testing.assert_array_equal(first, value[value > 0.5] * 2)
+        assert handler_name(first) == "stepforge"
+        np.testing.assert_array_equal(step(value[:9]), value[:9][value[:9] > 0.5] * 2)
+
+
 def test_memory_does_not_grow(doubled: Any) -> None:
     sizes = [LARGE + 4099 * k for k in range(40)]
     arrays = [np.ones(n, np.float32) for n in sizes]
@@ -96,18 +109,26 @@ def test_memory_does_not_grow(doubled: Any) -> None:
 
 
 def test_what_waits_is_bounded_and_given_back() -> None:
-    alloc, free = _functions()
-    large_memory.trim()
+    module = ModuleWriter(target.host().triple)
+    most, size = 32 << 20, 6 << 20
+    large_memory.write(module, most, large_memory.System())
+    library = jit.load(jit.compile_text(module.text(), "O0"), {}, large_memory.FUNCTIONS)
+    alloc, free = ALLOC(library["stepforge_alloc"]), FREE(library["stepforge_free"])
     before = _resident()
-    size = 24 << 20
-    blocks = [alloc(size) for _ in range(40)]
+    blocks = [alloc(size) for _ in range(20)]
     for block in blocks:
         ctypes.memset(block, 1, size)
+    assert _resident() - before > 100 << 20
     for block in blocks:
         free(block)
-    assert _resident() - before < large_memory.MOST_KEPT + (64 << 20)
-    large_memory.trim()
-    assert _resident() - before < 64 << 20
+    assert _resident() - before < most + (4 << 20)
+    assert alloc(size) in blocks
+    too_large = alloc(most)
+    ctypes.memset(too_large, 1, most)
+    free(too_large)
+    assert _resident() - before < most + (4 << 20)
+    ctypes.CFUNCTYPE(None)(library["stepforge_trim"])()
+    assert _resident() - before < 12 << 20
 
 
 def test_blocks_of_all_sizes_are_apart_and_aligned() -> None:
