@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from stepforge.codegen import jit, layout, target
+from stepforge.codegen import jit, layout, strided_copy, target
 from stepforge.codegen.lanes import Lane, LaneBuilder, storage_element
 from stepforge.codegen.llvm import FunctionWriter, ModuleWriter
 from stepforge.ir.types import COMPLEX, NUMERIC, from_numpy_dtype, item_bytes, numpy_dtype
@@ -25,7 +25,8 @@ DTYPES = tuple(NUMERIC)
 ROW = 16  # pointers in a row of the table: targets of one source, and one to spare
 SCALAR_TYPES = ROW * len(DTYPES)  # index of the types of NumPy's scalars, in the order of DTYPES
 BFLOAT16_DESCR = SCALAR_TYPES + len(DTYPES)  # index of ml_dtypes' dtype object, once it is known
-_CELLS = BFLOAT16_DESCR + 1
+STRIDED_COPY = BFLOAT16_DESCR + 1  # index of the copy of large strided arrays
+_CELLS = STRIDED_COPY + 1
 # What is converted from; complex numbers would lose a part, with a warning from NumPy.
 _CONVERTED = tuple(name for name in NUMERIC if name not in COMPLEX)
 _WIDTH = 8  # elements converted at once
@@ -109,6 +110,8 @@ class Conversions:
 
     def learn(self, value: Any, target: str) -> None:
         """Note that ``value`` was fed as dtype ``target``; the second time, make the kernel."""
+        if _is_large_and_strided(value):
+            self.build_strided_copy()
         source = _source(value)
         if "bf16" in (source, target):
             self._learn_bfloat16()
@@ -126,6 +129,16 @@ class Conversions:
         library = jit.build(module.text(), "O1", {}, [name])
         self._libraries.append(library)
         self._cells[ROW * DTYPES.index(source) + DTYPES.index(target)] = library[name]
+
+    def build_strided_copy(self) -> None:
+        """Compile the copy of large strided arrays, unless it is there."""
+        if not self._cells[STRIDED_COPY]:
+            host = target_host()
+            module = ModuleWriter(host.triple, host.attributes)
+            name = strided_copy.emit(module, host)[1:]
+            library = jit.build(module.text(), "O2", {}, [name])
+            self._libraries.append(library)
+            self._cells[STRIDED_COPY] = library[name]
 
     def _learn_bfloat16(self) -> None:
         if not self._cells[BFLOAT16_DESCR]:
@@ -145,6 +158,14 @@ def conversions() -> Conversions:
     table = Conversions()
     layout.keep(table)
     return table
+
+
+def _is_large_and_strided(value: Any) -> bool:
+    return (
+        type(value) is np.ndarray
+        and value.nbytes >= strided_copy.LEAST_BYTES
+        and not value.flags.c_contiguous
+    )
 
 
 def _source(value: Any) -> str | None:

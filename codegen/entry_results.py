@@ -13,10 +13,11 @@ from stepforge.codegen.conversions import DTYPES
 from stepforge.codegen.dims import emit_dim
 from stepforge.codegen.entry_feeds import element_alignment, element_type
 from stepforge.codegen.entry_support import declare, increase
-from stepforge.codegen.feed_support import new_array
+from stepforge.codegen.feed_support import NEW_ARRAY_PARAMS, new_array
+from stepforge.codegen.large_memory import LARGE
 from stepforge.codegen.llvm import LIKELY, FunctionWriter
 from stepforge.codegen.signature import Fetch, Signature
-from stepforge.ir.types import Type
+from stepforge.ir.types import Type, item_bytes
 
 
 @dataclass
@@ -92,10 +93,21 @@ class ResultWriter:
         if not type_.dims:
             return self.fn.alloca("i8", 16, 16)
         descr = self.fn.module.extern(f"descr_{type_.dtype}")
-        array = new_array(self.fn, descr, str(type_.rank), self._shape(type_))
+        make = self._array_maker(type_)
+        array = new_array(self.fn, descr, str(type_.rank), self._shape(type_), make)
         self._made(array, failed)
         self.fn.store("ptr", array, self.objects, 8 * index)
         return self.fn.load("ptr", array, layout.ARRAY_DATA)
+
+    def _array_maker(self, type_: Type) -> str:
+        """What makes the array: large ones have memory that is used again."""
+        plain = self.fn.module.declare("PyArray_NewFromDescr", "ptr", NEW_ARRAY_PARAMS)
+        size = type_.size * item_bytes(type_.dtype)
+        if isinstance(size, int) and size < LARGE:
+            return plain
+        large = declare(self.fn.module, "stepforge_new_large")
+        much = f"icmp sge i64 {emit_dim(self.fn, size, self.sizes)}, {LARGE}"
+        return self.fn.emit(f"select i1 {self.fn.emit(much)}, ptr {large}, ptr {plain}")
 
     def _shape(self, type_: Type) -> str:
         """The sizes of a result in stack memory."""

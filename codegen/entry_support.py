@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import cache
 
-from stepforge.codegen import feed_support, jit, layout, slot_support, target
+from stepforge.codegen import feed_support, jit, large_memory, layout, slot_support, target
 from stepforge.codegen.conversions import conversions
 from stepforge.codegen.llvm import UNLIKELY, FunctionWriter, ModuleWriter
 from stepforge.codegen.signature import CONTEXT_EXCEPTION
@@ -33,6 +33,7 @@ FUNCTIONS = {
     "stepforge_hold": ("void", "ptr, i64"),
     "stepforge_lock": ("i32", "ptr"),
     "stepforge_unlock": ("void", "ptr"),
+    "stepforge_new_large": ("ptr", feed_support.NEW_ARRAY_PARAMS),
     **feed_support.FUNCTIONS,
     **slot_support.FUNCTIONS,
 }
@@ -53,6 +54,8 @@ def symbols(names: Iterable[str]) -> dict[str, int]:
     found = layout.addresses(wanted)
     if "stepforge_conversions" in wanted:
         found["stepforge_conversions"] = conversions().address
+    if "array_memory" in wanted:
+        found["array_memory"] = id(large_memory.array_handler())
     found |= {name: _library()[name] for name in wanted if name in FUNCTIONS}
     return found
 
@@ -60,7 +63,9 @@ def symbols(names: Iterable[str]) -> dict[str, int]:
 def support_module(host: target.Target) -> ModuleWriter:
     """The shared code."""
     module = ModuleWriter(host.triple, host.attributes)
-    for emit in (_call_method, _miss, _fail, _pack, _hold, _drop, _lock, _wait, _unlock):
+    for emit in (_call_method, _miss, _fail, _pack, _new_large):
+        emit(module)
+    for emit in (_hold, _drop, _lock, _wait, _unlock):
         emit(module)
     feed_support.emit(module)
     slot_support.emit(module)
@@ -173,6 +178,27 @@ def _pack(module: ModuleWriter) -> None:
     result = call_method(fn, fn.load("ptr", "%self", STEP_PROGRAM), "pack", cell, "1")
     decrease(fn, "%list")
     fn.do(f"ret ptr {result}")
+    fn.define()
+
+
+def _new_large(module: ModuleWriter) -> None:
+    """``PyArray_NewFromDescr`` with memory that is used again, see ``large_memory``."""
+    types = feed_support.NEW_ARRAY_PARAMS.split(", ")
+    params = [(type_, f"p_{number}") for number, type_ in enumerate(types)]
+    fn = FunctionWriter(module, "stepforge_new_large", "ptr", params)
+    use = module.declare("PyDataMem_SetHandler", "ptr", "ptr")
+    before = fn.call("ptr", use, ("ptr", module.extern("array_memory")))
+
+    def give_up() -> None:
+        decrease(fn, "%p_1")  # which the array would have taken
+        fn.do("ret ptr null")
+
+    _returning(fn, fn.emit(f"icmp eq ptr {before}, null"), give_up)
+    make = module.declare("PyArray_NewFromDescr", "ptr", feed_support.NEW_ARRAY_PARAMS)
+    made = fn.call("ptr", make, *[(type_, f"%{name}") for type_, name in params])
+    decrease(fn, fn.call("ptr", use, ("ptr", before)))
+    decrease(fn, before)
+    fn.do(f"ret ptr {made}")
     fn.define()
 
 

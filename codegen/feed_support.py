@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from stepforge.codegen import conversions, layout
+from stepforge.codegen import conversions, layout, strided_copy
 from stepforge.codegen.conversions import DTYPES
 from stepforge.codegen.llvm import FunctionWriter, ModuleWriter
 from stepforge.codegen.signature import TABLE_ALLOC, TABLE_FREE
@@ -20,6 +20,8 @@ FUNCTIONS = {
     "stepforge_release": ("void", "ptr, ptr"),
     "stepforge_feed_result": ("ptr", "ptr, i64, ptr, i64, ptr, ptr"),
 }
+
+NEW_ARRAY_PARAMS = "ptr, ptr, i32, ptr, ptr, ptr, i32, ptr"
 
 # The scratch record of a call: a cursor into stack memory, the bytes left there, and the blocks
 # that were allocated: their number, then their addresses.
@@ -333,22 +335,25 @@ def _array_feed(module: ModuleWriter) -> None:
     fn.branch_if(same, copy, convert)
     fn.start(copy)
     strides = fn.load("ptr", "%object", layout.ARRAY_STRIDES)
-    fn.call(
-        "ptr",
-        "@copy_strided",
-        ("ptr", memory),
-        ("ptr", data),
-        ("i64", "%rank"),
-        ("ptr", dims),
-        ("ptr", strides),
-        ("i64", _byte(fn, "@item_bytes", "%to")),
-    )
+    size = _byte(fn, "@item_bytes", "%to")
+    copier = _copier(fn, fn.emit(f"mul i64 {count}, {size}"))
+    places = [("ptr", memory), ("ptr", data), ("i64", "%rank")]
+    fn.call("ptr", copier, *places, ("ptr", dims), ("ptr", strides), ("i64", size))
     fn.do(f"ret ptr {memory}")
     fn.start(convert)
     args = [("i64", dtype), ("i64", "%to"), ("ptr", data), ("ptr", memory), ("i64", count)]
     good = fn.emit(f"icmp ne i32 {fn.call('i32', '@convert', *args)}, 0")
     fn.do(f"ret ptr {fn.emit(f'select i1 {good}, ptr {memory}, ptr null')}")
     fn.define()
+
+
+def _copier(fn: FunctionWriter, length: str) -> str:
+    """What copies strided arrays of so many bytes; gives null where it is not made yet."""
+    large = fn.emit(f"icmp sge i64 {length}, {strided_copy.LEAST_BYTES}")
+    made = _cell(fn, conversions.STRIDED_COPY)
+    missing = fn.emit(f"icmp eq ptr {made}, null")
+    give(fn, fn.emit(f"and i1 {large}, {missing}"), "ptr", "null")
+    return fn.emit(f"select i1 {large}, ptr {made}, ptr @copy_strided")
 
 
 def _known_array(fn: FunctionWriter) -> str:
@@ -448,13 +453,17 @@ def _count(fn: FunctionWriter, dims: str) -> str:
     return count
 
 
-def new_array(fn: FunctionWriter, descr: str, rank: str, dims: str) -> str:
-    """A new C-contiguous array; null with an error set where there is no memory for it."""
+def new_array(
+    fn: FunctionWriter, descr: str, rank: str, dims: str, make: str = ""
+) -> str:
+    """A new C-contiguous array; null with an error set where there is no memory for it.
+
+    ``make`` is ``PyArray_NewFromDescr`` or a function like it.
+    """
     module = fn.module
     fn.call("void", module.declare("Py_IncRef", "void", "ptr"), ("ptr", descr))  # the array's own
-    params = "ptr, ptr, i32, ptr, ptr, ptr, i32, ptr"
     kind = ("ptr", module.extern("PyArray_Type"))
     shape = [("i32", rank), ("ptr", dims)]
     rest = [("ptr", "null"), ("ptr", "null"), ("i32", "0"), ("ptr", "null")]
-    make = module.declare("PyArray_NewFromDescr", "ptr", params)
+    make = make or module.declare("PyArray_NewFromDescr", "ptr", NEW_ARRAY_PARAMS)
     return fn.call("ptr", make, kind, ("ptr", descr), *shape, *rest)

@@ -17,7 +17,7 @@ from stepforge.codegen.lane_core import (
     storage_bytes,
     storage_element,
 )
-from stepforge.codegen.llvm import mangle
+from stepforge.codegen.llvm import NONTEMPORAL, mangle
 
 _REDUCTIONS = {"add": "add", "mul": "mul", "min": "min", "max": "max", "and": "and_", "or": "or_"}
 
@@ -37,11 +37,15 @@ class MemoryLanes(ConvertLanes):
         text = self.fn.emit(f"load {storage}, ptr {pointer}, align {align}")
         return self._from_storage(text, dtype)
 
-    def store(self, x: Lane, pointer: str) -> None:
-        """Store ``width`` elements at ``pointer``, which is aligned as one element."""
+    def store(self, x: Lane, pointer: str, *, stream: bool = False) -> None:
+        """Store ``width`` elements at ``pointer``, which is aligned as one element.
+
+        ``stream``: past the caches; then the pointer is aligned as the whole vector.
+        """
         storage = self.vector(storage_element(x.dtype))
-        align = storage_bytes(x.dtype)
-        self.fn.do(f"store {storage} {self._to_storage(x)}, ptr {pointer}, align {align}")
+        align = storage_bytes(x.dtype) * (self.width if stream else 1)
+        hint = f", {NONTEMPORAL}" if stream else ""
+        self.fn.do(f"store {storage} {self._to_storage(x)}, ptr {pointer}, align {align}{hint}")
 
     def tail_mask(self, remaining: str) -> Lane:
         """True for the first ``remaining`` (an i64 text, not negative) elements."""

@@ -47,7 +47,12 @@ DESCR_WORD_MASK = 0xFFFFFFFF00FFFFFF
 
 BUILTIN_DTYPES = tuple(name for name in NUMERIC if name != "bf16")
 
-_NUMPY_API = {"PyArray_Scalar": 60, "PyArray_NewFromDescr": 94}
+_NUMPY_API = {
+    "PyArray_Scalar": 60,
+    "PyArray_NewFromDescr": 94,
+    "PyDataMem_SetHandler": 304,
+    "PyDataMem_GetHandler": 305,
+}
 _TP_ALLOC = 47  # the number of that slot for PyType_GetSlot
 
 
@@ -310,6 +315,12 @@ def _check_functions() -> Iterator[str]:
     )
     if scalar != np.float32(1.5):
         yield "PyArray_Scalar"
+    get, use = (
+        _numpy_functions()[_NUMPY_API[f"PyDataMem_{name}Handler"]] for name in ("Get", "Set")
+    )
+    handler = ctypes.PYFUNCTYPE(ctypes.py_object)(get)()
+    if ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(use)(handler) is not handler:
+        yield "PyDataMem_SetHandler"
 
 
 _CHECKS = (

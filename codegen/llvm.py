@@ -15,11 +15,13 @@ from typing import Any
 LIKELY = "!prof !0"
 UNLIKELY = "!prof !1"
 NO_UNROLL = ", !llvm.loop !2"  # metadata of the back edge of a loop that LLVM shall leave as it is
+NONTEMPORAL = "!nontemporal !4"  # of a store that goes past the caches
 _FOOTER = """\
 !0 = !{!"branch_weights", i32 2000, i32 1}
 !1 = !{!"branch_weights", i32 1, i32 2000}
 !2 = distinct !{!2, !3}
 !3 = !{!"llvm.loop.unroll.disable"}
+!4 = !{i32 1}
 """
 
 
@@ -60,6 +62,11 @@ class ModuleWriter:
     def constant(self, name: str, definition: str) -> str:
         """Define a private constant, e.g. ``constant("dims", "[2 x i64] [i64 3, i64 4]")``."""
         self._globals.setdefault(name, f"@{name} = private unnamed_addr constant {definition}")
+        return f"@{name}"
+
+    def variable(self, name: str, definition: str) -> str:
+        """Define memory of the module's own, e.g. ``variable("count", "i64 0")``."""
+        self._globals.setdefault(name, f"@{name} = internal global {definition}")
         return f"@{name}"
 
     def defines(self, name: str) -> bool:

@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stepforge.codegen.lane_core import Lane
+from stepforge.codegen.lane_core import Lane, bits_of
 from stepforge.codegen.lanes import LaneBuilder
 from stepforge.ir.combining import identity
 from stepforge.ir.core import Block, Const, Operation
+from stepforge.ir.types import NUMERIC, Type
 
 MAX_OPS = 10  # in the body of a loop that keeps several partial results
 MAX_OPS_AROUND = 40  # in a loop by lanes around such loops that takes several registers
@@ -23,8 +24,13 @@ Turn = Callable[[str, Sequence[str]], Sequence[str]]
 
 def adds_up(op: Operation) -> bool:
     """Whether a loop has a short body, carries sums and the like, and stores none on its way."""
+    return bool(op.attr("combine")) and keeps(op)
+
+
+def keeps(op: Operation) -> bool:
+    """The same for whatever a loop carries from turn to turn."""
     body = list(op.regions[0].walk())
-    if not op.operands or not op.attr("combine") or len(body) > MAX_OPS:
+    if not op.operands or len(body) > MAX_OPS:
         return False
     sums = set(op.regions[0].params[1:])
     for inner in body:
@@ -36,9 +42,9 @@ def adds_up(op: Operation) -> bool:
 
 
 def inner_sum(region: Block) -> Block | None:
-    """The body of the last loop inside that adds up; None where that is not the most of it."""
+    """The body of the last short loop inside that carries; None where it is not the most of it."""
     ops = list(region.walk())
-    sums = [op.regions[0] for op in ops if op.name == "for" and adds_up(op)]
+    sums = [op.regions[0] for op in ops if op.name == "for" and keeps(op)]
     return sums[-1] if sums and len(ops) <= MAX_OPS_AROUND else None
 
 
@@ -104,3 +110,19 @@ class Carried:
             combined(self.k, kind, Lane(dtype, x), Lane(dtype, y)).text
             for kind, dtype, x, y in zip(self.kinds, self.dtypes, a, b, strict=True)
         ]
+
+
+def widest(region: Block) -> int:
+    """Bits of the widest element that a region computes with."""
+    values = (v for op in region.walk() for v in (*op.results, *op.operands))
+    return max((_bits(v.type) for v in values if isinstance(v.type, Type)), default=32)
+
+
+def _bits(type_: Type) -> int:
+    """Bits that decide a vector's width:
+
+    those of elements in registers; bools and indices do not count.
+    """
+    if type_.buffer or type_.dtype in ("bool", "index") or type_.dtype not in NUMERIC:
+        return 8
+    return bits_of(type_.dtype)

@@ -8,48 +8,37 @@ are data.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from stepforge.codegen.dims import emit_dim
-from stepforge.codegen.lane_core import Lane, bits_of, storage_bytes, storage_element
-from stepforge.codegen.lanes import LaneBuilder
-from stepforge.codegen.llvm import FunctionWriter
-from stepforge.codegen.loop_carried import Carried, adds_up, combined, inner_sum, real
+from stepforge.codegen import loop_streams
+from stepforge.codegen.lane_core import Lane, storage_bytes, storage_element
+from stepforge.codegen.loop_carried import (
+    Carried,
+    adds_up,
+    combined,
+    inner_sum,
+    keeps,
+    real,
+    widest,
+)
+from stepforge.codegen.loop_positions import PositionWriter
 from stepforge.codegen.loop_values import Buffer, Element, Position
-from stepforge.codegen.target import Target
 from stepforge.ir import dims
 from stepforge.ir.core import Block, Const, Operand, Operation
-from stepforge.ir.dims import Dim
-from stepforge.ir.types import NUMERIC, Type
 
 UNROLL = 4  # partial results of loops that only add up
 INNER_UNROLL = 2  # the same for loops inside of those that run by lanes
 MAX_LANES = 64  # of a ``LaneBuilder``
+AHEAD = 16  # rows further on that are asked for
+CACHE_LINE = 64
 
 
-class LoopWriter:
+class LoopWriter(PositionWriter):
     """Writes operations of the loop level into one LLVM function.
 
     ``sizes`` gives the i64 text of each size name, ``values`` what is known of values from outside.
     """
-
-    def __init__(
-        self,
-        fn: FunctionWriter,
-        target: Target,
-        sizes: Mapping[str, str],
-        values: Mapping[Operand, Any] | None = None,
-    ) -> None:
-        self.fn = fn
-        self.target = target
-        self.sizes = dict(sizes)
-        self.entry_sizes = frozenset(sizes)  # names whose values the start of the function knows
-        self._dims: dict[Dim, str] = {}
-        self.values: dict[Operand, Any] = dict(values or {})
-        self.one = LaneBuilder(fn, 1, target.capabilities)
-        self.many = self.one
-        self.mask: Lane | None = None
 
     # ---- operations -----------------------------------------------------------------------------
     def block(self, block: Block) -> list[Operand]:
@@ -97,28 +86,6 @@ class LoopWriter:
             return Position(str(int(real(operand))))
         return self.values[operand]  # type: ignore[no-any-return]
 
-    def dim(self, size: Dim) -> str:
-        """The i64 text of a size;
-
-        computed once, at the start of the function where its names are known.
-        """
-        if isinstance(size, int):
-            return str(size)
-        if size not in self._dims:
-            if dims.names(size) <= self.entry_sizes:
-                with self.fn.preamble():
-                    self._dims[size] = emit_dim(self.fn, size, self.sizes)
-            else:
-                return emit_dim(self.fn, size, self.sizes)
-        return self._dims[size]
-
-    def buffer(self, pointer: str, type_: Type) -> Buffer:
-        """A buffer, with its strides computed here."""
-        strides = tuple(
-            self.dim(dims.product(type_.dims[axis + 1 :])) for axis in range(type_.rank)
-        )
-        return Buffer(pointer, type_, strides)
-
     # ---- loops ----------------------------------------------------------------------------------
     def _for(self, op: Operation) -> None:
         if op.attr("simd") and self.many is self.one:
@@ -128,6 +95,8 @@ class LoopWriter:
         wide = self.many is not self.one
         dtypes = [o.type.dtype for o in op.operands]
         carried = Carried(self.many if wide else self.one, op.attr("combine"), dtypes)
+
+        self.rows = {region.params[0]: 1} if wide and keeps(op) else {}
 
         def turn(counter: str, texts: Sequence[str]) -> list[str]:
             self.values[region.params[0]] = Position(counter)
@@ -142,7 +111,7 @@ class LoopWriter:
         copies = self._copies(op) if wide else 1
         if copies > 1:
             turns = self.dim(op.attr("high") - op.attr("low"))
-            end = self._sum(low, self.fn.emit(f"and i64 {turns}, {-copies}"))
+            end = self.add_sizes(low, self.fn.emit(f"and i64 {turns}, {-copies}"))
             values, low = carried.several(copies, low, end, 1, values, turn), end
         last = self.fn.loop(
             low,
@@ -168,7 +137,7 @@ class LoopWriter:
         turns = op.attr("high") - op.attr("low")
         low, left = self.dim(op.attr("low")), turns if isinstance(turns, int) else self.dim(turns)
         inner = None if op.operands else inner_sum(op.regions[0])
-        width = self.target.vector_bits // _widest(inner or op.regions[0])
+        width = self.target.vector_bits // widest(inner or op.regions[0])
         try:
             if inner:
                 # Several registers for each sum hide the latency of adding, and take more of each
@@ -206,9 +175,24 @@ class LoopWriter:
             lane = k.gather(pointer, stride, dtype, self.mask)
         elif self.mask is None:
             lane = k.load(pointer, dtype)
+            self._fetch_ahead(op, buffer, pointer, size)
         else:
             lane = k.load_masked(pointer, dtype, self.mask, 0)
         self.values[op.result] = Element(lane, True)
+
+    def _fetch_ahead(self, op: Operation, buffer: Buffer, pointer: str, size: int) -> None:
+        """Ask for what a later turn of the loop around loads, where it is in another row: hardware
+        foresees no steps that are longer than a page.
+        """
+        callee = self.fn.module.declare("llvm.prefetch.p0", "void", "ptr, i32, i32, i32")
+        how = (("i32", "0"), ("i32", "3"), ("i32", "1"))  # to read, into all caches, of data
+        for axis, each in enumerate(op.operands[1:]):
+            if each in self.rows:
+                rows = str(AHEAD * self.rows[each])
+                step = self.multiply_sizes(buffer.strides[axis], rows)
+                row = self._element_pointer(Buffer(pointer, buffer.type), step, size)
+                for line in range(0, self.many.width * size, CACHE_LINE):
+                    self.fn.call("void", callee, ("ptr", self.fn.offset(row, line)), *how)
 
     def _store(self, op: Operation) -> None:
         value, target, *indices = op.operands
@@ -226,7 +210,7 @@ class LoopWriter:
             stride = self.fn.emit(f"mul i64 {at.stride}, {size}")
             k.scatter(lane, pointer, stride, self.mask)
         elif self.mask is None:
-            k.store(lane, pointer)
+            k.store(lane, pointer, stream=self.streaming)
         else:
             k.store_masked(lane, pointer, self.mask)
 
@@ -236,40 +220,7 @@ class LoopWriter:
     def _address(self, operand: Operand, indices: Sequence[Operand]) -> tuple[Buffer, Position]:
         buffer: Buffer = self.values[operand]
         positions = [self.position(i) for i in indices]
-        return buffer, self._affine(list(zip(positions, buffer.strides, strict=False)), "0")
-
-    def _affine(self, terms: Sequence[tuple[Position, str]], offset: str) -> Position:
-        """``offset + sum(position * scale)``."""
-        base, stride, each = offset, "0", ""
-        for position, scale in terms:
-            if position.each:
-                scaled = self.many.mul(Lane("i64", position.each), self._spread(scale))
-                each = scaled.text if not each else self.many.add(Lane("i64", each), scaled).text
-                continue
-            base = self._sum(base, self._product(position.base, scale))
-            stride = self._sum(stride, self._product(position.stride, scale))
-        if not each:
-            return Position(base, stride)
-        whole = self.many.add(Lane("i64", each), self._spread(base))
-        if stride != "0":
-            steps = self.many.mul(self.many.iota("i64"), self._spread(stride))
-            whole = self.many.add(whole, steps)
-        return Position("0", "0", whole.text)
-
-    def _spread(self, text: str) -> Lane:
-        return self.many.splat(Lane("i64", text))
-
-    def _sum(self, a: str, b: str) -> str:
-        if a == "0":
-            return b
-        return a if b == "0" else self.fn.emit(f"add i64 {a}, {b}")
-
-    def _product(self, a: str, b: str) -> str:
-        if "0" in (a, b):
-            return "0"
-        if a == "1":
-            return b
-        return a if b == "1" else self.fn.emit(f"mul i64 {a}, {b}")
+        return buffer, self.affine(list(zip(positions, buffer.strides, strict=False)), "0")
 
     def _alloc(self, op: Operation) -> None:
         """A small temporary inside a nest: on the stack of the thread that runs it."""
@@ -293,7 +244,10 @@ class LoopWriter:
         positions = [self.position(o) for o in op.operands]
         scales = [self.dim(scale) for scale in op.attr("scale")]
         offset = self.dim(op.attr("offset"))
-        self.values[op.result] = self._affine(list(zip(positions, scales, strict=True)), offset)
+        self.values[op.result] = self.affine(list(zip(positions, scales, strict=True)), offset)
+        for operand, scale in zip(op.operands, op.attr("scale"), strict=True):
+            if operand in self.rows and isinstance(scale, int):
+                self.rows[op.result] = scale * self.rows[operand]
 
     def _index_divided(self, opcode: str) -> Callable[[Operation], None]:
         def write(op: Operation) -> None:
@@ -302,19 +256,12 @@ class LoopWriter:
                 quotient = self.fn.emit(f"{opcode} i64 {position.base}, {by}")
                 self.values[op.result] = Position(quotient)
                 return
-            each = self._each(position)
+            each = self.each_lane(position)
             type_ = self.many.register_type("i64")
-            text = self.fn.emit(f"{opcode} {type_} {each}, {self._spread(by).text}")
+            text = self.fn.emit(f"{opcode} {type_} {each}, {self.spread(by).text}")
             self.values[op.result] = Position("0", "0", text)
 
         return write
-
-    def _each(self, position: Position) -> str:
-        """One index per lane."""
-        if position.each:
-            return position.each
-        steps = self.many.mul(self.many.iota("i64"), self._spread(position.stride))
-        return self.many.add(steps, self._spread(position.base)).text
 
     def _to_index(self, op: Operation) -> None:
         wide = self.is_wide(op.operands[0])
@@ -328,7 +275,7 @@ class LoopWriter:
         position, dtype = self.position(op.operands[0]), op.attr("dtype")
         wide = not position.uniform
         k = self.many if wide else self.one
-        text = self._each(position) if wide else position.base
+        text = self.each_lane(position) if wide else position.base
         self.values[op.result] = Element(k.convert(Lane("i64", text), dtype), wide)
 
     handlers: ClassVar[dict[str, Callable[[Any, Operation], None]]] = {
@@ -359,10 +306,15 @@ class _Lanes:
         self.region = op.regions[0]
         dtypes = [o.type.dtype for o in op.operands]
         self.carried = Carried(self.many, op.attr("combine"), dtypes)
+        self.stores = [o for o in self.region.ops if o.name == "store" and o.attr("stream")]
 
     def write(self, low: str, turns: int | str) -> None:
         """Write the loop; its results are the carried values of all lanes combined."""
         lanes = self.carried.identities()
+        places = self._places(low) if self.stores else []
+        if places:
+            self._dynamic_tail(*self._streaming(low, str(turns), places), [])
+            return
         if isinstance(turns, str):
             end, rest, lanes = self._full(low, turns, lanes)
             self._dynamic_tail(end, str(rest), lanes)
@@ -372,7 +324,7 @@ class _Lanes:
         elif turns >= self.width:
             _, _, lanes = self._full(low, turns, lanes)
         if turns % self.width:
-            end = self.writer._sum(low, str(turns - turns % self.width))
+            end = self.writer.add_sizes(low, str(turns - turns % self.width))
             lanes = self._masked_turn(end, str(turns % self.width), lanes)
         self._finish(lanes)
 
@@ -391,7 +343,7 @@ class _Lanes:
 
         def turn(done: str) -> None:
             rest = self.fn.emit(f"sub i64 {turns}, {done}")
-            self._masked_turn(self.writer._sum(low, done), rest, [])
+            self._masked_turn(self.writer.add_sizes(low, done), rest, [])
 
         self.fn.loop(0, str(turns), turn, step=self.width)
 
@@ -432,12 +384,50 @@ class _Lanes:
         )
         return end, rest, list(last)
 
+    def _places(self, low: str) -> list[loop_streams.Place]:
+        """Where streaming stores of the first turn go; none where they cannot all stream."""
+        writer, counter = self.writer, self.region.params[0]
+        writer.values[counter] = Position(low, "1")
+        found = []
+        for op in self.stores:
+            _, target, *indices = op.operands
+            size = storage_bytes(target.type.dtype)
+            known = all(isinstance(i, Const) or i in writer.values for i in indices)
+            if not known or self.width * size < loop_streams.LEAST_VECTOR:
+                return []
+            buffer, at = writer._address(target, indices)
+            if at.stride != "1":
+                return []
+            pointer = writer._element_pointer(buffer, at.base, size)
+            total = writer.dim(dims.product(target.type.dims) * size)
+            found.append(loop_streams.Place(pointer, size, total))
+        return found
+
+    def _streaming(
+        self, low: str, turns: str, places: Sequence[loop_streams.Place]
+    ) -> tuple[str, str]:
+        """All full vectors of a loop that may stream: where they end, and how many turns are left.
+        """
+        end, _ = self._span(low, turns, self.width)
+        parts = loop_streams.span(self.fn, places, low, turns, self.width, end)
+
+        def turn(counter: str) -> None:
+            self._turn(counter, [])
+
+        self.fn.loop(low, parts.usual, turn, step=self.width)
+        self.writer.streaming = True
+        self.fn.loop(parts.first, parts.behind, turn, step=self.width)
+        self.writer.streaming = False
+        loop_streams.fence(self.fn, parts.streams)
+        whole = self.writer.add_sizes(low, turns)
+        return parts.behind, self.fn.emit(f"sub i64 {whole}, {parts.behind}")
+
     def _span(self, low: str, turns: int | str, step: int) -> tuple[str, int | str]:
         """Where whole steps end, and how many turns are left."""
         if isinstance(turns, int):
-            return self.writer._sum(low, str(turns - turns % step)), turns % step
+            return self.writer.add_sizes(low, str(turns - turns % step)), turns % step
         covered = self.fn.emit(f"and i64 {turns}, {-step}")
-        return self.writer._sum(low, covered), self.fn.emit(f"sub i64 {turns}, {covered}")
+        return self.writer.add_sizes(low, covered), self.fn.emit(f"sub i64 {turns}, {covered}")
 
     def _dynamic_tail(self, counter: str, rest: str, lanes: list[str]) -> None:
         """The masked turn, where there is something left for it."""
@@ -463,19 +453,3 @@ class _Lanes:
             total = self.many.reduce(kind, Lane(operand.type.dtype, text))
             initial = self.writer.lane(operand, False)
             self.writer.values[result] = Element(combined(self.one, kind, initial, total))
-
-
-def _widest(region: Block) -> int:
-    """Bits of the widest element that a region computes with."""
-    values = (v for op in region.walk() for v in (*op.results, *op.operands))
-    return max((_bits(v.type) for v in values if isinstance(v.type, Type)), default=32)
-
-
-def _bits(type_: Type) -> int:
-    """Bits that decide a vector's width:
-
-    those of elements in registers; bools and indices do not count.
-    """
-    if type_.buffer or type_.dtype in ("bool", "index") or type_.dtype not in NUMERIC:
-        return 8
-    return bits_of(type_.dtype)

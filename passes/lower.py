@@ -24,6 +24,7 @@ from stepforge.ir.loop_machine import LoopStep
 from stepforge.ir.ops.epilogue import WithEpilogue
 from stepforge.ir.types import COMPLEX, NUMERIC, Type, numpy_dtype
 from stepforge.passes.bufferize import Homes, bufferize
+from stepforge.passes.lower_cuts import CONSUMERS, Cut, cut_in_place
 from stepforge.passes.lower_regions import lower_fused, lower_reduce, row_shapes
 
 
@@ -85,7 +86,8 @@ class _Lowering:
     def run(self) -> Lowered:
         self.globals = dict(self.function.globals)
         homes = bufferize(self.function)
-        self.rows = row_shapes(self.function.body.ops)
+        self.cuts = cut_in_place(self.function, homes)
+        self.rows = row_shapes(self.function.body.ops, self.cuts)
         names = checked_sizes(self.function)
         self.names = set(names)
         params = [Value(buffer_type(p.type), p.name) for p in self.function.params]
@@ -115,7 +117,7 @@ class _Lowering:
     def _operation(self, op: Operation, homes: Homes) -> None:
         self.k.site = op.site
         self.names.update(bound_sizes(op))
-        if op.name in ("write", "assume"):
+        if op.name in ("write", "assume") or any(r in self.cuts for r in op.results):
             return
         if op.name in ("reshape", "refine"):
             self._alias(op)
@@ -129,18 +131,25 @@ class _Lowering:
         if not _has_loops(op):
             self._host_call(op, [self._home(r, homes) for r in op.results])
             return
+        if op.name in CONSUMERS:
+            self._region(op, homes)
+            return
         operands = [self.buffer(operand) for operand in op.operands]
         results = [self._home(r, homes) for r in op.results]
-        if op.name == "fused":
-            lower_fused(self.k, op, operands, results, self.rows)
-        elif op.name == "reduce":
-            lower_reduce(self.k, op, operands, results[0])
-        elif op.regions:
+        if op.regions:
             _epilogue(self.k, op, operands, results[0])
         elif op.defn.lower is not None:
             op.defn.lower(self.k, *results, *operands, **op.all_attrs)
         else:
             self._elements(op, operands, results[0])
+
+    def _region(self, op: Operation, homes: Homes) -> None:
+        taken = [self._taken(operand) for operand in op.operands]
+        results = [self._home(r, homes) for r in op.results]
+        if op.name == "fused":
+            lower_fused(self.k, op, taken, results, self.rows)
+        else:
+            lower_reduce(self.k, op, taken, results[0])
 
     def _elements(self, op: Operation, operands: Sequence[Operand], out: Operand) -> None:
         rule = op.defn.element
@@ -209,6 +218,13 @@ class _Lowering:
         if types:
             made = made if isinstance(made, tuple) else (made,)
             self.buffers.update(zip(op.results, made, strict=True))
+
+    def _taken(self, operand: Operand) -> Operand | Cut:
+        """What an elementwise operation or a reduction loads an operand's elements from."""
+        if operand not in self.cuts:
+            return self.buffer(operand)
+        cut = self.cuts[operand]
+        return Cut.of(cut, self.buffer(cut.operands[0]))
 
     # ---- buffers --------------------------------------------------------------------------------
     def buffer(self, operand: Operand) -> Operand:

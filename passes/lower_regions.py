@@ -6,7 +6,7 @@ Axes that every operand treats alike, all full or all broadcast, are one loop: `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import TypeAlias
 
 from stepforge.ir import dims
@@ -15,13 +15,16 @@ from stepforge.ir.core import Const, Operand, Operation
 from stepforge.ir.dims import Dim
 from stepforge.ir.loop_builder import LoopBuilder
 from stepforge.ir.types import Type
+from stepforge.passes.lower_cuts import Cut
 
 CHUNK = 4096  # elements that are summed in their own precision before a wider one takes over
 Element: TypeAlias = Callable[[Sequence[Operand]], Operand]
 WIDER = {"f32": "f64", "f16": "f32", "bf16": "f32"}  # precision of the outer sum
 
 
-def row_shapes(ops: Sequence[Operation]) -> set[tuple[Dim, ...]]:
+def row_shapes(
+    ops: Sequence[Operation], cuts: Mapping[Operand, Operation]
+) -> set[tuple[Dim, ...]]:
     """Shapes that some operation takes row by row: there the last axis is a loop of its own.
 
     What else works on such a shape does so too, so that ``merge_loops`` finds nests that match.
@@ -32,7 +35,8 @@ def row_shapes(ops: Sequence[Operation]) -> set[tuple[Dim, ...]]:
             continue
         shape = op.attr("shape")
         axes = op.attr("axes") if op.name == "reduce" else ()
-        groups = merged_axes(shape, [o.type.dims for o in op.operands], axes)
+        operands = [Cut.of(cuts[o], cuts[o].operands[0]) if o in cuts else o for o in op.operands]
+        groups = merged_axes(shape, operands, axes)
         if len(groups) == 2 and groups[1] == [len(shape) - 1]:
             found.add(shape)
     return found
@@ -41,21 +45,20 @@ def row_shapes(ops: Sequence[Operation]) -> set[tuple[Dim, ...]]:
 def lower_fused(
     k: LoopBuilder,
     op: Operation,
-    operands: Sequence[Operand],
+    operands: Sequence[Operand | Cut],
     results: Sequence[Operand],
     rows: Set[tuple[Dim, ...]] = frozenset(),
 ) -> None:
     """A nest that loads each operand's element, computes the region, and stores the results."""
     shape = op.attr("shape")
-    groups = merged_axes(shape, [o.type.dims for o in operands], [])
+    groups = merged_axes(shape, operands, [])
     if shape in rows and len(groups) == 1 and groups[0][-1] == len(shape) - 1:
         groups = [groups[0][:-1], groups[0][-1:]]
     space = tuple(dims.product(shape[a] for a in group) for group in groups)
     views = [grouped(k, o, shape, groups) for o in operands]
     outs = [k.view(r, space) for r in results]
     with k.nest(space) as at:
-        elements = [k.element(view, space, at) for view in views]
-        values = inline(k, op, elements)
+        values = inline(k, op, [_element(k, view, shape, groups, at) for view in views])
         for value, out in zip(values, outs, strict=True):
             k.store(value, out, *at)
 
@@ -73,23 +76,26 @@ def inline(k: LoopBuilder, op: Operation, elements: Sequence[Operand]) -> list[O
 
 
 def merged_axes(
-    shape: Sequence[Dim], operands: Sequence[Sequence[Dim]], axes: Sequence[int]
+    shape: Sequence[Dim], operands: Sequence[Operand | Cut], axes: Sequence[int]
 ) -> list[list[int]]:
     """Adjacent axes that can run as one loop, in order; axes of size 1 are left out.
 
-    Two axes merge where every operand has both in full or broadcasts both, and both or neither are
-    among the reduced ``axes``.
+    Two axes merge where every operand has both in full or broadcasts both, where nothing that an
+    operand leaves out lies between them, and both or neither are among the reduced ``axes``.
     """
+    sizes = [o.shape if isinstance(o, Cut) else o.type.dims for o in operands]
+    marks = [o.marks() if isinstance(o, Cut) else [0] * len(o.type.dims) for o in operands]
     groups: list[list[int]] = []
     patterns: list[tuple[object, ...]] = []
     for axis, size in enumerate(shape):
         if size == 1:
             continue
         pattern: list[object] = [axis in axes]
-        for own in operands:
+        for own, mark in zip(sizes, marks, strict=True):
             position = axis - (len(shape) - len(own))
             have: Dim = own[position] if position >= 0 else 1
             pattern.append(0 if have == 1 else 1 if have == size else (axis, have))
+            pattern.append(mark[position] if position >= 0 else None)
         if patterns and patterns[-1] == tuple(pattern):
             groups[-1].append(axis)
         else:
@@ -99,10 +105,10 @@ def merged_axes(
 
 
 def grouped(
-    k: LoopBuilder, operand: Operand, shape: Sequence[Dim], groups: Sequence[Sequence[int]]
-) -> Operand:
+    k: LoopBuilder, operand: Operand | Cut, shape: Sequence[Dim], groups: Sequence[Sequence[int]]
+) -> Operand | Cut:
     """A view of ``operand`` with one axis for each group (of size 1 where it broadcasts)."""
-    if isinstance(operand, Const):
+    if isinstance(operand, (Const, Cut)):
         return operand
     own = operand.type.dims
     missing = len(shape) - len(own)
@@ -112,10 +118,25 @@ def grouped(
     return k.view(operand, tuple(sizes))
 
 
-def lower_reduce(k: LoopBuilder, op: Operation, operands: Sequence[Operand], out: Operand) -> None:
+def _element(
+    k: LoopBuilder,
+    view: Operand | Cut,
+    shape: Sequence[Dim],
+    groups: Sequence[Sequence[int]],
+    at: Sequence[Operand],
+) -> Operand:
+    """The element of a ``grouped`` operand at a place of the groups."""
+    if isinstance(view, Cut):
+        return view.element(k, shape, groups, at)
+    return k.element(view, [dims.product(shape[a] for a in group) for group in groups], at)
+
+
+def lower_reduce(
+    k: LoopBuilder, op: Operation, operands: Sequence[Operand | Cut], out: Operand
+) -> None:
     """A nest over the kept axes around loops that accumulate over the reduced ones."""
     shape, axes = op.attr("shape"), op.attr("axes")
-    groups = merged_axes(shape, [o.type.dims for o in operands], axes)
+    groups = merged_axes(shape, operands, axes)
     space = tuple(dims.product(shape[a] for a in group) for group in groups)
     reduced = [group[0] in axes for group in groups]
     views = [grouped(k, o, shape, groups) for o in operands]
@@ -129,7 +150,7 @@ def lower_reduce(k: LoopBuilder, op: Operation, operands: Sequence[Operand], out
         def element(inner: Sequence[Operand]) -> Operand:
             kept_at, reduced_at = iter(outer), iter(inner)
             at = [next(reduced_at if r else kept_at) for r in reduced]
-            return inline(k, op, [k.element(v, space, at) for v in views])[0]
+            return inline(k, op, [_element(k, v, shape, groups, at) for v in views])[0]
 
         over = [n for n, r in zip(space, reduced, strict=True) if r]
         value = _accumulate(k, op, over, element, simd=not lanes_kept)

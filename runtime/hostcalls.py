@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from stepforge.codegen import large_memory
 from stepforge.codegen import signature as abi
 from stepforge.ir import dims
 from stepforge.ir.analyses import substitute_literal
@@ -90,7 +91,8 @@ def view(pointer: int, shape: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray
 def _new_result(type_: Type | None, pointers: Any, shape: Any, slot: Any) -> None:
     """Make the array of a result whose size is known only now; ``slot`` takes the reference."""
     assert type_ is not None
-    array = np.empty([shape[axis] for axis in range(type_.rank)], numpy_dtype(type_.dtype))
+    sizes = [shape[axis] for axis in range(type_.rank)]
+    array = large_memory.empty(sizes, numpy_dtype(type_.dtype))
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(array))
     ctypes.cast(slot, ctypes.POINTER(ctypes.c_void_p))[0] = id(array)
     pointers[0] = array.ctypes.data

@@ -38,6 +38,7 @@ from stepforge.passes.parallelize import parallelize
 from stepforge.passes.plan import Planned, plan
 from stepforge.passes.prune import prune
 from stepforge.passes.simplify import simplify
+from stepforge.passes.stream_stores import stream_stores
 from stepforge.runtime import backends, checking, hostcalls, native, threads
 from stepforge.runtime.signatures import signature_of, symbol_name
 from stepforge.runtime.variables import VariableStore
@@ -45,7 +46,7 @@ from stepforge.runtime.variant import Variant, graph_text, state_of
 
 TENSOR_PASSES: tuple[Pass, ...] = (prune, fold, simplify, cse, expand, fold, simplify, cse, prune)
 FUSION_PASSES: tuple[Pass, ...] = (fuse, fuse_products, prune)
-LOOP_PASSES: tuple[Pass, ...] = (merge_loops, contract, parallelize)
+LOOP_PASSES: tuple[Pass, ...] = (merge_loops, contract, parallelize, stream_stores)
 # A first run may be the only one, so it gets code that compiles fast.
 FIRST_LEVEL: Level = "O0"
 FINAL_LEVEL: Level = "O2"

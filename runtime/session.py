@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from stepforge.codegen import large_memory
 from stepforge.codegen.signature import Structure
 from stepforge.frontend import default
 from stepforge.frontend.graph import Graph, get_default_graph
@@ -185,6 +186,7 @@ class BaseSession:
             self._runner.forget_all()
         for program in programs:
             program.close()
+        large_memory.trim()
 
     def as_default(self) -> AbstractContextManager[Any]:
         """A context in which this session is the default one; leaving it does not close it."""

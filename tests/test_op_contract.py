@@ -38,7 +38,8 @@ from stepforge.ir.errors import (
     UnprovenSizes,
 )
 from stepforge.ir.opdef import REGISTRY, lookup
-from stepforge.ir.ops.reductions import ArgExtreme, Reduction, Scan
+from stepforge.ir.ops.arg_extremes import ArgExtreme
+from stepforge.ir.ops.reductions import Reduction, Scan
 from stepforge.ir.types import COMPLEX, NUMERIC, Type, numpy_dtype
 
 assert stepforge.ir.ops  # importing it fills the registry

@@ -1,6 +1,7 @@
 """The vocabulary: importing this package declares every op, one class each, by theme."""
 
 from stepforge.ir.ops import (
+    arg_extremes,
     arithmetic,
     checks,
     comparison,
@@ -29,6 +30,7 @@ from stepforge.ir.ops import (
 )
 
 __all__ = [
+    "arg_extremes",
     "arithmetic",
     "checks",
     "comparison",

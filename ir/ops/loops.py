@@ -14,6 +14,10 @@ from stepforge.ir.errors import IRError
 from stepforge.ir.opdef import OpDef, define_op
 from stepforge.ir.types import Type, index
 
+# Results from which stores that nobody reads soon go past the caches, in bytes: more than the
+# second-level cache of a core holds.
+STREAM_BYTES = 3 << 20
+
 
 class LoopOp(OpDef):
     """Base class: an op of the loop level."""
@@ -80,11 +84,17 @@ class Load(LoopOp):
 
 @define_op
 class Store(LoopOp):
-    """Store an element. ``store(%v, %x, %i, %j)``"""
+    """Store an element. ``store(%v, %x, %i, %j)``
+
+    ``stream`` says that nobody reads the buffer soon: where it is large, its elements may go past
+    the caches.
+    """
 
     effect = "write"
 
-    def infer(self, value: Type, buffer: Type, *indices: Type) -> tuple[Type, ...]:
+    def infer(
+        self, value: Type, buffer: Type, *indices: Type, stream: bool = False
+    ) -> tuple[Type, ...]:
         if _element(buffer, indices, "store").dtype != value.dtype:
             raise IRError(f"store: {value} into {buffer}")
         return ()

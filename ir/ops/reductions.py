@@ -14,7 +14,7 @@ import numpy as np
 from stepforge.ir import dims
 from stepforge.ir.builder import Builder
 from stepforge.ir.combining import COMBINE, highest, identity, lowest
-from stepforge.ir.core import Const, Operand
+from stepforge.ir.core import Operand
 from stepforge.ir.loop_builder import LoopBuilder
 from stepforge.ir.opdef import OpDef, define_op
 from stepforge.ir.ops import arrays
@@ -22,16 +22,14 @@ from stepforge.ir.ops.arrays import Array, accumulator, is_integer, narrow, wide
 from stepforge.ir.ops.expansion import size_value
 from stepforge.ir.ops.inference import (
     BOOL,
-    INDICES,
     NUMBER,
-    PLAIN,
     REAL,
     DTypes,
     check_dtype,
     known_axes,
     known_axis,
 )
-from stepforge.ir.types import INTEGERS, UNSIGNED, Type, numpy_dtype
+from stepforge.ir.types import INTEGERS, UNSIGNED, Type
 
 Axes = tuple[int, ...]
 
@@ -194,91 +192,6 @@ class ReduceAll(Reduction):
     def reduced(self, x: Array, axes: Axes, keep_dims: bool) -> Any:
         """Whether all are true."""
         return np.all(x, axes, keepdims=keep_dims)
-
-
-def arg_cases(name: str) -> tuple[str, ...]:
-    """Test cases of ``argmax`` and ``argmin``."""
-    shapes = ("f32[2, 3], axis=1", "f32[2, 3], axis=0", "f64[4], axis=0", "f16[2, 1], axis=-1")
-    others = tuple(f"{dtype}[5], axis=0" for dtype in PLAIN.listed if dtype not in ("c64", "c128"))
-    typed = ('f32[2, 3, 4], axis=1, dtype="i32"', "f32[0, 3], axis=1", "f32[2, 0], axis=1")
-    return tuple(f"{name}({case})" for case in (*shapes, *others, *typed))
-
-
-class ArgExtreme(OpDef):
-    """Base class: the first position of an extreme along ``axis``; NaN is never one, unless all
-    are.
-    """
-
-    def infer(self, x: Type, *, axis: int, dtype: str = "i64") -> Type:
-        check_dtype(self.name, REAL if x.dtype != "bool" else BOOL, x=x)
-        check_dtype(self.name, INDICES, result=Type(dtype))
-        gone = known_axis(self.name, axis, x=x)
-        return Type(dtype, (*x.dims[:gone], *x.dims[gone + 1 :]))
-
-    def positions(self, x: Array, axis: int, dtype: str, worst: float) -> Array:
-        """Positions of the extreme; NaN counts as ``worst``."""
-        result = numpy_dtype(dtype)
-        if x.shape[axis] == 0:
-            gone = axis % x.ndim
-            return np.zeros((*x.shape[:gone], *x.shape[gone + 1 :]), result)
-        if x.dtype.kind == "f":
-            x = arrays.where(np.isnan(x), worst, x)
-        find = np.argmax if self.name == "argmax" else np.argmin
-        return narrow(find(x, axis), result)
-
-    def lower(self, k: LoopBuilder, out: Operand, x: Operand, *, axis: int, dtype: str) -> None:
-        """Two passes by lanes: the extreme, then the first position that has it."""
-        place, shape = axis % x.type.rank, x.type.dims
-        largest = self.name == "argmax"
-        kind = "max" if largest else "min"
-        lanes_outside = place != len(shape) - 1
-        dtype_seen = "u8" if x.type.dtype == "bool" else x.type.dtype
-        rest = (*shape[:place], *shape[place + 1 :])
-        with k.nest(rest, simd=lanes_outside) as at:
-            def value(i: Operand) -> Operand:
-                v = k.cast(k.load(x, *at[:place], i, *at[place:]), dtype_seen)
-                if v.type.kind != "f":
-                    return v
-                worst = Const(v.type, -np.inf if largest else np.inf)
-                return k.emit("select", k.emit("is_nan", v), worst, v)  # type: ignore[no-any-return]
-
-            best = k.fold(shape[place], kind, dtype_seen, value, simd=not lanes_outside)
-
-            def position(i: Operand) -> Operand:
-                here = k.emit("from_index", i, dtype="i64")
-                never = Const(here.type, np.iinfo(np.int64).max)
-                return k.emit("select", k.emit("equal", value(i), best), here, never)  # type: ignore
-
-            first = k.fold(shape[place], "min", "i64", position, simd=not lanes_outside)
-            none = k.emit("equal", first, Const(first.type, np.iinfo(np.int64).max))
-            first = k.emit("select", none, Const(first.type, 0), first)
-            k.store(k.emit("cast", first, dtype=dtype), out, *at)
-
-
-@define_op
-class Argmax(ArgExtreme):
-    """The first position of the largest element. ``%r = argmax(%x, axis=1) : i64[n]``
-
-    NaN counts as -inf, and no elements give 0 (extraction requires some).
-    """
-
-    cases = arg_cases("argmax")
-
-    def numpy(self, x: Array, *, axis: int, dtype: str) -> Array:
-        return self.positions(widen(x), axis, dtype, -np.inf)
-
-
-@define_op
-class Argmin(ArgExtreme):
-    """The first position of the smallest element. ``%r = argmin(%x, axis=1) : i64[n]``
-
-    NaN counts as inf, and no elements give 0 (extraction requires some).
-    """
-
-    cases = arg_cases("argmin")
-
-    def numpy(self, x: Array, *, axis: int, dtype: str) -> Array:
-        return self.positions(widen(x), axis, dtype, np.inf)
 
 
 def scan_cases(name: str) -> tuple[str, ...]:

@@ -99,7 +99,10 @@ class Transpose(OpDef):
         return np.transpose(x, perm)
 
     def lower(self, k: LoopBuilder, out: Operand, x: Operand, *, perm: tuple[int, ...]) -> None:
-        """Runs of axes that stay together are one axis; a swap of the last two goes by tiles."""
+        """Runs of axes that stay together are one axis; a swap of the last two goes by tiles.
+
+        Where the last axis moves further, it is first left where it is, so that whole rows move.
+        """
         shape, order = _merged_permutation(x.type.dims, perm)
         source, target = k.view(x, shape), k.view(out, tuple(shape[axis] for axis in order))
         rank = len(order)
@@ -107,6 +110,14 @@ class Transpose(OpDef):
             with k.nest(shape[:-2], simd=False) as batch:
                 parts = [k.matrix(part, shape[:-2], batch) for part in (source, target)]
                 k.emit("transpose_matrix", *parts)
+            return
+        if order and order[-1] != rank - 1:
+            place = order.index(rank - 1)
+            rows = (*order[:place], *order[place + 1 :], rank - 1)
+            middle = k.alloc(x.type.dtype, tuple(shape[axis] for axis in rows))
+            self.lower(k, middle, source, perm=rows)
+            swap = (*range(place), rank - 1, *range(place, rank - 1))
+            self.lower(k, target, middle, perm=swap)
             return
         with k.nest(target.type.dims) as at:
             cell = k.load(source, *[at[order.index(axis)] for axis in range(rank)])
