@@ -45,7 +45,7 @@ class NestWriter(LoopWriter):
         super().__init__(fn, target, {})
         self.module = module
         self.name = name
-        self._functions: dict[str, str] = {}
+        self.functions: dict[str, str] = {}
         self._table = ""
 
     def table(self) -> str:
@@ -57,10 +57,7 @@ class NestWriter(LoopWriter):
 
     def nest(self, op: Operation) -> None:
         """Write a top-level loop."""
-        turns = turns_of(op)
-        small = isinstance(turns, int) and turns <= INLINE_TURNS
-        calls = any(inner.name in IN_DRIVER for inner in op.regions[0].walk())
-        if small or calls or op.results:
+        if in_place(op):
             LoopWriter.handlers["for"](self, op)
             return
         work = op.attr("work")
@@ -77,7 +74,7 @@ class NestWriter(LoopWriter):
         mentioned = set(mentioned_sizes(op)).union(*map(mentioned_sizes, op.regions[0].walk()))
         mentioned = mentioned.union(*(type_sizes(value.type) for value in free))  # for strides
         names = [*sorted(mentioned & self.sizes.keys()), *extra]
-        params = [(_argument(self.values[v])[0], f"v_{i}") for i, v in enumerate(free)]
+        params = [(argument(self.values[v])[0], f"v_{i}") for i, v in enumerate(free)]
         params += [("i64", f"n_{i}") for i in range(len(names))]
         fn = FunctionWriter(
             self.module, "@", "void", params, linkage="internal", attributes="noinline"
@@ -87,18 +84,18 @@ class NestWriter(LoopWriter):
             inner.values[value] = _inside(inner, self.values[value], f"%v_{index}")
         inner.operation(op)
         fn.do("ret void")
-        arguments = [_argument(self.values[value]) for value in free]
+        arguments = [argument(self.values[value]) for value in free]
         arguments += [("i64", self.sizes[n]) for n in names if n not in extra]
         return Call(self._defined(fn.finish()), arguments)
 
     def _defined(self, text: str) -> str:
         """The function of this text, which is defined unless there is one that is the same."""
-        if text not in self._functions:
-            name = f"{self.name}_nest_{len(self._functions)}"
-            self._functions[text] = self.module.helper(
+        if text not in self.functions:
+            name = f"{self.name}_nest_{len(self.functions)}"
+            self.functions[text] = self.module.helper(
                 name, lambda: text.replace("@@(", f"@{name}(", 1)
             )
-        return self._functions[text]
+        return self.functions[text]
 
     # ---- shared turns ---------------------------------------------------------------------------
     def _shared(self, op: Operation, work: Dim) -> None:
@@ -184,7 +181,8 @@ def _chunk_turns(fn: FunctionWriter, *, by_lanes: bool) -> str:
     return fn.intrinsic("smax", "i64", "i64", chunk, str(least))
 
 
-def _argument(value: Buffer | Element | Position) -> tuple[str, str]:
+def argument(value: Buffer | Element | Position) -> tuple[str, str]:
+    """The type and the text by which a value is passed to a function."""
     if isinstance(value, Buffer):
         return "ptr", value.pointer
     if isinstance(value, Position):
@@ -198,6 +196,14 @@ def _inside(
     if isinstance(value, Buffer):
         return writer.buffer(text, value.type)
     return Position(text) if isinstance(value, Position) else Element(Lane(value.lane.dtype, text))
+
+
+def in_place(op: Operation) -> bool:
+    """True for a top-level loop that is written into the driver, not as a function of its own."""
+    turns = turns_of(op)
+    if op.results or (isinstance(turns, int) and turns <= INLINE_TURNS):
+        return True
+    return any(inner.name in IN_DRIVER for inner in op.regions[0].walk())
 
 
 def turns_of(op: Operation) -> Dim:
