@@ -161,7 +161,7 @@ class KernelWriter(NestWriter):
             fn = FunctionWriter(self.module, name, "i32", PART_PARAMS, linkage="internal",
                                 attributes="noinline")
             writer = KernelWriter(self.module, self.plan, self.target, fn)
-            writer.checks, writer.functions = self.checks, self.functions
+            writer.checks, writer.functions, writer.nests = self.checks, self.functions, self.nests
             writer.write_part(part, division.cells)
             status = self.fn.call("i32", f"@{name}", *given)
             self._leave_if(self.fn.emit(f"icmp ne i32 {status}, 0"), status)

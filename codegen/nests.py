@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from stepforge.codegen import signature as abi
 from stepforge.codegen.lane_core import Lane, register_element
@@ -19,7 +20,7 @@ from stepforge.codegen.loops import LoopWriter
 from stepforge.codegen.target import Target
 from stepforge.ir import dims
 from stepforge.ir.analyses import mentioned_sizes, type_sizes, used_values
-from stepforge.ir.core import Operation
+from stepforge.ir.core import Const, Operand, Operation, Value
 from stepforge.ir.dims import Dim
 
 INLINE_TURNS = 64  # nests of up to so many turns of their innermost body are not worth a call
@@ -45,7 +46,8 @@ class NestWriter(LoopWriter):
         super().__init__(fn, target, {})
         self.module = module
         self.name = name
-        self.functions: dict[str, str] = {}
+        self.functions: dict[str, str] = {}  # by their text
+        self.nests: dict[Any, str] = {}  # the same by what was to be written, which is found faster
         self._table = ""
 
     def table(self) -> str:
@@ -74,6 +76,17 @@ class NestWriter(LoopWriter):
         mentioned = set(mentioned_sizes(op)).union(*map(mentioned_sizes, op.regions[0].walk()))
         mentioned = mentioned.union(*(type_sizes(value.type) for value in free))  # for strides
         names = [*sorted(mentioned & self.sizes.keys()), *extra]
+        arguments = [argument(self.values[value]) for value in free]
+        arguments += [("i64", self.sizes[n]) for n in names if n not in extra]
+        key = (structure(op), *names)
+        if key not in self.nests:
+            self.nests[key] = self._defined(self._function_text(op, free, names))
+        return Call(self.nests[key], arguments)
+
+    def _function_text(
+        self, op: Operation, free: Sequence[Value], names: Sequence[str]
+    ) -> str:
+        """The function of a nest, its name left out."""
         params = [(argument(self.values[v])[0], f"v_{i}") for i, v in enumerate(free)]
         params += [("i64", f"n_{i}") for i in range(len(names))]
         fn = FunctionWriter(
@@ -84,9 +97,7 @@ class NestWriter(LoopWriter):
             inner.values[value] = _inside(inner, self.values[value], f"%v_{index}")
         inner.operation(op)
         fn.do("ret void")
-        arguments = [argument(self.values[value]) for value in free]
-        arguments += [("i64", self.sizes[n]) for n in names if n not in extra]
-        return Call(self._defined(fn.finish()), arguments)
+        return fn.finish()
 
     def _defined(self, text: str) -> str:
         """The function of this text, which is defined unless there is one that is the same."""
@@ -196,6 +207,32 @@ def _inside(
     if isinstance(value, Buffer):
         return writer.buffer(text, value.type)
     return Position(text) if isinstance(value, Position) else Element(Lane(value.lane.dtype, text))
+
+
+def structure(op: Operation) -> tuple[Any, ...]:
+    """Everything about a nest but which values it is about: what its function depends on."""
+    numbers: dict[Operand, int] = {}
+
+    def value(operand: Operand) -> Any:
+        if isinstance(operand, Const):
+            return operand.type, repr(operand.value)  # 0.0 is not -0.0
+        return numbers.setdefault(operand, len(numbers)), operand.type
+
+    def visit(each: Operation) -> tuple[Any, ...]:
+        attrs = [(name, _literal(each.attrs[name])) for name in sorted(each.attrs)]
+        regions = [
+            (*map(value, region.params), *map(visit, region.ops)) for region in each.regions
+        ]
+        used = (*map(value, each.operands), *map(value, each.results))
+        return (each.name, *attrs, *used, *regions)
+
+    return visit(op)
+
+
+def _literal(attribute: Any) -> Any:
+    if isinstance(attribute, (list, tuple)):
+        return tuple(map(_literal, attribute))
+    return repr(attribute) if isinstance(attribute, float) else attribute
 
 
 def in_place(op: Operation) -> bool:

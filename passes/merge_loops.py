@@ -59,16 +59,19 @@ class _Facts:
     fails: bool  # or is seen outside of the step
 
 
-def _facts(op: Operation, roots: Roots) -> _Facts:
-    inner = [o for region in op.regions for o in region.walk()]
-    return _Facts(
-        roots.touched(op),
-        frozenset(used_values(op)),
-        frozenset[str]().union(*map(mentioned_sizes, (op, *inner))),
-        frozenset(bound_sizes(op)),
-        sum(map(length, inner)),
-        any(each.defn.effect in BARRIERS for each in (op, *inner)),
-    )
+def _facts(op: Operation, roots: Roots, facts: dict[Operation, _Facts]) -> _Facts:
+    """The facts of ``op``, found once and kept in ``facts``."""
+    if op not in facts:
+        inner = [o for region in op.regions for o in region.walk()]
+        facts[op] = _Facts(
+            roots.touched(op),
+            frozenset(used_values(op)),
+            frozenset[str]().union(*map(mentioned_sizes, (op, *inner))),
+            frozenset(bound_sizes(op)),
+            sum(map(length, inner)),
+            any(each.defn.effect in BARRIERS for each in (op, *inner)),
+        )
+    return facts[op]
 
 
 def _merged(ops: Sequence[Operation], roots: Roots) -> list[Operation]:
@@ -76,16 +79,13 @@ def _merged(ops: Sequence[Operation], roots: Roots) -> list[Operation]:
     if sum(op.name == "for" for op in ops) < 2:
         return [_inside(op, roots) if op.name == "for" else op for op in ops]
     out: list[Operation] = []
-    facts: list[_Facts] = []
+    facts: dict[Operation, _Facts] = {}
     for op in ops:
-        known = _facts(op, roots)
-        place = _partner(op, known, out, facts, roots.temporaries) if op.name == "for" else None
+        place = _partner(op, out, roots, facts) if op.name == "for" else None
         if place is None:
             out.append(op)
-            facts.append(known)
         else:
             out[place] = _together(out[place], op)
-            facts[place] = _facts(out[place], roots)
     return [_inside(op, roots) if op.name == "for" else op for op in out]
 
 
@@ -99,15 +99,13 @@ def _inside(op: Operation, roots: Roots) -> Operation:
 
 
 def _partner(
-    op: Operation,
-    own: _Facts,
-    before: Sequence[Operation],
-    facts: Sequence[_Facts],
-    temporaries: set[Operand],
+    op: Operation, before: Sequence[Operation], roots: Roots, facts: dict[Operation, _Facts]
 ) -> int | None:
     """The position of the nearest earlier loop that ``op`` can become a part of."""
+    own, temporaries = _facts(op, roots, facts), roots.temporaries
     for position in range(len(before) - 1, max(len(before) - 1 - NEAREST, -1), -1):
-        other, its = before[position], facts[position]
+        other = before[position]
+        its = _facts(other, roots, facts)
         free = own.used.isdisjoint(other.results)
         if free and other.name == "for" and _alike(op, other, own.length + its.length):
             counter = other.regions[0].params[0]

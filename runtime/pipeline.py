@@ -45,6 +45,10 @@ from stepforge.runtime.variant import Variant, graph_text, state_of
 TENSOR_PASSES: tuple[Pass, ...] = (prune, fold, simplify, cse, expand, fold, simplify, cse, prune)
 FUSION_PASSES: tuple[Pass, ...] = (fuse, prune)
 LOOP_PASSES: tuple[Pass, ...] = (merge_loops, contract, parallelize)
+# Characters of LLVM text from which a first run gets its final code at once, lest the second run
+# take seconds to compile. Not where nothing is fed and nothing fetched: an initialiser runs once.
+LARGE = 200_000
+FINAL_LEVEL: Level = "O2"
 MODULE_DATA = 256  # bytes of a constant that are written into the module itself
 
 
@@ -101,7 +105,8 @@ def _compile_native(
     variant = Variant(job.extraction, signature, stages)
     _write_module(variant, lowered, planned, backends.chosen(job.store.backend))
     _fill_table(variant, lowered, job.store)
-    link(variant, job.level)
+    large = len(variant.stages["llvm"]) >= LARGE and (signature.feeds or lowered.outputs)
+    link(variant, FINAL_LEVEL if large else job.level)
     return variant
 
 
