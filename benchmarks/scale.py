@@ -1,6 +1,6 @@
-"""How compile time and memory grow with the graph: a table and, where matplotlib is, a picture.
+"""How compile time and memory grow with the graph: a table and a picture.
 
-    python benchmarks/scale.py [--sizes 100 1000 5000] [--picture build/scale.png]
+    python benchmarks/scale.py [--sizes 100 1000 5000] [--picture build/scale.svg]
 
 Four families of graphs, each in several sizes: a chain of elementwise operations, a wide sum, a
 deep multi-layer perceptron and an unrolled recurrent network. For each: seconds to build the graph,
@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,6 +58,14 @@ def recurrent(tf: Any, size: int) -> Built:
     return x, state, np.ones((4, 16), np.float32)
 
 
+# What the picture shows: a title, and the figure in a row.
+PANELS: dict[str, Callable[[dict[str, float]], float]] = {
+    "seconds to the second result": lambda row: row["first"] + row["second"],
+    "microseconds of a call": lambda row: row["call"],
+    "MB above the process": lambda row: max(row["memory"] - row["before"], 1.0),
+}
+COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")
+
 FAMILIES: dict[str, Callable[[Any, int], Built]] = {
     "chain": chain,
     "wide": wide,
@@ -68,6 +78,8 @@ def measure(family: str, size: int) -> dict[str, float]:
     """Build, run and call one graph in this process."""
     import stepforge as tf
 
+    tf.Session().run(tf.constant(0.0))  # what is made once in a process
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     started = time.perf_counter()
     x, y, value = FAMILIES[family](tf, size)
     built = time.perf_counter()
@@ -78,15 +90,16 @@ def measure(family: str, size: int) -> dict[str, float]:
     second = time.perf_counter()
     calls = []
     for _ in range(20):
-        before = time.perf_counter()
+        began = time.perf_counter()
         sess.run(y, {x: value})
-        calls.append(time.perf_counter() - before)
+        calls.append(time.perf_counter() - began)
     return {
         "nodes": float(len(tf.get_default_graph().get_operations())),
         "build": built - started,
         "first": first - built,
         "second": second - first,
         "call": min(calls) * 1e6,
+        "before": before,
         "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
@@ -100,20 +113,72 @@ def in_own_process(family: str, size: int) -> dict[str, float]:
 
 
 def draw(rows: list[tuple[str, dict[str, float]]], path: str) -> None:
+    """Three panels over the number of nodes, both axes logarithmic: what is linear has slope 1.
+
+    SVG is written as text; for other formats matplotlib has to be installed.
+    """
+    if path.endswith(".svg"):
+        Path(path).write_text(svg(rows), encoding="utf-8")
+        return
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 5))
-    for family in FAMILIES:
-        points = [row for name, row in rows if name == family]
-        nodes = [p["nodes"] for p in points]
-        axes.loglog(nodes, [p["first"] + p["second"] for p in points], "o-", label=family)
-    axes.set_xlabel("nodes")
-    axes.set_ylabel("seconds to compile, both levels")
-    axes.legend()
+    figure, axes = pyplot.subplots(1, len(PANELS), figsize=(5 * len(PANELS), 4))
+    for axis, (title, measured) in zip(axes, PANELS.items(), strict=True):
+        for family in FAMILIES:
+            points = [row for name, row in rows if name == family]
+            axis.loglog([p["nodes"] for p in points], list(map(measured, points)), "o-",
+                        label=family)
+        axis.set_xlabel("nodes")
+        axis.set_title(title)
+    axes[0].legend()
     figure.savefig(path, dpi=120)
+
+
+def svg(rows: list[tuple[str, dict[str, float]]]) -> str:
+    """The picture as SVG."""
+    width, height = 360 * len(PANELS), 330
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+    parts = [head + 'font-family="sans-serif" font-size="12">',
+             f'<rect width="{width}" height="{height}" fill="white"/>']
+    for number, (title, measured) in enumerate(PANELS.items()):
+        series = {family: [(row["nodes"], measured(row)) for name, row in rows if name == family]
+                  for family in FAMILIES}
+        parts.append(f'<g transform="translate({360 * number}, 0)">{panel(title, series)}</g>')
+    return "\n".join([*parts, "</svg>\n"])
+
+
+def panel(title: str, series: dict[str, list[tuple[float, float]]]) -> str:
+    """One diagram of 360 x 330 with whole powers of ten at the ends of its axes."""
+    points = [point for found in series.values() for point in found]
+    decades = [(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))))
+               for values in zip(*points, strict=True)]
+    (left, right), (bottom, top) = ((low, max(high, low + 1)) for low, high in decades)
+
+    def place(x: float, y: float) -> str:
+        across = 60 + 280 * (math.log10(x) - left) / (right - left)
+        return f"{across:.1f},{280 - 240 * (math.log10(y) - bottom) / (top - bottom):.1f}"
+
+    out = ['<rect x="60" y="40" width="280" height="240" fill="none" stroke="black"/>',
+           f'<text x="200" y="25" text-anchor="middle">{title}</text>',
+           '<text x="200" y="315" text-anchor="middle">nodes</text>']
+    for decade in range(left, right + 1):
+        x = place(10.0**decade, 10.0**bottom).split(",")[0]
+        out.append(f'<text x="{x}" y="297" text-anchor="middle">{10**decade:g}</text>')
+    for decade in range(bottom, top + 1):
+        y = place(10.0**left, 10.0**decade).split(",")[1]
+        out.append(f'<text x="54" y="{y}" text-anchor="end">{10.0**decade:g}</text>')
+        out.append(f'<path d="M60,{y} H340" stroke="#ddd"/>')
+    for row, (family, found) in enumerate(series.items()):
+        places = [place(*point) for point in found]
+        colour, y = COLOURS[row], 60 + 16 * row
+        out.append(f'<polyline points="{" ".join(places)}" fill="none" stroke="{colour}"/>')
+        out += [f'<circle cx="{p.split(",")[0]}" cy="{p.split(",")[1]}" r="3" fill="{colour}"/>'
+                for p in places]
+        out.append(f'<text x="70" y="{y}" fill="{colour}">{family}</text>')
+    return "\n".join(out)
 
 
 def main() -> None:

@@ -183,9 +183,14 @@ def _optimised(text: str, level: Level, target: Target | None, pic: bool) -> tup
 
 
 def _run_passes(module: Any, machine: Any, level: Level) -> None:
-    """Run LLVM's passes without its vectorisers: vectors are made by our own code generation."""
+    """Run LLVM's passes without its vectorisers: vectors are made by our own code generation.
+
+    None at O0, where even the expansion of a function costs more than it can save in one run.
+    """
+    if level == "O0":
+        return
     binding = targets.llvm()
-    options = binding.create_pipeline_tuning_options(speed_level=0 if level == "O0" else 2)
+    options = binding.create_pipeline_tuning_options(speed_level=2)
     options.loop_vectorization = False
     options.slp_vectorization = False
     builder = binding.create_pass_builder(machine, options)  # good for one run only

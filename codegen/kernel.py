@@ -10,7 +10,7 @@ to result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -19,9 +19,9 @@ from stepforge.codegen.conv import emit_convolution
 from stepforge.codegen.conv_filter import emit_filter_gradient
 from stepforge.codegen.dims import emit_dim
 from stepforge.codegen.gemm import emit_gemm
-from stepforge.codegen.lane_core import storage_element
+from stepforge.codegen.lane_core import Lane, register_element, storage_element
 from stepforge.codegen.llvm import UNLIKELY, FunctionWriter, ModuleWriter
-from stepforge.codegen.loop_values import Buffer
+from stepforge.codegen.loop_values import Buffer, Element, Position
 from stepforge.codegen.loops import LoopWriter
 from stepforge.codegen.memory import (
     allocate,
@@ -30,21 +30,21 @@ from stepforge.codegen.memory import (
     release_arena,
     take_arena,
 )
-from stepforge.codegen.nests import NestWriter
+from stepforge.codegen.nests import NestWriter, argument
+from stepforge.codegen.parts import Division, Part, divided
 from stepforge.codegen.philox import emit_fill
 from stepforge.codegen.target import Target
 from stepforge.codegen.transpose import emit_transpose
 from stepforge.ir import dims
-from stepforge.ir.core import Const, Function, Global, Operand, Operation, Site, Symbol
+from stepforge.ir.analyses import bound_sizes
+from stepforge.ir.core import Const, Function, Global, Operand, Operation, Site, Symbol, Value
 from stepforge.ir.dims import Dim
 from stepforge.ir.ops.user_functions import call_key
 from stepforge.ir.types import COMPLEX, item_bytes
 
 STACK_ARENA = 4096  # bytes of temporaries that a step may have on the caller's stack
-INLINE_TURNS = (
-    64  # nests of up to so many turns of their innermost body are written into the driver
-)
 KERNEL_PARAMS = (("ptr", "ctx"), ("ptr", "feeds"), ("ptr", "outs"), ("ptr", "dims"))
+PART_PARAMS = (*KERNEL_PARAMS, ("ptr", "arena"), ("ptr", "frame"))
 
 
 @dataclass(frozen=True)
@@ -90,29 +90,39 @@ def emit_kernel(module: ModuleWriter, plan: KernelPlan, target: Target) -> Kerne
 
 
 class KernelWriter(NestWriter):
-    """Writes the driver; see the module's text."""
+    """Writes the driver, or (with ``fn``) a part of it; see the module's text."""
 
-    def __init__(self, module: ModuleWriter, plan: KernelPlan, target: Target) -> None:
-        fn = FunctionWriter(module, plan.name, "i32", KERNEL_PARAMS)
+    def __init__(
+        self,
+        module: ModuleWriter,
+        plan: KernelPlan,
+        target: Target,
+        fn: FunctionWriter | None = None,
+    ) -> None:
+        fn = fn or FunctionWriter(module, plan.name, "i32", KERNEL_PARAMS)
         super().__init__(module, fn, target, plan.name)
         self.plan = plan
         self.checks: list[Check] = []
+        self._places = {name: place for place, name in enumerate(plan.slots)}
         self._status = fn.alloca("i32")
         self._exit = "leave"
         self._arena = ""
+        self._cells: dict[Value | str, int] = {}  # what is in the frame
         self._blocks: list[str] = []  # stack cells that hold memory to free, or null
 
     def write(self) -> Kernel:
         """The whole driver."""
         fn = self.fn
-        with fn.preamble():
-            for index, name in enumerate(self.plan.sizes):
-                self.sizes[name] = fn.load("i64", "%dims", 8 * index)
-        self.entry_sizes = frozenset(self.plan.sizes)
-        self._parameters()
-        self._take_arena()
-        for op in self.plan.function.body.ops[:-1]:
-            self.operation(op)
+        ops = self.plan.function.body.ops[:-1]
+        division = divided(ops)
+        self._entry_sizes(self.plan.sizes)
+        self._parameters(self.plan.function.params)
+        self._take_arena(stack=division is None)
+        if division is None:
+            for op in ops:
+                self.operation(op)
+        else:
+            self._run_parts(division)
         fn.store("i32", "0", self._status)
         fn.branch(self._exit)
         fn.start(self._exit)
@@ -121,19 +131,85 @@ class KernelWriter(NestWriter):
         fn.define()
         return Kernel(f"@{self.plan.name}", self.checks)
 
-    def _parameters(self) -> None:
+    def _entry_sizes(self, names: Iterable[str]) -> None:
+        with self.fn.preamble():
+            for index, name in enumerate(self.plan.sizes):
+                if name in names:
+                    self.sizes[name] = self.fn.load("i64", "%dims", 8 * index)
+        self.entry_sizes = frozenset(self.sizes)
+
+    def _parameters(self, wanted: Collection[Value]) -> None:
         params = self.plan.function.params
-        for index, param in enumerate(params[: self.plan.feeds]):
-            pointer = self.fn.load("ptr", "%feeds", 8 * index)
-            self.values[param] = self.buffer(pointer, param.type)
-        for result, param in zip(self.plan.outputs, params[self.plan.feeds :], strict=True):
-            pointer = self.fn.load("ptr", "%outs", 8 * result)
-            self.values[param] = self.buffer(pointer, param.type)
+        arrays = [("%feeds", index) for index in range(self.plan.feeds)]
+        arrays += [("%outs", result) for result in self.plan.outputs]
+        for param, (array, index) in zip(params, arrays, strict=True):
+            if param in wanted:
+                pointer = self.fn.load("ptr", array, 8 * index)
+                self.values[param] = self.buffer(pointer, param.type)
+
+    # ---- parts ----------------------------------------------------------------------------------
+    def _run_parts(self, division: Division) -> None:
+        with self.fn.preamble():
+            frame = self.fn.alloca("i64", len(division.cells) + 1)
+            for cell in division.blocks:
+                self._blocks.append(self.fn.offset(frame, 8 * cell))
+                self.fn.store("ptr", "null", self._blocks[-1])
+        given = [(type_, f"%{name}") for type_, name in KERNEL_PARAMS]
+        given += [("ptr", self._arena or "null"), ("ptr", frame)]
+        for number, part in enumerate(division.parts):
+            name = f"{self.name}_part_{number}"
+            fn = FunctionWriter(self.module, name, "i32", PART_PARAMS, linkage="internal",
+                                attributes="noinline")
+            writer = KernelWriter(self.module, self.plan, self.target, fn)
+            writer.checks, writer.functions, writer.nests = self.checks, self.functions, self.nests
+            writer.write_part(part, division.cells)
+            status = self.fn.call("i32", f"@{name}", *given)
+            self._leave_if(self.fn.emit(f"icmp ne i32 {status}, 0"), status)
+
+    def write_part(self, part: Part, cells: dict[Value | str, int]) -> None:
+        """The function of one part; what leaves it early leaves the driver."""
+        fn, self._arena, self._cells = self.fn, "%arena", cells
+        self._entry_sizes(part.sizes)
+        with fn.preamble():
+            for name in sorted(part.sizes & cells.keys()):
+                self.sizes[name] = fn.load("i64", "%frame", 8 * cells[name])
+        self.entry_sizes = frozenset(self.sizes)
+        self._parameters(part.outside)
+        for value in part.outside:
+            if value in cells:
+                text = fn.load(cell_type(value), "%frame", 8 * cells[value])
+                self.values[value] = self._from_cell(value, text)
+        for op in (*part.repeated, *part.ops):
+            self.operation(op)
+        for op in part.ops:
+            self._leave_in_cells(op)
+        fn.store("i32", "0", self._status)
+        fn.branch(self._exit)
+        fn.start(self._exit)
+        fn.do(f"ret i32 {fn.load('i32', self._status)}")
+        fn.define()
+
+    def _from_cell(self, value: Value, text: str) -> Buffer | Element | Position:
+        if value.type.buffer:
+            return self.buffer(text, value.type)
+        dtype = value.type.dtype
+        return Position(text) if dtype == "index" else Element(Lane(dtype, text))
+
+    def _leave_in_cells(self, op: Operation) -> None:
+        """Put what later parts need of an operation's results and size names into the frame."""
+        for result in op.results:
+            if result in self._cells:
+                _, text = argument(self.values[result])
+                self.fn.store(cell_type(result), text, "%frame", 8 * self._cells[result])
+        for name in bound_sizes(op):
+            if name in self._cells:
+                self.fn.store("i64", self.sizes[name], "%frame", 8 * self._cells[name])
 
     # ---- temporaries ----------------------------------------------------------------------------
-    def _take_arena(self) -> None:
+    def _take_arena(self, *, stack: bool) -> None:
+        """Memory for all temporaries; none where there are none, or few enough for the stack."""
         size = self.plan.arena
-        if isinstance(size, int) and size <= STACK_ARENA:
+        if isinstance(size, int) and size <= (STACK_ARENA if stack else 0):
             return
         table = self.table()
         self._arena = take_arena(self.fn, table, self.dim(size))
@@ -153,9 +229,12 @@ class KernelWriter(NestWriter):
         """Memory whose size is known only now; it is freed when the step ends, however it ends."""
         type_ = op.result.type
         with self.fn.preamble():
-            cell = self.fn.alloca("ptr")
-            self.fn.store("ptr", "null", cell)
-        self._blocks.append(cell)
+            if op.result in self._cells:
+                cell = self.fn.offset("%frame", 8 * self._cells[op.result])
+            else:
+                cell = self.fn.alloca("ptr")
+                self.fn.store("ptr", "null", cell)
+                self._blocks.append(cell)
         size = self.dim(dims.product(type_.dims) * item_bytes(type_.dtype))
         table = self.table()
         block = allocate(self.fn, table, size)
@@ -177,14 +256,14 @@ class KernelWriter(NestWriter):
     # ---- state ----------------------------------------------------------------------------------
     def _slot_pointer(self, symbol: Operand) -> str:
         assert isinstance(symbol, Symbol)
-        index = abi.FIRST_SLOT + list(self.plan.slots).index(symbol.name)
+        index = abi.FIRST_SLOT + self._places[symbol.name]
         table = self.table()
         return self.fn.load("ptr", table, 8 * index)
 
     def _slot(self, op: Operation) -> None:
         symbol = op.operands[0]
         assert isinstance(symbol, Symbol)
-        position = self.plan.feeds + list(self.plan.slots).index(symbol.name)
+        position = self.plan.feeds + self._places[symbol.name]
         pointer = self.fn.load("ptr", "%feeds", 8 * position)
         self.values[op.result] = self.buffer(pointer, op.result.type)
 
@@ -203,7 +282,7 @@ class KernelWriter(NestWriter):
     def _constant(self, op: Operation) -> None:
         symbol = op.operands[0]
         assert isinstance(symbol, Symbol)
-        if symbol.name in self.plan.slots:  # too large for the module's own data
+        if symbol.name in self._places:  # too large for the module's own data
             pointer = self._slot_pointer(symbol)
         else:
             declared = self.plan.function.globals[symbol.name]
@@ -211,7 +290,7 @@ class KernelWriter(NestWriter):
         self.values[op.result] = self.buffer(pointer, op.result.type)
 
     # ---- failure --------------------------------------------------------------------------------
-    def _leave_if(self, condition: str, status: int) -> None:
+    def _leave_if(self, condition: str, status: int | str) -> None:
         def leave() -> None:
             self.fn.store("i32", str(status), self._status)
             self.fn.branch(self._exit)
@@ -315,7 +394,7 @@ class KernelWriter(NestWriter):
         """Machine code that the table has behind the slots, under the key of the call."""
         buffers = [self.values[o] for o in op.operands]
         sizes = [self.dim(n) for buffer in buffers for n in buffer.type.dims]
-        place = abi.FIRST_SLOT + list(self.plan.slots).index(call_key(op))
+        place = abi.FIRST_SLOT + self._places[call_key(op)]
         status = self.fn.call(
             "i32",
             self.fn.load("ptr", self.table(), 8 * place),
@@ -375,6 +454,13 @@ class KernelWriter(NestWriter):
         "conv_filter": emit_filter_gradient,
         "philox": _philox,
     }
+
+
+def cell_type(value: Value) -> str:
+    """The LLVM type of a value of the driver in a cell of the frame."""
+    if value.type.buffer:
+        return "ptr"
+    return "i64" if value.type.dtype == "index" else register_element(value.type.dtype)
 
 
 def stack_element(dtype: str) -> str:

@@ -36,6 +36,10 @@ def float_literal(value: float, type_: str) -> str:
     return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
 
 
+# Calls of one function that are expanded in place; with more, LLVM takes seconds for the copies.
+EXPANDED_CALLS = 64
+
+
 class ModuleWriter:
     """One LLVM module under construction: declarations and helpers are added once, by name."""
 
@@ -93,8 +97,20 @@ class ModuleWriter:
         """The module as LLVM text."""
         declarations = [t for n, t in self._declarations.items() if n not in self._functions]
         parts = [f'target triple = "{self.triple}"', *self._globals.values(), *declarations]
-        parts += [text for text in self._functions.values() if text]
+        parts += self._called_out_of_line([text for text in self._functions.values() if text])
         return "\n".join(parts) + f"\nattributes #0 = {{ nounwind {self.attributes} }}\n" + _FOOTER
+
+    @staticmethod
+    def _called_out_of_line(functions: list[str]) -> list[str]:
+        """``functions``, those that are expanded in place only so where that is in a few places."""
+        body = "\n".join(functions)
+        for index, text in enumerate(functions):
+            head = text.partition("\n")[0]
+            if " alwaysinline " in head:
+                name = head[head.index("@") : head.index("(") + 1]
+                if body.count(name) - 1 > EXPANDED_CALLS:
+                    functions[index] = text.replace(" alwaysinline ", " noinline ", 1)
+        return functions
 
 
 class FunctionWriter:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from stepforge.codegen import signature as abi
 from stepforge.codegen.lane_core import Lane, register_element
@@ -19,7 +20,7 @@ from stepforge.codegen.loops import LoopWriter
 from stepforge.codegen.target import Target
 from stepforge.ir import dims
 from stepforge.ir.analyses import mentioned_sizes, type_sizes, used_values
-from stepforge.ir.core import Operation
+from stepforge.ir.core import Const, Operand, Operation, Value
 from stepforge.ir.dims import Dim
 
 INLINE_TURNS = 64  # nests of up to so many turns of their innermost body are not worth a call
@@ -45,7 +46,8 @@ class NestWriter(LoopWriter):
         super().__init__(fn, target, {})
         self.module = module
         self.name = name
-        self._functions: dict[str, str] = {}
+        self.functions: dict[str, str] = {}  # by their text
+        self.nests: dict[Any, str] = {}  # the same by what was to be written, which is found faster
         self._table = ""
 
     def table(self) -> str:
@@ -57,10 +59,7 @@ class NestWriter(LoopWriter):
 
     def nest(self, op: Operation) -> None:
         """Write a top-level loop."""
-        turns = turns_of(op)
-        small = isinstance(turns, int) and turns <= INLINE_TURNS
-        calls = any(inner.name in IN_DRIVER for inner in op.regions[0].walk())
-        if small or calls or op.results:
+        if in_place(op):
             LoopWriter.handlers["for"](self, op)
             return
         work = op.attr("work")
@@ -77,7 +76,18 @@ class NestWriter(LoopWriter):
         mentioned = set(mentioned_sizes(op)).union(*map(mentioned_sizes, op.regions[0].walk()))
         mentioned = mentioned.union(*(type_sizes(value.type) for value in free))  # for strides
         names = [*sorted(mentioned & self.sizes.keys()), *extra]
-        params = [(_argument(self.values[v])[0], f"v_{i}") for i, v in enumerate(free)]
+        arguments = [argument(self.values[value]) for value in free]
+        arguments += [("i64", self.sizes[n]) for n in names if n not in extra]
+        key = (structure(op), *names)
+        if key not in self.nests:
+            self.nests[key] = self._defined(self._function_text(op, free, names))
+        return Call(self.nests[key], arguments)
+
+    def _function_text(
+        self, op: Operation, free: Sequence[Value], names: Sequence[str]
+    ) -> str:
+        """The function of a nest, its name left out."""
+        params = [(argument(self.values[v])[0], f"v_{i}") for i, v in enumerate(free)]
         params += [("i64", f"n_{i}") for i in range(len(names))]
         fn = FunctionWriter(
             self.module, "@", "void", params, linkage="internal", attributes="noinline"
@@ -87,18 +97,16 @@ class NestWriter(LoopWriter):
             inner.values[value] = _inside(inner, self.values[value], f"%v_{index}")
         inner.operation(op)
         fn.do("ret void")
-        arguments = [_argument(self.values[value]) for value in free]
-        arguments += [("i64", self.sizes[n]) for n in names if n not in extra]
-        return Call(self._defined(fn.finish()), arguments)
+        return fn.finish()
 
     def _defined(self, text: str) -> str:
         """The function of this text, which is defined unless there is one that is the same."""
-        if text not in self._functions:
-            name = f"{self.name}_nest_{len(self._functions)}"
-            self._functions[text] = self.module.helper(
+        if text not in self.functions:
+            name = f"{self.name}_nest_{len(self.functions)}"
+            self.functions[text] = self.module.helper(
                 name, lambda: text.replace("@@(", f"@{name}(", 1)
             )
-        return self._functions[text]
+        return self.functions[text]
 
     # ---- shared turns ---------------------------------------------------------------------------
     def _shared(self, op: Operation, work: Dim) -> None:
@@ -184,7 +192,8 @@ def _chunk_turns(fn: FunctionWriter, *, by_lanes: bool) -> str:
     return fn.intrinsic("smax", "i64", "i64", chunk, str(least))
 
 
-def _argument(value: Buffer | Element | Position) -> tuple[str, str]:
+def argument(value: Buffer | Element | Position) -> tuple[str, str]:
+    """The type and the text by which a value is passed to a function."""
     if isinstance(value, Buffer):
         return "ptr", value.pointer
     if isinstance(value, Position):
@@ -198,6 +207,40 @@ def _inside(
     if isinstance(value, Buffer):
         return writer.buffer(text, value.type)
     return Position(text) if isinstance(value, Position) else Element(Lane(value.lane.dtype, text))
+
+
+def structure(op: Operation) -> tuple[Any, ...]:
+    """Everything about a nest but which values it is about: what its function depends on."""
+    numbers: dict[Operand, int] = {}
+
+    def value(operand: Operand) -> Any:
+        if isinstance(operand, Const):
+            return operand.type, repr(operand.value)  # 0.0 is not -0.0
+        return numbers.setdefault(operand, len(numbers)), operand.type
+
+    def visit(each: Operation) -> tuple[Any, ...]:
+        attrs = [(name, _literal(each.attrs[name])) for name in sorted(each.attrs)]
+        regions = [
+            (*map(value, region.params), *map(visit, region.ops)) for region in each.regions
+        ]
+        used = (*map(value, each.operands), *map(value, each.results))
+        return (each.name, *attrs, *used, *regions)
+
+    return visit(op)
+
+
+def _literal(attribute: Any) -> Any:
+    if isinstance(attribute, (list, tuple)):
+        return tuple(map(_literal, attribute))
+    return repr(attribute) if isinstance(attribute, float) else attribute
+
+
+def in_place(op: Operation) -> bool:
+    """True for a top-level loop that is written into the driver, not as a function of its own."""
+    turns = turns_of(op)
+    if op.results or (isinstance(turns, int) and turns <= INLINE_TURNS):
+        return True
+    return any(inner.name in IN_DRIVER for inner in op.regions[0].walk())
 
 
 def turns_of(op: Operation) -> Dim:

@@ -233,7 +233,21 @@ def trainable(tensor: Tensor) -> bool:
 
 
 def _pending_counts(targets: Iterable[Tensor], sources: Iterable[Tensor]) -> dict[Operation, int]:
-    """The nodes between sources and targets, each with the number of its uses among them."""
+    """The nodes between sources and targets, each with the number of its uses among them.
+
+    Only what the targets are made from is looked at: other users of the sources, however many the
+    graph has, cost nothing.
+    """
+    users: dict[Tensor, list[Operation]] = {}
+    needed: set[Operation] = set()
+    pending = [y.op for y in targets]
+    while pending:
+        op = pending.pop()
+        if op not in needed:
+            needed.add(op)
+            for tensor in op.inputs:
+                users.setdefault(tensor, []).append(op)
+                pending.append(tensor.op)
     reached: set[Operation] = set()
     pending = [x.op for x in sources]
     while pending:
@@ -242,7 +256,7 @@ def _pending_counts(targets: Iterable[Tensor], sources: Iterable[Tensor]) -> dic
             reached.add(op)
             for tensor in op.outputs:
                 if trainable(tensor):
-                    pending += tensor.consumers()
+                    pending += users.get(tensor, ())
     counts: dict[Operation, int] = {}
     pending = [y.op for y in targets]
     while pending:

@@ -46,6 +46,8 @@ class Expr:
     __radd__ = __add__
 
     def __mul__(self, other: Dim) -> Dim:
+        if isinstance(other, int):
+            return Expr(tuple((m, c * other) for m, c in self.terms)) if other else 0
         return _collect((_sorted((*a, *b)), x * y) for a, x in self.terms for b, y in _terms(other))
 
     __rmul__ = __mul__
@@ -228,12 +230,16 @@ APPLICATIONS: Mapping[str, Callable[..., Dim]] = {
 
 def product(dims: Iterable[Dim]) -> Dim:
     """The product of dimensions; 1 for none."""
-    total: Dim = 1
+    number, rest = 1, None
     for dim in dims:
-        total = total * dim
-    return total
+        if isinstance(dim, int):
+            number *= dim
+        else:
+            rest = dim if rest is None else rest * dim
+    return number if rest is None else rest * number
 
 
+@lru_cache(maxsize=4096)
 def names(dim: Dim) -> frozenset[str]:
     """Every name that ``dim`` mentions."""
     if not isinstance(dim, Expr):

@@ -21,12 +21,14 @@ def contract(function: Function) -> Function:
     """Forward stored values, drop dead temporaries and shrink the others."""
     ops = _Forward(Roots(function.body.ops)).block(function.body.ops, {})
     ops = _direct(ops)
+    roots = Roots(ops)
     while True:
-        fewer = _without_dead(ops)
-        if len(fewer) == len(ops):
+        dead = _dead(ops, roots)
+        if not dead:
             break
-        ops = fewer
-    return with_body(function, Block(function.params, tuple(_shrunk(ops))))
+        ops = _dropped(ops, roots, dead)
+        roots = Roots(ops)
+    return with_body(function, Block(function.params, tuple(_shrunk(ops, roots))))
 
 
 class _Forward:
@@ -125,21 +127,18 @@ def _renamed(op: Operation, mapping: dict[Value, Operand]) -> Operation:
     return _with(op, substituted(op.operands, mapping), regions)
 
 
-def _without_dead(ops: Sequence[Operation]) -> list[Operation]:
-    """Without temporaries that are stored and never loaded, the stores included."""
-    roots = Roots(ops)
+def _dead(ops: Sequence[Operation], roots: Roots) -> set[Value]:
+    """Temporaries that are stored and never loaded."""
     used: set[Operand] = set()
     for op in ops:
         for root, accesses in roots.touched(op).accesses.items():
             if any(not a.writes or a.indices is None for a in accesses):
                 used.add(root)
-    dead = {op.result for op in ops if op.name == "alloc" and op.result not in used}
-    if not dead:
-        return list(ops)
-    return _dropped(ops, roots, dead)
+    return {op.result for op in ops if op.name == "alloc" and op.result not in used}
 
 
 def _dropped(ops: Sequence[Operation], roots: Roots, dead: set[Value]) -> list[Operation]:
+    """Without the temporaries ``dead``, the stores into them included."""
     out = []
     for op in ops:
         if op.name in ("alloc", "view") and roots[op.result] in dead:
@@ -155,9 +154,8 @@ def _dropped(ops: Sequence[Operation], roots: Roots, dead: set[Value]) -> list[O
     return out
 
 
-def _shrunk(ops: Sequence[Operation]) -> list[Operation]:
+def _shrunk(ops: Sequence[Operation], roots: Roots) -> list[Operation]:
     """Temporaries of one nest that are used turn by turn, without the nest's axis."""
-    roots = Roots(ops)
     homes: dict[Operand, list[tuple[Operation, Touched]]] = {}
     for op in ops:
         touched = roots.touched(op)

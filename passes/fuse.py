@@ -11,7 +11,7 @@ reduction takes its producers in as a prologue.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,7 +73,7 @@ class _Cluster:
     position: int
     shape: tuple[Dim, ...]
     reduction: Operation | None = None
-    members: list[Operation] = field(default_factory=list)
+    members: list[tuple[int, Operation]] = field(default_factory=list)
     length: int = 0
 
 
@@ -114,10 +114,10 @@ def _users(ops: Sequence[Operation]) -> dict[Operand, list[tuple[int, Operation]
 
 
 def _clusters(ops: Sequence[Operation]) -> dict[Operation, _Cluster]:
-    """The cluster of each operation that is in one; built from the last operation to the first."""
+    """The cluster of each operation that is in one; users are there before what they use."""
     users = _users(ops)
     found: dict[Operation, _Cluster] = {}
-    for position in range(len(ops) - 1, -1, -1):
+    for position in _users_first(ops):
         op = ops[position]
         if is_reduction(op):
             found[op] = _Cluster(position, op.operands[0].type.dims, op)
@@ -125,10 +125,39 @@ def _clusters(ops: Sequence[Operation]) -> dict[Operation, _Cluster]:
             cluster = _joinable(op, users.get(op.result, []), found)
             if cluster is None:
                 cluster = _Cluster(position, op.result.type.dims)
-            cluster.members.append(op)
+            cluster.members.append((position, op))
             cluster.length += length(op)
             found[op] = cluster
     return found
+
+
+def _users_first(ops: Sequence[Operation]) -> Iterator[int]:
+    """Positions, each behind its users, otherwise as near to one of them as can be.
+
+    What an operation needs comes right behind it, the shorter computations first, so that a cluster
+    that becomes too long is cut where a single value is left over: a sum of functions is cut into
+    sums of some, and not into functions and sums.
+    """
+    home = {result: position for position, op in enumerate(ops) for result in op.results}
+    needs: list[list[int]] = []
+    depth: list[int] = []
+    for op in ops:
+        inner = (op, *(o for region in op.regions for o in region.walk()))
+        found = dict.fromkeys(home[o] for each in inner for o in each.operands if o in home)
+        needs.append(sorted(found, key=depth.__getitem__, reverse=True))
+        depth.append(1 + max((depth[position] for position in found), default=0))
+    waiting = [0] * len(ops)
+    for each in needs:
+        for position in each:
+            waiting[position] += 1
+    ready = [position for position, count in enumerate(waiting) if not count]
+    while ready:
+        position = ready.pop()
+        yield position
+        for needed in needs[position]:
+            waiting[needed] -= 1
+            if not waiting[needed]:
+                ready.append(needed)
 
 
 def _joinable(
@@ -157,7 +186,7 @@ def _emit(
     users: dict[Operand, list[tuple[int, Operation]]],
     clusters: dict[Operation, _Cluster],
 ) -> None:
-    members = cluster.members[::-1]
+    members = [op for _, op in sorted(cluster.members, key=lambda member: member[0])]
     inside = {op.result for op in members}
     region = _Region(inside, mapped)
     for op in members:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from stepforge.ir.core import Operand, Operation, Value
 from stepforge.ir.dims import Dim
@@ -31,13 +32,15 @@ class Touched:
 
     accesses: dict[Operand, list[Access]] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def written(self) -> set[Operand]:
         """Roots that are written."""
         return {r for r, found in self.accesses.items() if any(a.writes for a in found)}
 
     def conflicts(self, other: Touched) -> set[Operand]:
         """Roots that one of the two writes and the other touches."""
+        if self.written.isdisjoint(other.accesses) and other.written.isdisjoint(self.accesses):
+            return set()
         shared = self.accesses.keys() & other.accesses.keys()
         return {r for r in shared if r in self.written or r in other.written}
 

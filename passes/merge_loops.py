@@ -9,15 +9,17 @@ or a scalar.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from stepforge.ir.analyses import bound_sizes, mentioned_sizes, used_values
 from stepforge.ir.core import Block, Function, Operand, Operation, Value
 from stepforge.ir.opdef import lookup
 from stepforge.ir.rewrite import substitute, with_body
 from stepforge.passes.cost import length
-from stepforge.passes.loop_accesses import SOURCES, Roots, local
+from stepforge.passes.loop_accesses import SOURCES, Roots, Touched, local
 
 LARGEST = 240  # operations in a body; longer ones run out of registers and compile slowly
+NEAREST = 64  # operations before a loop among which its partner is looked for
 # What stands behind such an operation must not change anything that others see before it.
 BARRIERS = ("check", "host")
 
@@ -45,11 +47,41 @@ def _sources_first(ops: Sequence[Operation]) -> list[Operation]:
     return [*first, *rest]
 
 
+@dataclass(frozen=True)
+class _Facts:
+    """What is asked about an operation each time that it is compared with another."""
+
+    touched: Touched
+    used: frozenset[Value]
+    mentioned: frozenset[str]
+    bound: frozenset[str]
+    length: int
+    fails: bool  # or is seen outside of the step
+
+
+def _facts(op: Operation, roots: Roots, facts: dict[Operation, _Facts]) -> _Facts:
+    """The facts of ``op``, found once and kept in ``facts``."""
+    if op not in facts:
+        inner = [o for region in op.regions for o in region.walk()]
+        facts[op] = _Facts(
+            roots.touched(op),
+            frozenset(used_values(op)),
+            frozenset[str]().union(*map(mentioned_sizes, (op, *inner))),
+            frozenset(bound_sizes(op)),
+            sum(map(length, inner)),
+            any(each.defn.effect in BARRIERS for each in (op, *inner)),
+        )
+    return facts[op]
+
+
 def _merged(ops: Sequence[Operation], roots: Roots) -> list[Operation]:
     """The operations of a block, loops merged, at every depth."""
+    if sum(op.name == "for" for op in ops) < 2:
+        return [_inside(op, roots) if op.name == "for" else op for op in ops]
     out: list[Operation] = []
+    facts: dict[Operation, _Facts] = {}
     for op in ops:
-        place = _partner(op, out, roots) if op.name == "for" else None
+        place = _partner(op, out, roots, facts) if op.name == "for" else None
         if place is None:
             out.append(op)
         else:
@@ -66,38 +98,32 @@ def _inside(op: Operation, roots: Roots) -> Operation:
     return Operation(op.defn, op.operands, op.attrs, op.results, (block,), op.site)
 
 
-def _partner(op: Operation, before: Sequence[Operation], roots: Roots) -> int | None:
+def _partner(
+    op: Operation, before: Sequence[Operation], roots: Roots, facts: dict[Operation, _Facts]
+) -> int | None:
     """The position of the nearest earlier loop that ``op`` can become a part of."""
-    touched = roots.touched(op)
-    used = set(used_values(op))
-    mentioned = frozenset[str]().union(*map(mentioned_sizes, (op, *op.regions[0].walk())))
-    for position in range(len(before) - 1, -1, -1):
+    own, temporaries = _facts(op, roots, facts), roots.temporaries
+    for position in range(len(before) - 1, max(len(before) - 1 - NEAREST, -1), -1):
         other = before[position]
-        if other.name == "for" and _alike(op, other) and used.isdisjoint(other.results):
+        its = _facts(other, roots, facts)
+        free = own.used.isdisjoint(other.results)
+        if free and other.name == "for" and _alike(op, other, own.length + its.length):
             counter = other.regions[0].params[0]
-            own = op.regions[0].params[0]
-            before_it = roots.touched(other)
-            if local(before_it, touched, {own: counter}, counter):
-                both = before_it.written | touched.written
-                may_fail = _fails(op) or _fails(other)
-                return None if may_fail and not both <= roots.temporaries else position
-        if not used.isdisjoint(other.results) or touched.conflicts(roots.touched(other)):
+            if local(its.touched, own.touched, {op.regions[0].params[0]: counter}, counter):
+                both = its.touched.written | own.touched.written
+                may_fail = own.fails or its.fails
+                return None if may_fail and not both <= temporaries else position
+        if not free or own.touched.conflicts(its.touched):
             return None
-        if _fails(other) and not touched.written <= roots.temporaries:
+        if its.fails and not own.touched.written <= temporaries:
             return None
-        if not mentioned.isdisjoint(bound_sizes(other)):
+        if not own.mentioned.isdisjoint(its.bound):
             return None
     return None
 
 
-def _fails(op: Operation) -> bool:
-    """True for what may end the step, or is seen outside of it."""
-    inner = (op, *(o for region in op.regions for o in region.walk()))
-    return any(each.defn.effect in BARRIERS for each in inner)
-
-
-def _alike(a: Operation, b: Operation) -> bool:
-    """True for loops with the same turns that are not too long together.
+def _alike(a: Operation, b: Operation, together: int) -> bool:
+    """True for loops with the same turns that are not too long ``together``.
 
     A loop by lanes goes with a nest of rows: what it did for all rows at once is little per row.
     """
@@ -109,7 +135,7 @@ def _alike(a: Operation, b: Operation) -> bool:
         by_lanes, rows = (a, b) if a.attr("simd") else (b, a)
         if by_lanes.operands or not any(op.name == "for" for op in rows.regions[0].ops):
             return False
-    return sum(length(inner) for op in (a, b) for inner in op.regions[0].walk()) <= LARGEST
+    return together <= LARGEST
 
 
 def _together(first: Operation, second: Operation) -> Operation:

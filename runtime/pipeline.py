@@ -49,6 +49,9 @@ FUSION_PASSES: tuple[Pass, ...] = (fuse, fuse_products, prune)
 LOOP_PASSES: tuple[Pass, ...] = (merge_loops, contract, parallelize, stream_stores)
 # A first run may be the only one, so it gets code that compiles fast.
 FIRST_LEVEL: Level = "O0"
+# Characters of LLVM text from which a first run gets its final code at once, lest the second run
+# take seconds to compile. Not where nothing is fed and nothing fetched: an initialiser runs once.
+LARGE = 200_000
 FINAL_LEVEL: Level = "O2"
 MODULE_DATA = 256  # bytes of a constant that are written into the module itself
 
@@ -106,7 +109,8 @@ def _compile_native(
     variant = Variant(job.extraction, signature, stages)
     _write_module(variant, lowered, planned, backends.chosen(job.store.backend))
     _fill_table(variant, lowered, job.store)
-    link(variant, job.level)
+    large = len(variant.stages["llvm"]) >= LARGE and (signature.feeds or lowered.outputs)
+    link(variant, FINAL_LEVEL if large else job.level)
     return variant
 
 
