@@ -47,6 +47,10 @@ KERNEL_PARAMS = (("ptr", "ctx"), ("ptr", "feeds"), ("ptr", "outs"), ("ptr", "dim
 PART_PARAMS = (*KERNEL_PARAMS, ("ptr", "arena"), ("ptr", "frame"))
 
 
+class NotSupported(Exception):
+    """What a back end does not do, in words behind "it has no"; LLVM makes the kernel instead."""
+
+
 @dataclass(frozen=True)
 class Check:
     """What a positive status of a kernel means;
@@ -87,6 +91,17 @@ class Kernel:
 def emit_kernel(module: ModuleWriter, plan: KernelPlan, target: Target) -> Kernel:
     """Write the kernel of ``plan`` into ``module``."""
     return KernelWriter(module, plan, target).write()
+
+
+def emit_forward(module: ModuleWriter, name: str) -> str:
+    """The kernel that entries call where that of another back end is in the table: it goes there.
+    """
+    fn = FunctionWriter(module, name, "i32", KERNEL_PARAMS)
+    table = fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
+    callee = fn.load("ptr", table, 8 * abi.TABLE_KERNEL)
+    status = fn.call("i32", callee, *((type_, f"%{param}") for type_, param in KERNEL_PARAMS))
+    fn.do(f"ret i32 {status}")
+    return fn.define()
 
 
 class KernelWriter(NestWriter):

@@ -20,7 +20,6 @@ from stepforge.codegen.numba_calls import (
     RELEASE_ARENA,
     TAKE_ARENA,
     emit_call,
-    emit_forward,
     emit_memory,
 )
 from stepforge.codegen.numba_loops import COUNTERS, Array, LoopText, use_counts
@@ -60,13 +59,11 @@ class NumbaKernel:
 
 
 def write_kernel(module: ModuleWriter, plan: KernelPlan, target: Target) -> NumbaKernel:
-    """The kernel of ``plan`` as Python source; ``module`` gets what that calls, and a forwarder.
+    """The kernel of ``plan`` as Python source; ``module`` gets what that calls.
 
-    Raises: NotForNumba where the kernel has to be an LLVM one.
+    Raises: NotSupported where the kernel has to be an LLVM one.
     """
-    made = KernelText(module, plan, target).write()
-    emit_forward(module, plan.name)
-    return made
+    return KernelText(module, plan, target).write()
 
 
 class KernelText(PartText):

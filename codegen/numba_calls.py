@@ -10,10 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from stepforge.codegen import memory
-from stepforge.codegen import signature as abi
-from stepforge.codegen.kernel import KERNEL_PARAMS, Check, KernelPlan, emit_kernel
+from stepforge.codegen.kernel import Check, KernelPlan, NotSupported, emit_kernel
 from stepforge.codegen.llvm import FunctionWriter, ModuleWriter
-from stepforge.codegen.numba_scalars import NotForNumba
 from stepforge.codegen.target import Target
 from stepforge.ir import dims
 from stepforge.ir.analyses import mentioned_sizes, type_sizes, used_values
@@ -22,16 +20,6 @@ from stepforge.ir.opdef import lookup
 from stepforge.ir.types import Type
 
 TAKE_ARENA, RELEASE_ARENA, NEW_SLOT = "take_arena_of", "release_arena_of", "new_slot_of"
-
-
-def emit_forward(module: ModuleWriter, name: str) -> str:
-    """The kernel that entries call where another one is in the table: it goes there."""
-    fn = FunctionWriter(module, name, "i32", KERNEL_PARAMS)
-    table = fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
-    callee = fn.load("ptr", table, 8 * abi.TABLE_KERNEL)
-    status = fn.call("i32", callee, *((type_, f"%{param}") for type_, param in KERNEL_PARAMS))
-    fn.do(f"ret i32 {status}")
-    return fn.define()
 
 
 @dataclass(frozen=True)
@@ -55,10 +43,10 @@ def emit_call(
 ) -> OpCall:
     """Write ``op``, an operation of the kernel of ``plan``, as the function ``name``.
 
-    Raises: NotForNumba for an operation that has results.
+    Raises: NotSupported for an operation that has results.
     """
     if op.results:
-        raise NotForNumba(f"the operation {op.name}")
+        raise NotSupported(f"the operation {op.name}")
     free = list(used_values(op))
     buffers = [v for v in free if v.type.buffer]
     scalars = [v for v in free if not v.type.buffer and v.type.dtype != "index"]

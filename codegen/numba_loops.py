@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from stepforge.codegen.kernel import NotSupported
 from stepforge.codegen.numba_scalars import (
     CHOICE,
     LIBRARY,
@@ -17,7 +18,6 @@ from stepforge.codegen.numba_scalars import (
     NUMBA_NAMES,
     PRODUCT,
     SUM,
-    NotForNumba,
     ScalarText,
     Term,
     kind_of,
@@ -73,8 +73,8 @@ class LoopText:
             self.other(op)
 
     def other(self, op: Operation) -> None:
-        """Write an operation that Python has no words for. Raises: NotForNumba."""
-        raise NotForNumba(f"the operation {op.name}")
+        """Write an operation that Python has no words for. Raises: NotSupported."""
+        raise NotSupported(f"the operation {op.name}")
 
     def _elementwise(self, op: Operation, behind: Sequence[Operation]) -> None:
         kind_of(op.result.type.dtype)
@@ -199,9 +199,9 @@ class LoopText:
         return Array(name, type_)
 
     def element_type(self, dtype: str) -> str:
-        """numba's name of a dtype. Raises: NotForNumba."""
+        """numba's name of a dtype. Raises: NotSupported."""
         if dtype not in NUMBA_NAMES:
-            raise NotForNumba(f"elements of {dtype}")
+            raise NotSupported(f"elements of {dtype}")
         return NUMBA_NAMES[dtype]
 
     def address(self, operand: Operand) -> str:

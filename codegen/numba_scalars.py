@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from stepforge.codegen.kernel import NotSupported
 from stepforge.ir.types import NUMERIC
 
 # How tightly an expression binds, from Python's grammar.
@@ -71,16 +72,12 @@ class Term:
 Given: TypeAlias = "Term | int | float"
 
 
-class NotForNumba(Exception):
-    """What the numba back end does not do; the step runs its LLVM kernel instead."""
-
-
 def kind_of(dtype: str) -> str:
-    """``b i u f`` of dtypes that terms have. Raises: NotForNumba for the others."""
+    """``b i u f`` of dtypes that terms have. Raises: NotSupported for the others."""
     if dtype == "index":
         return "i"
     if dtype not in NUMBA_NAMES or NUMERIC[dtype][1] == "c":
-        raise NotForNumba(f"elements of {dtype}")
+        raise NotSupported(f"elements of {dtype}")
     return NUMERIC[dtype][1]
 
 

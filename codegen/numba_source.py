@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from stepforge.codegen.numba_scalars import ATOM, NUMBA_NAMES, NotForNumba, Term
+from stepforge.codegen.kernel import NotSupported
+from stepforge.codegen.numba_scalars import ATOM, NUMBA_NAMES, Term
 
 _LONGEST_NAME = 32
 _RESERVED = frozenset((*keyword.kwlist, *dir(builtins), *NUMBA_NAMES.values()))
@@ -61,10 +62,10 @@ class Source:
     def constant(self, hint: str, data: np.ndarray[Any, Any], dtype: str) -> str:
         """The name of a constant array of at least one axis, defined before all lines.
 
-        Raises: NotForNumba for complex infinities, which have no Python text.
+        Raises: NotSupported for complex infinities, which have no Python text.
         """
         if data.dtype.kind == "c" and not np.isfinite(data).all():
-            raise NotForNumba("constants that are complex and infinite")
+            raise NotSupported("constants that are complex and infinite")
         name = self.name(hint)
         elements = np.atleast_1d(data).tolist()
         self.use("numpy", "array")

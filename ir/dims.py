@@ -168,14 +168,19 @@ def _exact_quotient(
     return _collect(quotient)
 
 
+def monomial(atoms: Monomial) -> Dim:
+    """The product of atoms; 1 for none."""
+    return Expr(((atoms, 1),)) if atoms else 1
+
+
 def minimum(a: Dim, b: Dim) -> Dim:
     """The smaller of two dimensions."""
     difference = a - b
     if isinstance(difference, int):
         return a if difference <= 0 else b
-    if a == 0 and _non_negative(b):
+    if a == 0 and non_negative(b):
         return 0
-    if b == 0 and _non_negative(a):
+    if b == 0 and non_negative(a):
         return 0
     return _atom("min", *sorted((a, b), key=str))
 
@@ -185,9 +190,9 @@ def maximum(a: Dim, b: Dim) -> Dim:
     difference = a - b
     if isinstance(difference, int):
         return a if difference >= 0 else b
-    if a == 0 and _non_negative(b):
+    if a == 0 and non_negative(b):
         return b
-    if b == 0 and _non_negative(a):
+    if b == 0 and non_negative(a):
         return a
     return _atom("max", *sorted((a, b), key=str))
 
@@ -207,7 +212,7 @@ def broadcast(a: Dim, b: Dim) -> Dim:
     return _atom("broadcast", *sorted((a, b), key=str))
 
 
-def _non_negative(dim: Dim) -> bool:
+def non_negative(dim: Dim) -> bool:
     """True where the sign is certain: names are sizes, hence at least 0."""
     return all(c >= 0 and all(_non_negative_atom(a) for a in m) for m, c in _terms(dim))
 
@@ -216,8 +221,8 @@ def _non_negative_atom(atom: Atom) -> bool:
     if isinstance(atom, str):
         return True
     if atom.fn == "max":
-        return any(_non_negative(a) for a in atom.args)
-    return all(_non_negative(a) for a in atom.args)
+        return any(non_negative(a) for a in atom.args)
+    return all(non_negative(a) for a in atom.args)
 
 
 APPLICATIONS: Mapping[str, Callable[..., Dim]] = {
@@ -261,6 +266,17 @@ def as_name(dim: Dim) -> str | None:
         monomial, coefficient = dim.terms[0]
         if coefficient == 1 and len(monomial) == 1 and isinstance(monomial[0], str):
             return monomial[0]
+    return None
+
+
+def as_quotient(dim: Dim) -> tuple[Dim, int] | None:
+    """The dividend and the divisor where ``dim`` is one ``floordiv`` by a positive number."""
+    if isinstance(dim, Expr) and len(dim.terms) == 1:
+        monomial, coefficient = dim.terms[0]
+        if coefficient == 1 and len(monomial) == 1:
+            match monomial[0]:
+                case Apply("floordiv", (dividend, int(divisor))) if divisor > 0:
+                    return dividend, divisor
     return None
 
 

@@ -1,8 +1,7 @@
 """Memory: every temporary gets a place in one arena, shared by those that are not alive together.
 
-Sizes may be symbolic, so places are found among bins: a bin takes any temporary of exactly its
-size, or a smaller one where both are numbers. The arena's size is the sum of the bins, a polynomial
-that the step evaluates per call.
+``arena`` says where. Offsets and the size of the arena may be symbolic: the step evaluates them per
+call.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ from stepforge.ir.builder import Builder
 from stepforge.ir.core import Block, Function, Operand, Operation, Value
 from stepforge.ir.dims import Dim
 from stepforge.ir.rewrite import with_body
-from stepforge.ir.types import item_bytes
+from stepforge.ir.types import Type, item_bytes
+from stepforge.passes.arena import Layout, Span
 from stepforge.passes.loop_accesses import SOURCES, VIEWS
 
 ALIGNMENT = 64  # bytes: a cache line, and a full vector register
@@ -32,13 +32,6 @@ class Planned:
     arena: Dim
 
 
-@dataclass
-class _Bin:
-    size: Dim
-    offset: Dim = 0
-    free_from: int = 0  # the position of the first operation that may use the bin again
-
-
 def plan(function: Function, names: Set[str]) -> Planned:
     """Replace each ``alloc`` by a ``place`` in the arena.
 
@@ -48,21 +41,15 @@ def plan(function: Function, names: Set[str]) -> Planned:
     ops = _sources_late(function.body.ops)
     function = with_body(function, Block(function.params, ops))
     last = _last_uses(ops)
-    bins: list[_Bin] = []
-    chosen: dict[Operation, _Bin] = {}
-    for position, op in enumerate(ops):
-        if op.name == "alloc" and dims.names(op.result.type.size) <= names:
-            size = _aligned(op.result.type.size * item_bytes(op.result.type.dtype))
-            found = _bin_for(bins, size, position)
-            found.free_from = last.get(op.result, position) + 1
-            chosen[op] = found
-    if not chosen:
+    spans = {
+        op: Span(_bytes(op.result.type), position, last.get(op.result, position))
+        for position, op in enumerate(ops)
+        if op.name == "alloc" and dims.names(op.result.type.size) <= names
+    }
+    if not spans:
         return Planned(function, 0)
-    arena: Dim = 0
-    for each in bins:
-        each.offset = arena
-        arena = arena + each.size
-    return Planned(_placed(function, chosen), arena)
+    layout = Layout(list(spans.values()))
+    return Planned(_placed(function, dict(zip(spans, layout.offsets, strict=True))), layout.size)
 
 
 def _sources_late(ops: Sequence[Operation]) -> tuple[Operation, ...]:
@@ -86,30 +73,16 @@ def _sources_late(ops: Sequence[Operation]) -> tuple[Operation, ...]:
     return tuple(out)
 
 
-def _aligned(size: Dim) -> Dim:
-    """``size`` rounded up to the alignment;
+def _bytes(type_: Type) -> Dim:
+    """The bytes of a buffer, rounded up to the alignment;
 
     symbolic sizes may take up to 63 bytes more than that.
     """
+    size = type_.size * item_bytes(type_.dtype)
     if isinstance(size, int):
         return -(-size // ALIGNMENT) * ALIGNMENT
     exact = all(c % ALIGNMENT == 0 for _, c in size.terms)
     return size if exact else dims.floor_div(size + (ALIGNMENT - 1), ALIGNMENT) * ALIGNMENT
-
-
-def _bin_for(bins: list[_Bin], size: Dim, position: int) -> _Bin:
-    free = [b for b in bins if b.free_from <= position]
-    for candidate in free:
-        if candidate.size == size:
-            return candidate
-    numbers = [b for b in free if isinstance(b.size, int)]
-    if isinstance(size, int) and numbers:
-        best = max(numbers, key=lambda b: b.size if isinstance(b.size, int) else 0)
-        best.size = max(best.size, size) if isinstance(best.size, int) else size
-        return best
-    made = _Bin(size)
-    bins.append(made)
-    return made
 
 
 def _last_uses(ops: tuple[Operation, ...]) -> dict[Operand, int]:
@@ -126,14 +99,14 @@ def _last_uses(ops: tuple[Operation, ...]) -> dict[Operand, int]:
     return last
 
 
-def _placed(function: Function, chosen: dict[Operation, _Bin]) -> Function:
+def _placed(function: Function, offsets: dict[Operation, Dim]) -> Function:
     builder = Builder()
     for op in function.body.ops:
-        if op not in chosen:
+        if op not in offsets:
             builder.ops.append(op)
             continue
         builder.site = op.site
-        attrs = {**op.attrs, "offset": chosen[op].offset}
+        attrs = {**op.attrs, "offset": offsets[op]}
         made = builder.operation("place", (), attrs)
         builder.ops.append(Operation(made.defn, (), made.attrs, op.results, (), op.site))
     return Function(function.name, builder.block(function.params), function.globals)

@@ -219,5 +219,12 @@ INEXACT_GROUPS: dict[str, tuple[Rule, ...]] = {
     ),
 }
 
-RULES: tuple[Rule, ...] = tuple([each for group in EXACT_GROUPS.values() for each in group])
-INEXACT_RULES: tuple[Rule, ...] = tuple([r for group in INEXACT_GROUPS.values() for r in group])
+RULES: list[Rule] = [each for group in EXACT_GROUPS.values() for each in group]
+INEXACT_RULES: list[Rule] = [each for group in INEXACT_GROUPS.values() for each in group]
+
+
+def add_rules(group: str, *new: Rule, exact: bool = True) -> None:
+    """Put rules at the end of a group of a table, for every ``simplify`` from now on."""
+    groups, rules = (EXACT_GROUPS, RULES) if exact else (INEXACT_GROUPS, INEXACT_RULES)
+    groups[group] = (*groups.get(group, ()), *new)
+    rules.extend(new)

@@ -43,7 +43,8 @@ def simplify(
     ``inexact`` allows rules that hold for real numbers but change bits of floats. ``extra`` rules
     come before those of the tables.
     """
-    return rebuild(function, _Simplify(_table(inexact, extra), function).visit)
+    table = _table(inexact, extra, len(RULES) + len(INEXACT_RULES))
+    return rebuild(function, _Simplify(table, function).visit)
 
 
 class _Table:
@@ -74,10 +75,11 @@ class _Table:
 
 
 @cache
-def _table(inexact: bool, extra: tuple[Rule, ...]) -> _Table:
+def _table(inexact: bool, extra: tuple[Rule, ...], known: int) -> _Table:
+    """The rules to apply while the tables have ``known`` of them; they only grow."""
     if inexact:
-        return _Table(extra + RULES + INEXACT_RULES, STRUCTURE + INEXACT_STRUCTURE)
-    return _Table(extra + RULES, STRUCTURE)
+        return _Table((*extra, *RULES, *INEXACT_RULES), STRUCTURE + INEXACT_STRUCTURE)
+    return _Table((*extra, *RULES), STRUCTURE)
 
 
 def _orders(pattern: Pattern) -> Iterator[Pattern]:

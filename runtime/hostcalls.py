@@ -58,14 +58,14 @@ def callback(
             else:
                 calls[number].run(context, pointers, values, bound)
         except BaseException as error:  # every error must cross the native frames
-            _leave(context, error)
+            leave(context, error)
             return FAILED
         return 0
 
     return Callback(run)
 
 
-def _leave(context: int, error: BaseException) -> None:
+def leave(context: int, error: BaseException) -> None:
     """Hand an exception to the caller of the kernel, which takes the reference."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(error))
     ctypes.c_void_p.from_address(context + abi.CONTEXT_EXCEPTION).value = id(error)

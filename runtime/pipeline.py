@@ -1,7 +1,7 @@
 """The compile of one variant of a step, from extracted IR to linked code, with every stage kept to
 look at.
 
-The order of passes is the tuples below. A function that loops cannot hold (strings, unknown ranks,
+The order of passes is ``passes.order``. A function that loops cannot hold (strings, unknown ranks,
 control flow that is not lowered) is run by the reference evaluator instead; both kinds have the
 same interface.
 """
@@ -25,28 +25,15 @@ from stepforge.ir import dims
 from stepforge.ir.core import Function
 from stepforge.ir.ops.user_functions import call_key
 from stepforge.passes.bisect import Trail
-from stepforge.passes.contract import contract
-from stepforge.passes.cse import cse
-from stepforge.passes.expand import expand
-from stepforge.passes.fold import fold
-from stepforge.passes.fuse import fuse
-from stepforge.passes.fuse_products import fuse_products
 from stepforge.passes.lower import Lowered, lower, lowerable
 from stepforge.passes.manager import Pass, run_passes
-from stepforge.passes.merge_loops import merge_loops
-from stepforge.passes.parallelize import parallelize
+from stepforge.passes.order import ORDER
 from stepforge.passes.plan import Planned, plan
-from stepforge.passes.prune import prune
-from stepforge.passes.simplify import simplify
-from stepforge.passes.stream_stores import stream_stores
 from stepforge.runtime import backends, checking, hostcalls, native, threads
 from stepforge.runtime.signatures import signature_of, symbol_name
 from stepforge.runtime.variables import VariableStore
 from stepforge.runtime.variant import Variant, graph_text, state_of
 
-TENSOR_PASSES: tuple[Pass, ...] = (prune, fold, simplify, cse, expand, fold, simplify, cse, prune)
-FUSION_PASSES: tuple[Pass, ...] = (fuse, fuse_products, prune)
-LOOP_PASSES: tuple[Pass, ...] = (merge_loops, contract, parallelize, stream_stores)
 # A first run may be the only one, so it gets code that compiles fast.
 FIRST_LEVEL: Level = "O0"
 # Characters of LLVM text from which a first run gets its final code at once, lest the second run
@@ -72,7 +59,7 @@ def compile_variant(job: Job) -> Variant:
     """Compile an extracted function for one session's variables."""
     started = time.perf_counter()
     trail = checking.trail(job.store)
-    function = _run(job.extraction.function, TENSOR_PASSES, trail)
+    function = _run(job.extraction.function, ORDER["tensor"], trail)
     stages: dict[str, Any] = {"graph": graph_text(job.nodes), "tensor": function}
     if lowerable(function):
         variant = _compile_native(job, function, stages, trail)
@@ -95,13 +82,13 @@ def _run(function: Function, passes: Sequence[Pass], trail: Trail | None) -> Fun
 def _compile_native(
     job: Job, function: Function, stages: dict[str, Any], trail: Trail | None
 ) -> Variant:
-    fused = _run(function, FUSION_PASSES, trail)
+    fused = _run(function, ORDER["fusion"], trail)
     lowered = lower(fused)
     if trail is not None:
         trail.lowered("lower", lowered.step())
     in_python = bool(lowered.host_operations) or len(lowered.outputs) < len(fused.results)
     signature = signature_of(job.extraction, fused, job.name, job.structure, python=in_python)
-    planned = plan(_run(lowered.function, LOOP_PASSES, trail), frozenset(signature.sizes))
+    planned = plan(_run(lowered.function, ORDER["loops"], trail), frozenset(signature.sizes))
     if trail is not None:
         made = replace(lowered.step(), function=planned.function, arena=planned.arena)
         trail.lowered("plan", made)
@@ -126,17 +113,17 @@ def _write_module(variant: Variant, lowered: Lowered, planned: Planned, backend:
         signature.sizes,
         planned.arena,
     )
-    made = backends.make_kernel(variant.plan, backend)
-    variant.backend, variant.note = made.backend, made.note
+    module, made = backends.make_kernel(variant.plan, backend)
+    variant.backend, variant.note, variant.code = made.backend, made.note, made.code
     if made.source:
-        variant.stages["numba"] = made.source
+        variant.stages[made.backend] = made.source
     variant.calls = tuple(made.calls)
     variant.exports = ("kernel", *made.calls)
     if layout.native_entry():
-        entry.emit_entry(made.module, signature, f"@{variant.plan.name}")
+        entry.emit_entry(module, signature, f"@{variant.plan.name}")
         variant.exports += ("entry", "variant")
-    variant.stages["llvm"] = made.module.text()
-    variant.checks, variant.externals = made.checks, made.module.externals()
+    variant.stages["llvm"] = module.text()
+    variant.checks, variant.externals = made.checks, module.externals()
 
 
 def link(variant: Variant, level: Level) -> None:
@@ -226,10 +213,10 @@ def _fill_table(variant: Variant, lowered: Lowered, store: VariableStore) -> Non
         table[index] = address
     host = _host_calls(variant, lowered, store)
     table[abi.TABLE_HOST_CALL] = ctypes.cast(host, ctypes.c_void_p).value
-    if variant.backend == "numba":
-        compiled = numba_compile.compile_source(variant.stages["numba"], variant.signature.name)
-        table[abi.TABLE_KERNEL] = compiled.address
-        variant.keep.append(compiled)
+    if variant.code is not None:
+        code = variant.code()
+        table[abi.TABLE_KERNEL] = code.address
+        variant.keep.append(code)
     variant.table = table
     variant.keep += [arena, host, store, *arrays, *functions]
 

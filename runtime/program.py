@@ -40,7 +40,7 @@ from stepforge.runtime.pipeline import (
     link,
 )
 from stepforge.runtime.step import make_step, retarget
-from stepforge.runtime.variant import STAGES, Variant, interpret
+from stepforge.runtime.variant import Variant, interpret, stages
 
 Array = np.ndarray[Any, Any]
 
@@ -333,8 +333,7 @@ def _dump(variant: Variant) -> None:
         return
     os.makedirs(folder, exist_ok=True)
     number = sum(1 for n in os.listdir(folder) if n.endswith(".graph.txt"))
-    for stage in STAGES:
-        suffix = {"llvm": "ll", "asm": "s", "graph": "txt", "numba": "py"}.get(stage, "sf")
+    for stage, suffix in stages().items():
         path = os.path.join(folder, f"{variant.signature.name}_{number}.{stage}.{suffix}")
         with open(path, "w", encoding="utf-8") as file:
             file.write(variant.text(stage))

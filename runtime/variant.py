@@ -24,7 +24,11 @@ from stepforge.passes.bisect import Trail
 from stepforge.runtime import backends, checking, hostcalls
 from stepforge.runtime.variables import VariableStore
 
-STAGES = ("graph", "tensor", "fused", "loops", "numba", "llvm", "asm")
+
+def stages() -> dict[str, str]:
+    """What can be looked at, in order, each with the suffix of files that hold it."""
+    before = {"graph": "txt", "tensor": "sf", "fused": "sf", "loops": "sf"}
+    return {**before, **backends.sources(), "llvm": "ll", "asm": "s"}
 
 
 @dataclass
@@ -47,7 +51,8 @@ class Variant:
     kernel_address: int = 0
     table: Any = None
     plan: kernel.KernelPlan | None = None
-    backend: str = "llvm"
+    backend: str = backends.DEFAULT
+    code: Callable[[], backends.Code] | None = None  # makes what a kernel goes on to
     note: str = ""
     calls: tuple[str, ...] = ()
     checks: Sequence[kernel.Check] = ()
@@ -68,12 +73,12 @@ class Variant:
 
     def text(self, stage: str) -> str:
         """The text of a stage. Raises: ValueError for a stage that there is not."""
-        if stage not in STAGES:
-            raise ValueError(f"stage must be one of {', '.join(STAGES)}, not {stage!r}")
+        if stage not in stages():
+            raise ValueError(f"stage must be one of {', '.join(stages())}, not {stage!r}")
         if stage == "asm":
             return jit.assembly(self.stages["llvm"], self.level)
-        if stage == "numba" and stage not in self.stages and self.plan is not None:
-            return backends.python_source(self.plan)
+        if stage in backends.sources() and stage not in self.stages and self.plan is not None:
+            return backends.source_of(self.plan, stage)
         found = self.stages.get(stage, "")
         return found if isinstance(found, str) else print_function(found)
 

@@ -22,9 +22,9 @@ from stepforge.passes.fuse import fuse
 from stepforge.passes.fuse_products import fuse_products
 from stepforge.passes.lower import lower
 from stepforge.passes.manager import run_passes
+from stepforge.passes.order import ORDER
 from stepforge.passes.plan import plan
 from stepforge.runtime import native
-from stepforge.runtime.pipeline import LOOP_PASSES
 from stepforge.runtime.variables import Cell
 
 Kernel = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 4)
@@ -52,7 +52,7 @@ class NativeModule:
         for number, function in enumerate(functions):
             lowered = lower(fuse_products(fuse(function)))
             assert not lowered.host_operations, "the function needs host calls"
-            loops = run_passes(lowered.function, LOOP_PASSES, check=True)
+            loops = run_passes(lowered.function, ORDER["loops"], check=True)
             planned = plan(loops, frozenset(self.sizes[number]))
             made = kernel.emit_kernel(
                 writer,

@@ -15,7 +15,7 @@ from native import Kernel, entry_names, guarded, pointers
 
 from stepforge.codegen import jit, numba, numba_compile, target
 from stepforge.codegen import signature as abi
-from stepforge.codegen.kernel import KernelPlan
+from stepforge.codegen.kernel import KernelPlan, emit_forward
 from stepforge.codegen.llvm import ModuleWriter
 from stepforge.ir.builder import Builder
 from stepforge.ir.core import Function
@@ -55,9 +55,9 @@ class NumbaModule:
         constants = [n for n, g in loops.globals.items() if g.kind == "constant"]
         writer = ModuleWriter(target.host().triple, target.host().attributes)
         arguments = (len(function.params), lowered.outputs, constants, self.sizes, planned.arena)
-        self.made = numba.write_kernel(
-            writer, KernelPlan(planned.function, *arguments), target.host()
-        )
+        kernel_plan = KernelPlan(planned.function, *arguments)
+        self.made = numba.write_kernel(writer, kernel_plan, target.host())
+        emit_forward(writer, kernel_plan.name)
         self.compiled = numba_compile.compile_source(self.made.source, "test")
         names = ["kernel", *self.made.calls]
         self.library = jit.load(jit.compile_text(writer.text(), "O0"), {}, names)

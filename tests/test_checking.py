@@ -12,10 +12,10 @@ import pytest
 import stepforge as tf
 from stepforge.ir import opdef
 from stepforge.passes import bufferize, contract, lower_regions, merge_loops, plan
+from stepforge.passes.order import ORDER
 from stepforge.passes.patterns import ops, rule
 from stepforge.passes.rules import x
 from stepforge.passes.simplify import simplify
-from stepforge.runtime import pipeline
 
 X = np.array([[1, 2, 3], [4, 5, 7]], np.float32)
 tanh, sigmoid = ops("tanh sigmoid")
@@ -30,12 +30,9 @@ def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def plant(monkeypatch: pytest.MonkeyPatch, which: str, make: Callable[[Any], Any]) -> None:
     """Replace the last pass of the pipeline that is called ``which``."""
-    for name in ("TENSOR_PASSES", "FUSION_PASSES", "LOOP_PASSES"):
-        passes = list(getattr(pipeline, name))
-        for position, each in enumerate(passes):
-            if each.__name__ == which:
-                passes[position] = make(each)
-        monkeypatch.setattr(pipeline, name, tuple(passes))
+    for level, passes in ORDER.items():
+        changed = [make(each) if each.__name__ == which else each for each in passes]
+        monkeypatch.setitem(ORDER, level, tuple(changed))
 
 
 def test_a_wrong_rule_is_named_with_the_line(session: Any, monkeypatch: Any) -> None:
