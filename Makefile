@@ -49,7 +49,7 @@ demo: $(VENV)/.with-plot
 bench: $(VENV)/.with-bench
 	$(BIN)/python benchmarks/bench.py
 
-bench-peers: $(VENV)/.with-bench $(PEERS)/.with-peers
+bench-peers: $(VENV)/.with-bench $(PEERS)/.with-peers $(PEERS)/.with-torch
 	$(BIN)/python benchmarks/bench.py --peers $(PEERS)/bin/python
 
 parity: $(PEERS)/.with-parity

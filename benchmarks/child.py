@@ -14,7 +14,6 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -25,19 +24,20 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print is no answer
     try:
-        make: Callable[..., Any] | None = importlib.import_module(f"peers.{sys.argv[1].lower()}").step
-    except ImportError:
-        make = None
+        peer = importlib.import_module(f"peers.{sys.argv[1].lower()}")
+    except ImportError as error:
+        print(error, file=sys.stderr)
+        peer = None
     measurements: list[Callable[[], float]] = []
     for line in sys.stdin:
         question = json.loads(line)
         answer = None
         if question["do"] == "time":
             answer = measurements[question["key"]]()
-        elif make is not None:
+        elif peer is not None:
             with np.load(question["inputs"]) as stored:
                 arrays = {name: stored[name] for name in stored.files}
-            step = make(question["kind"], arrays)
+            step = peer.step(question["kind"], arrays)
             np.savez(question["outputs"], *step.last(question["calls"]))
             measurements += called(sys.argv[1], step.function, step.arguments).measurements
             answer = len(measurements) - 1

@@ -7,6 +7,7 @@ each, which gets the arrays of a case as a file and is asked for one measurement
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -55,10 +56,8 @@ class Child:
         """The answer of the process; where it died, what it last said."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it ended, so that there is no answer either
             print(json.dumps(question), file=self._process.stdin, flush=True)
-        except BrokenPipeError:
-            pass  # it ended, so that there is no answer either
         answer = self._process.stdout.readline()
         if not answer:
             self._errors.seek(0)

@@ -102,9 +102,7 @@ STEPS: dict[str, Callable[[Arrays], Step]] = {
         pulled_back(lambda x: jax.nn.logsumexp(x, axis=-1)), "dy", "x"
     ),
     "normalisation.layer_norm": pure(layer_norm, "x", "scale", "shift"),
-    "normalisation.layer_norm_gradient": pure(
-        pulled_back(layer_norm), "dy", "x", "scale", "shift"
-    ),
+    "normalisation.layer_norm_gradient": pure(pulled_back(layer_norm), "dy", "x", "scale", "shift"),
     "perceptron.forward": pure(forward, "x", *LAYERS),
     "perceptron.train": train,
 }

@@ -1,4 +1,4 @@
-"""Softmax, the logarithm of a sum of exponentials, layer norm, and their gradients: passes over rows.
+"""Softmax, logarithms of sums of exponentials, layer norm, and their gradients: passes over rows.
 
 How often a row is read, and how exponentials are computed, is all there is to win.
 """
@@ -88,9 +88,7 @@ def normal(x: Array) -> tuple[Array, Array]:
     return (x - x.mean(axis=1, keepdims=True)) / deviation, deviation
 
 
-def expect_layer_norm_gradient(
-    x: Array, scale: Array, _: Array, dy: Array
-) -> tuple[Array, ...]:
+def expect_layer_norm_gradient(x: Array, scale: Array, _: Array, dy: Array) -> tuple[Array, ...]:
     found, deviation = normal(x)
     force = dy * scale
     mean = force.mean(axis=1, keepdims=True)
