@@ -36,6 +36,7 @@ from stepforge.passes.merge_loops import merge_loops
 from stepforge.passes.parallelize import parallelize
 from stepforge.passes.plan import Planned, plan
 from stepforge.passes.prune import prune
+from stepforge.passes.recompute import recompute
 from stepforge.passes.simplify import simplify
 from stepforge.runtime import backends, checking, hostcalls, native, threads
 from stepforge.runtime.signatures import signature_of, symbol_name
@@ -43,7 +44,7 @@ from stepforge.runtime.variables import VariableStore
 from stepforge.runtime.variant import Variant, graph_text, state_of
 
 TENSOR_PASSES: tuple[Pass, ...] = (prune, fold, simplify, cse, expand, fold, simplify, cse, prune)
-FUSION_PASSES: tuple[Pass, ...] = (fuse, prune)
+FUSION_PASSES: tuple[Pass, ...] = (recompute, fuse, prune)
 LOOP_PASSES: tuple[Pass, ...] = (merge_loops, contract, parallelize)
 MODULE_DATA = 256  # bytes of a constant that are written into the module itself
 

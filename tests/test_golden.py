@@ -36,6 +36,7 @@ from stepforge.passes.merge_loops import merge_loops
 from stepforge.passes.parallelize import parallelize
 from stepforge.passes.plan import plan
 from stepforge.passes.prune import prune
+from stepforge.passes.recompute import recompute
 from stepforge.passes.simplify import simplify
 
 TENSOR_PASSES: dict[str, Callable[[Function], Function]] = {
@@ -45,6 +46,7 @@ TENSOR_PASSES: dict[str, Callable[[Function], Function]] = {
     "simplify": simplify,
     "simplify_inexact": partial(simplify, inexact=True),
     "expand": expand,
+    "recompute": recompute,
     "fuse": lambda function: prune(fuse(function)),
 }
 LOOP_PASSES: dict[str, Callable[[Function], Function]] = {
