@@ -2,6 +2,7 @@
 # dependencies. Another interpreter: make test PYTHON=python3.12 VENV=build/py312
 PYTHON ?= python3
 VENV ?= .venv
+PEERS ?= .venv-peers
 BUILD := build
 BIN := $(VENV)/bin
 LAYERS := frontend ir passes codegen runtime
@@ -17,9 +18,9 @@ help:
 	@echo "make lint         ruff and mypy --strict"
 	@echo "make demo         train on handwritten digits, draw the result into $(BUILD)/digits.png"
 	@echo "make bench        speed against NumPy, numba and gcc"
-	@echo "make bench-peers  the same programs on TensorFlow (a large download)"
+	@echo "make bench-peers  speed against JAX, onnxruntime, torch and TensorFlow (a large download)"
 	@echo "make parity       the demo on TensorFlow, its import line changed"
-	@echo "make clean        remove $(BUILD) and the environment"
+	@echo "make clean        remove $(BUILD) and the environments"
 
 test: $(VENV)/.with-test
 	$(BIN)/python -m pytest -q -m "not slow"
@@ -48,18 +49,18 @@ demo: $(VENV)/.with-plot
 bench: $(VENV)/.with-bench
 	$(BIN)/python benchmarks/bench.py
 
-bench-peers: $(BUILD)/peers/.done
-	$(BUILD)/peers/bin/python benchmarks/bench.py --backend tensorflow.compat.v1
+bench-peers: $(VENV)/.with-bench $(PEERS)/.with-peers $(PEERS)/.with-torch
+	$(BIN)/python benchmarks/bench.py --peers $(PEERS)/bin/python
 
-parity: $(BUILD)/peers/.done
+parity: $(PEERS)/.with-parity
 	mkdir -p $(BUILD)/parity
 	cp -r examples/data $(BUILD)/parity
 	sed 's/^import stepforge as tf$$/import tensorflow.compat.v1 as tf/' examples/digits.py \
 		> $(BUILD)/parity/digits.py
-	$(BUILD)/peers/bin/python $(BUILD)/parity/digits.py --picture $(BUILD)/parity/digits.png
+	$(PEERS)/bin/python $(BUILD)/parity/digits.py --picture $(BUILD)/parity/digits.png
 
 clean:
-	rm -rf $(BUILD) dist $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(BUILD) dist $(VENV) $(PEERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -68,8 +69,11 @@ $(VENV)/.with-%: pyproject.toml | $(BIN)/python
 	$(BIN)/python $(QUIET_PIP) install --editable '.[$*]'
 	@touch $@
 
-# TensorFlow pins versions of what it shares with stepforge, so it gets an environment of its own.
-$(BUILD)/peers/.done: pyproject.toml
-	$(PYTHON) -m venv $(BUILD)/peers
-	$(BUILD)/peers/bin/python $(QUIET_PIP) install --editable '.[bench,peers]'
+# What stepforge is measured against pins versions of what it shares with stepforge, so that it gets an
+# environment of its own; the benchmark starts processes in it.
+$(PEERS)/bin/python:
+	$(PYTHON) -m venv $(PEERS)
+
+$(PEERS)/.with-%: benchmarks/requirements/%.txt | $(PEERS)/bin/python
+	$(PEERS)/bin/python $(QUIET_PIP) install --requirement $<
 	@touch $@

@@ -34,7 +34,7 @@ class Budget:
     bound: float
 
 
-def fresh(arguments: list[str], processes: int) -> float:
+def fresh(arguments: list[str], processes: int, interpreter: str = sys.executable) -> float:
     """The smallest number that ``python *arguments`` prints; a first process makes bytecode."""
     times = []
     with tempfile.TemporaryDirectory() as bytecode:
@@ -48,7 +48,7 @@ def fresh(arguments: list[str], processes: int) -> float:
                     "XDG_CACHE_HOME": cache,
                 }
                 done = subprocess.run(
-                    [sys.executable, *arguments],
+                    [interpreter, *arguments],
                     env=environment,
                     check=True,
                     capture_output=True,
@@ -58,10 +58,27 @@ def fresh(arguments: list[str], processes: int) -> float:
     return min(times[1:])
 
 
-def budgets(processes: int) -> Iterator[Budget]:
+# What compiles, the kind of its case, and the milliseconds that it may take.
+COMPILED = (
+    ("chain", "kernels.chain", 25),
+    ("eight schools", "eight_schools.density", 60),
+    ("MLP forward", "perceptron.forward", 120),
+    ("MLP training step", "perceptron.train", 250),
+)
+
+
+def budgets(processes: int, peers: str) -> Iterator[Budget]:
+    """Start-up; with an interpreter of ``peers``, compilation against JAX's instead."""
     script = str(Path(__file__).with_name("first_call.py"))
-    first = fresh([script], processes)
-    yield Budget("first call of the eight-schools step, llvmlite's import apart", first, 100)
-    alone, used = IMPORT.format(use=""), IMPORT.format(use="tf.Session, tf.placeholder")
-    yield Budget("import stepforge, above NumPy's", fresh(["-c", alone], processes), 150)
-    yield Budget("the same with tf.Session, tf.placeholder", fresh(["-c", used], processes), 150)
+    for name, kind, bound in COMPILED:
+        what, ours = f"first call, {name}", fresh([script, "stepforge", kind], processes)
+        if peers:
+            theirs = fresh([script, "JAX", kind], processes, peers)
+            yield Budget(f"{what}, at most JAX's", ours, theirs)
+        else:
+            yield Budget(what, ours, bound)
+    if not peers:
+        alone, used = IMPORT.format(use=""), IMPORT.format(use="tf.Session, tf.placeholder")
+        yield Budget("import stepforge, above NumPy's", fresh(["-c", alone], processes), 150)
+        what = "the same with tf.Session, tf.placeholder"
+        yield Budget(what, fresh(["-c", used], processes), 150)

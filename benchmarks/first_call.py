@@ -1,29 +1,53 @@
-"""Prints the milliseconds that the first call of the eight-schools step takes in this process.
+"""Prints the milliseconds that the first call of a step takes in this process.
 
-Counted are ``make_callable`` and the call: extraction, passes, code generation, compilation.  The
-import of llvmlite is not, and happens before; nor is building the graph.
+    python benchmarks/first_call.py stepforge|JAX KIND
+
+Counted are making the callable and the call: tracing or extraction, passes, code generation,
+compilation.  Imports (llvmlite's among them) are not, nor building the graph, setting variables or
+moving arrays to a device.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
 import time
 
-import llvmlite.binding  # noqa: F401  (imported here so that it is not counted below)
-import numpy as np
+from cases import Case, build_of
 
-from workloads import eight_schools
+
+def case_of(kind: str) -> Case:
+    """The first case of a kind."""
+    module = importlib.import_module(f"workloads.{kind.partition('.')[0]}")
+    return next(case for case in module.cases() if case.kind == kind)
+
+
+def stepforge(case: Case) -> float:
+    importlib.import_module("llvmlite.binding")
+    tf = importlib.import_module("stepforge")
+    with tf.Graph().as_default() as graph:
+        program = build_of(case.kind)(tf, case.arrays)
+        start = tf.global_variables_initializer()
+    sess = tf.Session(graph=graph)
+    sess.run(start)
+    values = [case.arrays[name] for name in program.feeds]
+    began = time.perf_counter()
+    sess.make_callable(program.fetches, list(program.feeds.values()))(*values)
+    seconds = time.perf_counter() - began
+    sess.close()
+    return seconds
+
+
+def jax(case: Case) -> float:
+    step = importlib.import_module("peers.jax").step(case.kind, case.arrays)
+    began = time.perf_counter()
+    step.function(*step.arguments)
+    return time.perf_counter() - began
 
 
 def main() -> None:
-    tf = importlib.import_module("stepforge")
-    q, fetches = eight_schools.build(tf)
-    point = np.linspace(-0.5, 0.5, 10)
-    sess = tf.Session(graph=q.graph)
-    began = time.perf_counter()
-    sess.make_callable(fetches, [q])(point)
-    print((time.perf_counter() - began) * 1e3)
-    sess.close()
+    side = {"stepforge": stepforge, "JAX": jax}[sys.argv[1]]
+    print(side(case_of(sys.argv[2])) * 1e3)
 
 
 if __name__ == "__main__":

@@ -198,9 +198,11 @@ def main() -> None:
             row = in_own_process(family, size)
             rows.append((family, row))
             each = (row["first"] + row["second"]) / row["nodes"] * 1000
-            print(f"| {family} | {row['nodes']:.0f} | {row['build']:.2f} | {row['first']:.2f} | "
-                  f"{row['second']:.2f} | {each:.2f} | {row['call']:.1f} | {row['memory']:.0f} |",
-                  flush=True)
+            print(
+                f"| {family} | {row['nodes']:.0f} | {row['build']:.2f} | {row['first']:.2f} | "
+                f"{row['second']:.2f} | {each:.2f} | {row['call']:.1f} | {row['memory']:.0f} |",
+                flush=True,
+            )
     if options.picture:
         draw(rows, options.picture)
 

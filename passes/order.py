@@ -16,12 +16,13 @@ from stepforge.passes.manager import Pass, name_of
 from stepforge.passes.merge_loops import merge_loops
 from stepforge.passes.parallelize import parallelize
 from stepforge.passes.prune import prune
+from stepforge.passes.recompute import recompute
 from stepforge.passes.simplify import simplify
 from stepforge.passes.stream_stores import stream_stores
 
 ORDER: dict[str, tuple[Pass, ...]] = {
     "tensor": (prune, fold, simplify, cse, expand, fold, simplify, cse, prune),
-    "fusion": (fuse, fuse_products, prune),
+    "fusion": (recompute, fuse, fuse_products, prune),
     "loops": (merge_loops, contract, parallelize, stream_stores),
 }
 

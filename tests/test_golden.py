@@ -37,6 +37,7 @@ from stepforge.passes.merge_loops import merge_loops
 from stepforge.passes.parallelize import parallelize
 from stepforge.passes.plan import plan
 from stepforge.passes.prune import prune
+from stepforge.passes.recompute import recompute
 from stepforge.passes.simplify import simplify
 
 TENSOR_PASSES: dict[str, Callable[[Function], Function]] = {
@@ -46,6 +47,7 @@ TENSOR_PASSES: dict[str, Callable[[Function], Function]] = {
     "simplify": simplify,
     "simplify_inexact": partial(simplify, inexact=True),
     "expand": expand,
+    "recompute": recompute,
     "fuse": lambda function: prune(fuse(function)),
     "fuse_products": fuse_products,
 }

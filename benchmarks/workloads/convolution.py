@@ -1,23 +1,27 @@
-"""Convolutions, and the network for handwritten digits made of them, against im2col and NumPy.
+"""Convolutions, and the network for handwritten digits made of them.
 
-Against other frameworks the same programs run by ``--backend``; all on one thread.
+NumPy computes them by im2col: what each window sees is copied into a matrix.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from harness import Row, check_equal, side
+import contest
+from cases import Array, Arrays, Case, Program
+from harness import Row
 
 TOLERANCE = 2e-5  # of float32 sums over up to 3136 products, in another order
-Array = Any
 SHAPES = (("5x5, 1 -> 32, 28x28", (28, 28, 1, 32)), ("5x5, 32 -> 64, 14x14", (14, 14, 32, 64)))
 BATCHES = (1, 32)
+NETWORK = ((5, 5, 1, 32), (5, 5, 32, 64), (7 * 7 * 64, 1024), (1024, 10))
+BOUNDS: dict[str, contest.Bounds] = {
+    "convolution.one_layer": ((0.5, ("NumPy",)),),
+    "convolution.conv_net": ((0.7, ("NumPy",)), (1.1, ("onnxruntime", "torch", "TensorFlow"))),
+}
 
 
 def weights(*shape: int) -> Array:
@@ -52,95 +56,70 @@ def pool(x: Array) -> Array:
 
 
 # ---- the programs -------------------------------------------------------------------------------
-class Layers:
-    """Variables of a program, and their values for NumPy."""
-
-    def __init__(self, tf: Any) -> None:
-        self.tf = tf
-        self.values: list[Array] = []
-
-    def variable(self, *shape: int) -> Any:
-        self.values.append(weights(*shape))
-        return self.tf.Variable(self.values[-1])
-
-    def convolution(self, x: Any, size: int, depth: int, channels: int) -> Any:
-        kernel = self.variable(size, size, depth, channels)
-        sums = self.tf.nn.conv2d(x, kernel, [1, 1, 1, 1], "SAME")
-        return self.tf.nn.relu(self.tf.nn.bias_add(sums, self.variable(channels)))
-
-    def dense(self, x: Any, depth: int, units: int) -> Any:
-        return self.tf.matmul(x, self.variable(depth, units)) + self.variable(units)
+def images_of(tf: Any, arrays: Arrays) -> Any:
+    return tf.placeholder(tf.float32, [None, *arrays["x"].shape[1:]], name="x")
 
 
-Program = tuple[Layers, Any, Any]  # its variables, the placeholder of images, and the result
+def convolution(tf: Any, x: Any, arrays: Arrays, place: int) -> Any:
+    kernel, bias = (tf.Variable(arrays[f"{name}{place}"]) for name in "wb")
+    return tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, kernel, [1, 1, 1, 1], "SAME"), bias))
 
 
-def digits(tf: Any) -> Program:
+def dense(tf: Any, x: Any, arrays: Arrays, place: int) -> Any:
+    weights, bias = (tf.Variable(arrays[f"{name}{place}"]) for name in "wb")
+    return tf.matmul(x, weights) + bias
+
+
+def conv_net(tf: Any, arrays: Arrays) -> Program:
     """Two convolutions with pooling, two dense layers: the logits of ten classes."""
-    layers = Layers(tf)
-    x = tf.placeholder(tf.float32, [None, 28, 28, 1])
-    value = x
-    for depth, channels in ((1, 32), (32, 64)):
-        value = layers.convolution(value, 5, depth, channels)
+    x = value = images_of(tf, arrays)
+    for place in range(2):
+        value = convolution(tf, value, arrays, place)
         value = tf.nn.max_pool(value, [1, 2, 2, 1], [1, 2, 2, 1], "SAME")
-    value = tf.nn.relu(layers.dense(tf.reshape(value, [-1, 7 * 7 * 64]), 7 * 7 * 64, 1024))
-    return layers, x, layers.dense(value, 1024, 10)
+    value = tf.nn.relu(dense(tf, tf.reshape(value, [-1, 7 * 7 * 64]), arrays, 2))
+    return Program({"x": x}, [dense(tf, value, arrays, 3)])
 
 
-def digits_in_numpy(values: list[Array]) -> Callable[[Array], Array]:
-    first, first_bias, second, second_bias, hidden, hidden_bias, last, last_bias = values
-
-    def run(x: Array) -> Array:
-        value = pool(convolve(x, first, first_bias))
-        value = pool(convolve(value, second, second_bias)).reshape(len(x), -1)
-        return np.maximum(value @ hidden + hidden_bias, 0) @ last + last_bias
-
-    return run
+def one_layer(tf: Any, arrays: Arrays) -> Program:
+    x = images_of(tf, arrays)
+    return Program({"x": x}, [convolution(tf, x, arrays, 0)])
 
 
-def one_layer(tf: Any, height: int, width: int, depth: int, channels: int) -> Program:
-    layers = Layers(tf)
-    x = tf.placeholder(tf.float32, [None, height, width, depth])
-    return layers, x, layers.convolution(x, 5, depth, channels)
+def conv_net_in_numpy(a: Arrays) -> Array:
+    value = a["x"]
+    for place in range(2):
+        value = pool(convolve(value, a[f"w{place}"], a[f"b{place}"]))
+    value = np.maximum(value.reshape(len(value), -1) @ a["w2"] + a["b2"], 0)
+    return value @ a["w3"] + a["b3"]
 
 
-def one_layer_in_numpy(values: list[Array]) -> Callable[[Array], Array]:
-    return lambda x: convolve(x, *values)
+def one_layer_in_numpy(a: Arrays) -> Array:
+    return convolve(a["x"], a["w0"], a["b0"])
 
 
-def rows(tf: Any) -> Iterator[Row]:
-    for name, shape in SHAPES:
-        build = partial(one_layer, tf, *shape)
-        step = f"convolution {name}, bias, relu"
-        yield from compared(tf, step, build, one_layer_in_numpy, shape[:3], 0.5)
-    step = "conv net 28x28, forward"
-    yield from compared(tf, step, partial(digits, tf), digits_in_numpy, (28, 28, 1), 0.7)
+# ---- cases --------------------------------------------------------------------------------------
+def arrays_of(x: Array, *kernels: tuple[int, ...]) -> dict[str, Array]:
+    """The image and the weights; kernels end in their number of channels, as do biases."""
+    arrays = {"x": x}
+    for place, shape in enumerate(kernels):
+        arrays[f"w{place}"], arrays[f"b{place}"] = weights(*shape), weights(shape[-1])
+    return arrays
 
 
-def compared(
-    tf: Any,
-    name: str,
-    build: Callable[[], Program],
-    in_numpy: Callable[[list[Array]], Callable[[Array], Array]],
-    image: tuple[int, ...],
-    bound: float,
-) -> Iterator[Row]:
-    """A row for each batch of one program, whose results are checked against NumPy's."""
-    one_thread = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
-    with tf.Graph().as_default() as graph:
-        layers, x, y = build()
-        start = tf.global_variables_initializer()
-    peer = in_numpy(layers.values)
-    with closing(tf.Session(graph=graph, config=one_thread)) as sess:
-        sess.run(start)
-        call = sess.make_callable(y, [x])
+def cases() -> Iterator[Case]:
+    for name, (height, width, depth, channels) in SHAPES:
         for batch in BATCHES:
-            value = images(batch, *image)
-            step = f"{name}, batch {batch}"
-            check_equal(step, call(value), peer(value), TOLERANCE)
-            yield Row(
-                step,
-                side("stepforge", "call(value)", call=call, value=value),
-                side("im2col and NumPy", "peer(value)", peer=peer, value=value),
-                bound,
-            )
+            arrays = arrays_of(images(batch, height, width, depth), (5, 5, depth, channels))
+            step = f"convolution {name}, bias, relu, batch {batch}"
+            expected = one_layer_in_numpy(arrays)
+            yield Case(step, "convolution.one_layer", arrays, (expected,), TOLERANCE)
+    for batch in BATCHES:
+        arrays = arrays_of(images(batch, 28, 28, 1), *NETWORK)
+        step = f"conv net 28x28, forward, batch {batch}"
+        expected = conv_net_in_numpy(arrays)
+        yield Case(step, "convolution.conv_net", arrays, (expected,), TOLERANCE)
+
+
+def rows(tf: Any, peers: contest.Peers) -> Iterator[Row]:
+    for case in cases():
+        yield from contest.rows(tf, peers, case, BOUNDS[case.kind])
