@@ -165,7 +165,7 @@ class ResourceVariable(Variable):
 
     def count_up_to(self, limit: int) -> Tensor:
         """Increment the variable, which fails at ``limit``; gives the value before."""
-        return create_op("CountUpTo", [self._handle], {"limit": limit}).outputs[0]
+        return state_ops.count_up_to(self, limit)
 
 
 class UnreadVariable(ResourceVariable):

@@ -209,3 +209,5 @@ class UnauthenticatedError(OpError):
 
 
 BY_CODE: dict[int, type[OpError]] = {cls.error_code: cls for cls in OpError.__subclasses__()}
+MOST_QUOTED = 16  # the numbers that an error of compiled code can quote
+BY_NAME: dict[str, type[OpError]] = {cls.__name__: cls for cls in BY_CODE.values()}

@@ -239,7 +239,9 @@ class Program:
             if self.variants or any(key.shape is None for key in self._keys):
                 return
             variant = self.compile(None, "make_callable", FINAL_LEVEL)
-            if variant.native:
+            if variant.extraction.late:
+                self.variants.remove(variant)  # the sizes at hand will tell more
+            elif variant.native:
                 self._install(variant)
 
     def close(self) -> None:

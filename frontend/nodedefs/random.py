@@ -20,6 +20,7 @@ class RandomNode(NodeDef):
     attrs: ClassVar[dict[str, Any]] = {"seed": 0, "seed2": 0}
     no_gradient = True
     stateful = True
+    draws = True
 
     def stream(self, x: Any, node: Any) -> Any:
         """The symbol of the node's stream."""
