@@ -33,6 +33,10 @@ class ShapeError(ValueError):
     """Shapes do not fit together; raised while a graph is built and by inference rules."""
 
 
+class UnknownRankError(ShapeError):
+    """An operand must have a known rank and has none."""
+
+
 class UnprovenSizes(ShapeError):
     """Two sizes must be equal but are not provably so:
 

@@ -20,7 +20,7 @@ from stepforge.ir import dims
 from stepforge.ir.builder import Builder
 from stepforge.ir.core import Const, Global, Operand, Site, Symbol, Value
 from stepforge.ir.dims import Dim
-from stepforge.ir.errors import ShapeError, UnprovenSizes
+from stepforge.ir.errors import ShapeError, UnknownRankError, UnprovenSizes
 from stepforge.ir.opdef import lookup
 from stepforge.ir.types import NUMERIC, Type, from_numpy_dtype, numpy_dtype
 
@@ -77,7 +77,9 @@ class Extractor:
         while True:
             try:
                 return self.builder.emit(op, *operands, types=types, names=self._names(), **attrs)
-            except UnprovenSizes as unproven:  # noqa: PERF203 - once for each size
+            except UnknownRankError as error:  # noqa: PERF203 - raised at most once
+                raise UnknownRank from error
+            except UnprovenSizes as unproven:
                 a, b = unproven.lhs, unproven.rhs
                 kept = self.unify(a, b, str(unproven).partition(":")[0])
                 gone = b if kept == a else a
@@ -351,10 +353,10 @@ class InferenceExtractor(Extractor):
 
     def _choices(self, operand: Operand) -> list[Operand]:
         """What an operand of unknown rank may be; integers may also be vectors of known length."""
-        choices = [self._with_rank(operand, rank) for rank in RANKS]
+        choices: list[Operand] = []
         if operand.type.shape is None and operand.type.dtype in INDICES:
-            choices += [Value(Type(operand.type.dtype, (length,))) for length in (1, 2, 3, 4)]
-        return choices
+            choices += [Value(Type(operand.type.dtype, (length,))) for length in (2, 1, 3, 4)]
+        return choices + [self._with_rank(operand, rank) for rank in RANKS]
 
     def _with_rank(self, operand: Operand, rank: int) -> Operand:
         type_ = operand.type

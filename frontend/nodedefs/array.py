@@ -385,7 +385,7 @@ def _check_repeated(x: Any, have: Dim, wanted: Dim, message: str) -> None:
     if wanted == 1:
         x.unify(have, 1, message)
     else:
-        x.broadcast_sizes(have, wanted, message)
+        sizes.require_equal(x, x.broadcast_sizes(have, wanted, message), wanted, message)
 
 
 @define_node

@@ -27,6 +27,8 @@ class Range(NodeDef):
         for name, operand in zip(self.inputs, (start, limit, delta), strict=True):
             if operand.type.shape:
                 raise ShapeError(told(f"{name} must be a scalar, not shape {{}}", x.shape(operand)))
+            if operand.type.shape is None:
+                return sizes.undetermined(x, start.type.dtype, 1)
         first, last, step = (x.static(operand) for operand in (start, limit, delta))
         dtype = start.type.dtype
         if first is not None and last is not None and step is not None:
@@ -116,10 +118,10 @@ class LinSpace(NodeDef):
 
     def extract(self, x: Any, node: Any, start: Any, stop: Any, num: Any) -> Any:
         """``start + i * step``, the last one exactly ``stop``."""
-        for operand in (start, stop, num):
+        for operand in (start, stop):
             if x.shape(operand):
                 raise ShapeError(f"Shape must be rank 0 but is rank {len(x.shape(operand))}")
-        (count,) = x.sizes(num)
+        count = sizes.scalar(x, num, "num must be a scalar, not shape {}")
         if isinstance(count, int) and count <= 0:
             raise ShapeError(f"Requires num > 0: {count}")
         dtype = start.type.dtype

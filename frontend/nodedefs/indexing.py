@@ -351,7 +351,7 @@ class OneHot(NodeDef):
     def extract(self, x: Any, node: Any, indices: Any, depth: Any, on: Any, off: Any) -> Any:
         """The depth may be a size of another tensor."""
         rank = len(x.shape(indices))
-        (count,) = x.sizes(depth)
+        count = sizes.scalar(x, depth, "depth must be a scalar, but got: {}")
         if isinstance(count, int) and count < 0:
             raise ShapeError(f"depth must be non-negative, got: {count}")
         text = f"Expected axis to be -1 or between [0, {rank + 1}).  But received: {{axis}}"

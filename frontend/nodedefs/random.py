@@ -112,7 +112,7 @@ class Multinomial(RandomNode):
         shape = x.shape(logits)
         if len(shape) != 2:
             raise ShapeError(f"Shape must be rank 2 but is rank {len(shape)}")
-        (count,) = x.sizes(num_samples)
+        count = sizes.scalar(x, num_samples, "num_samples should be a scalar, got {}")
         if isinstance(count, int) and count < 0:
             raise ShapeError(f"num_samples should be non-negative, got {count}")
         if shape[1] == 0:

@@ -109,7 +109,9 @@ class SliceGrad(NodeDef):
     def extract(self, x: Any, node: Any, dy: Any, begin: Any, value: Any) -> Any:
         """A pad."""
         shape, inner = x.shape(value), x.shape(dy)
-        low = _bounds(x, node, 1, begin, len(shape))
+        if len(shape) != len(inner):
+            raise ShapeError(told("a gradient of shape {} for a slice of {}", inner, shape))
+        low = sizes.vector(x, node, 1, begin, len(shape))
         high = [n - a - m for n, a, m in zip(shape, low, inner, strict=True)]
         return x.emit("pad", dy, x.const(0, dy.type.dtype), low=low, high=tuple(high))
 
@@ -190,6 +192,8 @@ class StridedSliceGrad(StridedSliceNode):
         if plan is None:
             return sizes.undetermined(x, dy.type.dtype, len(whole))
         cuts, _ = plan
+        have, taken = dims.product(x.shape(dy)), dims.product([cut.size for cut in cuts])
+        sizes.require_equal(x, have, taken, told("{} gradients of {} elements", have, taken))
         spread = x.emit("reshape", dy, shape=tuple(c.size for c in cuts))
         for axis, taken in enumerate(cuts):
             spread = _placed(x, spread, axis, taken, whole[axis])
