@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from stepforge.frontend import state_ops
 from stepforge.frontend.convert import convert_to_tensor
 from stepforge.frontend.core_ops import identity
 from stepforge.frontend.dtypes import DType, int32

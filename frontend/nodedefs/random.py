@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from stepforge.frontend.nodedefs import sizes
 from stepforge.frontend.nodedefs.base import NodeDef, define_node
+from stepforge.ir import dims
 from stepforge.ir.errors import ShapeError
 from stepforge.ir.types import Type
 
@@ -79,13 +80,14 @@ class RandomUniformInt(RandomNode):
     inputs = ("shape", "minval", "maxval")
 
     def extract(self, x: Any, node: Any, shape: Any, low: Any, high: Any) -> Any:
-        """The range must not be empty."""
+        """The range must not be empty where numbers are wanted."""
+        wanted = drawn_shape(x, node, shape)
         first, last = x.static(low), x.static(high)
         if first is None or last is None or first >= last:
-            known = "" if first is None or last is None else f", got {first} >= {last}"
             ordered = x.emit("less", low, high)
-            x.emit("require", ordered, message=f"Need minval < maxval{known}")
-        wanted = drawn_shape(x, node, shape)
+            count = x.dimensions(dims.product(wanted), "i64")
+            fine = x.emit("logical_or", ordered, x.emit("equal", count, x.const(0, "i64")))
+            x.emit("require", fine, low, high, message="Need minval < maxval, got {} >= {}")
         return x.emit("random_uniform_int", self.stream(x, node), low, high, shape=wanted)
 
 
