@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from stepforge.runtime import errors
-from stepforge.runtime.feeds import bind_feeds
+from stepforge.runtime.feeds import bind_feeds, feed_tensors
 from stepforge.runtime.program import Program
 
 Run = Callable[[Sequence[Any], Any, Any], Any]
@@ -50,7 +50,10 @@ class SteppingCallable:
         graph = self.program.session.graph
         feeds: list[Any] = []
         for key, value in zip(keys, values, strict=True):
-            feeds += bind_feeds(graph, {key: value})[1]
+            tensors, parts = bind_feeds(graph, {key: value})
+            if len(tensors) < len(feed_tensors(graph, key)):
+                raise ValueError(f"{key} is fed by more arrays than the {len(parts)} given")
+            feeds += parts
         return feeds
 
     def text(self, stage: str = "fused") -> str:

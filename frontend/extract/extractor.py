@@ -203,6 +203,10 @@ class Extractor:
             raise UnknownRank
         return tuple(self._bind(operand, i) for i in range(shape[0]))
 
+    def at_hand(self, size: Dim) -> int | None:
+        """A size as a number, where it is known or may be chosen for the variant of a step."""
+        return size if isinstance(size, int) else None
+
     def _bind(self, operand: Operand, index: int | None) -> Dim:
         name = self.fresh("k")
         self.builder.emit("dim", operand, index=index, binds=name)

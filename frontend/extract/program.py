@@ -282,10 +282,16 @@ class ProgramExtractor(Extractor):
         """See the base class. The length of a vector at hand selects a variant."""
         shape = operand.type.shape
         if shape is not None and len(shape) == 1 and self.known(operand) is None:
-            length = self._entry.value(shape[0])
-            if length is not None and length <= MAX_ELEMENTS:
-                self.unify(shape[0], length, "the length of a shape")
+            self.at_hand(shape[0])
         return super().sizes(operand)
+
+    def at_hand(self, size: Dim) -> int | None:
+        """See the base class."""
+        value = self._entry.value(size)
+        if isinstance(size, int) or value is None or value > MAX_ELEMENTS:
+            return super().at_hand(size)
+        self.unify(size, value, "a length that selects a variant")
+        return value
 
     def unique(self, name: str, key: Hashable = None) -> str:
         """See the base class."""

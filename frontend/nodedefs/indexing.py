@@ -170,7 +170,7 @@ def index_depth(x: Any, indices: Any) -> int | None:
     shape = x.shape(indices)
     if not shape:
         raise ShapeError("Shape must be at least rank 1 but is rank 0")
-    return shape[-1] if isinstance(shape[-1], int) else None
+    return x.at_hand(shape[-1])  # type: ignore[no-any-return]
 
 
 def checked_vectors(

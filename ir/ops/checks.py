@@ -105,7 +105,8 @@ class CheckVectors(Check):
     """Every index vector, in the last axis of ``indices``, is inside of the first sizes of
     ``shape``. ``check_vectors(%i, shape=[n, 3], message="indices{place} = {value}: {shape}")``
 
-    The message has the place of the first that is not (``[1,0]``), the vector and the shape.
+    The message has the place of the first that is not (``[1,0]``), the vector (``{value}`` or,
+    without blanks, ``{compact}``) and the shape.
     """
 
     cases = (
@@ -153,6 +154,7 @@ def _about_vector(message: str, rank: int, depth: int, shape: Sequence[object]) 
     return message.format(
         place=f"[{','.join(place)}]" if place else "",
         value=f"[{', '.join(value)}]",
+        compact=f"[{','.join(value)}]",
         shape=f"[{','.join(whole)}]" if whole or not shape else "[...]",
     )
 
