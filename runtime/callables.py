@@ -71,3 +71,19 @@ class EmptyCallable:
         """Raises: InvalidArgumentError, RuntimeError for a closed session."""
         self._session.check_open()
         raise errors.nothing_to_run()
+
+
+class NamedCallable:
+    """What ``_make_callable_from_options`` gives: a function of ready arrays that gives a list.
+
+    ``run`` takes the feeds and run metadata, ``feeds`` and ``fetches`` are how many there are.
+    """
+
+    def __init__(self, run: Callable[..., list[Any]], feeds: int, fetches: int) -> None:
+        self._run, self._feeds, self._fetches = run, feeds, fetches
+
+    def __call__(self, *values: Any, run_metadata: Any = None) -> list[Any]:
+        """Raises: InvalidArgumentError for another number of feeds, and what runs raise."""
+        if len(values) != self._feeds:
+            raise errors.wrong_feed_count(self._feeds, len(values))
+        return self._run(values, run_metadata)[: self._fetches]

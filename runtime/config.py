@@ -172,6 +172,21 @@ class RunOptions(Message):
     }
 
 
+class CallableOptions(Message):
+    """What ``Session._make_callable_from_options`` runs, by names."""
+
+    fields: ClassVar = {
+        "feed": list,
+        "fetch": list,
+        "target": list,
+        "run_options": RunOptions,
+        "tensor_connection": list,
+        "feed_devices": dict,
+        "fetch_devices": dict,
+        "fetch_skip_sync": False,
+    }
+
+
 class NodeExecStats(Message):
     """When something ran, in microseconds; the relative times count from its start."""
 

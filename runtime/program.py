@@ -30,6 +30,7 @@ from stepforge.ir.errors import InternalError, OpError
 from stepforge.ir.types import Type
 from stepforge.runtime import errors, python_entry
 from stepforge.runtime.feeds import check_value
+from stepforge.runtime.handles import fed
 from stepforge.runtime.pipeline import Job, compile_variant, hand_over, link
 from stepforge.runtime.step import make_step, retarget
 from stepforge.runtime.variant import STAGES, Variant, interpret
@@ -126,7 +127,7 @@ class Program:
 
     def _array(self, value: Any, tensor: Any, spec: Feed) -> Array:
         check_value(value, tensor)
-        return python_entry.convert_feed(value, spec)
+        return python_entry.convert_feed(fed(value, tensor), spec)
 
     def _choose(self, arrays: Sequence[Array]) -> Variant:
         """The variant for the arrays at hand, whose native entry runs the next call."""

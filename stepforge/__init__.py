@@ -23,6 +23,7 @@ __getattr__, __dir__ = namespace(
         "compat": "compat=",
         "python": "python=",
         "sparse": "sparse=",
+        "frontend.session_handles": "delete_session_tensor get_session_handle get_session_tensor",
         "frontend.sparse_ops": (
             "SparseTensor SparseTensorValue sparse_placeholder sparse_tensor_to_dense "
             "sparse_to_dense"
