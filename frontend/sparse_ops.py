@@ -37,8 +37,8 @@ class SparseTensor:
             self._values = convert_to_tensor(values, name="values")
             self._dense_shape = convert_to_tensor(dense_shape, int64, "dense_shape")
         rows = self._indices.shape.with_rank(2)
-        rows.dims[0].assert_is_compatible_with(self._values.shape.with_rank(1).dims[0])
-        rows.dims[1].assert_is_compatible_with(self._dense_shape.shape.with_rank(1).dims[0])
+        rows[0].assert_is_compatible_with(self._values.shape.with_rank(1)[0])
+        rows[1].assert_is_compatible_with(self._dense_shape.shape.with_rank(1)[0])
         self._shape: TensorShape | None = None
 
     @classmethod

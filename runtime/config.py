@@ -51,6 +51,10 @@ class Message:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def HasField(self, name: str) -> bool:
+        """True where a field is not what it is in a new record."""
+        return bool(getattr(self, name) != getattr(type(self)(), name))
+
     def CopyFrom(self, other: Any) -> None:
         """Take over every field of ``other``."""
         for name in self.fields:

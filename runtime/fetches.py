@@ -13,7 +13,7 @@ from typing import Any
 from stepforge.codegen.signature import Structure
 from stepforge.frontend.operation import Operation, Tensor
 from stepforge.runtime import errors
-from stepforge.runtime.handles import is_handle, wrapped
+from stepforge.runtime.handles import is_handle, is_resource, resource_array, wrapped
 from stepforge.runtime.registered import conversions
 
 Pack = Callable[[Sequence[Any]], Any]
@@ -99,6 +99,10 @@ class _Binder:
 
     def _leaf(self, fetch: Any) -> Pack:
         element = self._element(fetch)
+        if is_resource(element):
+            self.built = True
+            self.leaves.setdefault(element.op, len(self.leaves))
+            return lambda values: resource_array(element.op)
         if element in self.leaves:
             self.built = True
         index = self.leaves.setdefault(element, len(self.leaves))
@@ -121,7 +125,8 @@ class _Binder:
                 f"Argument `fetch` = {fetch} cannot be interpreted as a Tensor. ({text})"
             ) from None
         if not self.graph.is_fetchable(element):
-            raise ValueError(f"Operation {element.name!r} has been marked as not fetchable.")
+            node = getattr(element, "op", element)
+            raise ValueError(f"Operation {node.name} has been marked as not fetchable.")
         return element
 
 

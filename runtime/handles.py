@@ -12,7 +12,9 @@ import numpy as np
 from stepforge.frontend.dtypes import DType
 from stepforge.frontend.operation import Tensor
 from stepforge.ir.errors import InvalidArgumentError
-from stepforge.ir.kept_tensors import kept_tensors
+from stepforge.ir.kept_tensors import PLACE, kept_tensors
+
+RESOURCE = np.dtype([("resource", np.uint8, (1,))])
 
 
 class TensorHandle:
@@ -62,6 +64,19 @@ def wrapped(tensor: Tensor, value: Any) -> TensorHandle:
 def is_handle(element: Any) -> bool:
     """True for the handles among graph elements."""
     return isinstance(element, Tensor) and element.op.type == "GetSessionHandle"
+
+
+def is_resource(element: Any) -> bool:
+    """True for the handles of resource variables, which have no value of their own."""
+    return isinstance(element, Tensor) and element.op.type == "VarHandleOp"
+
+
+def resource_array(variable: Any) -> np.ndarray[Any, Any]:
+    """What fetching the handle of a resource variable gives: bytes, as in TensorFlow; here its
+    device, container and name.
+    """
+    name = variable.attrs["shared_name"] or variable.name
+    return np.frombuffer(f"{PLACE};localhost;{name}".encode(), RESOURCE).copy()
 
 
 def fed(value: Any, tensor: Tensor) -> Any:

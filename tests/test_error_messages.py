@@ -14,7 +14,7 @@ import pytest
 
 import stepforge as tf
 
-F, I, B = tf.float32, tf.int32, tf.bool
+F, N, B = tf.float32, tf.int32, tf.bool
 
 
 @pytest.fixture
@@ -30,10 +30,10 @@ def p(*values: Any, dtype: Any = F) -> tuple[Any, Any]:
 
 def i(*values: Any) -> tuple[Any, Any]:
     """Integers."""
-    return p(*values, dtype=I)
+    return p(*values, dtype=N)
 
 
-def n(value: Any, dtype: Any = I) -> tuple[Any, Any]:
+def n(value: Any, dtype: Any = N) -> tuple[Any, Any]:
     """A scalar."""
     return dtype, np.array(value, dtype.as_numpy_dtype)
 
@@ -141,12 +141,10 @@ def raised(session: Any, case: Any, how: str) -> Any:
         for dtype, array in feeds
     ]
     node = rule(*inputs)
-    if how == "before":
-        step = session.make_callable(node, inputs)
+    arrays = [array for _, array in feeds]
+    step = session.make_callable(node, inputs) if how == "before" else None
     with pytest.raises(tf.errors.InvalidArgumentError) as found:
-        if how == "before":
-            step(*(array for _, array in feeds))
-        session.run(node, {key: array for key, (_, array) in zip(inputs, feeds, strict=True)})
+        step(*arrays) if step else session.run(node, dict(zip(inputs, arrays, strict=True)))
     return found.value
 
 
@@ -171,8 +169,8 @@ def test_messages_about_ranks(session: Any, name: str) -> None:
 def test_a_fed_size_of_minus_1_takes_the_rest(session: Any, shapes: str) -> None:
     known = shapes == "ranks"
     x = tf.placeholder(F, [None, None] if known else None)
-    begin = tf.placeholder(I, [2] if known else None)
-    size = tf.placeholder(I, [2] if known else None)
+    begin = tf.placeholder(N, [2] if known else None)
+    size = tf.placeholder(N, [2] if known else None)
     y = tf.slice(x, begin, size)
     step = session.make_callable(y, [x, begin, size])
     array = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -191,13 +189,14 @@ def test_ranges_that_have_a_direction(session: Any) -> None:
     start, limit, delta = (tf.placeholder(dtype, []) for dtype in (F, F, F))
     y = tf.range(start, limit, delta)
     feeds: Any
-    for feeds, want in [((5, 3, -0.5), [5, 4.5, 4, 3.5]), ((1, 2, 0.75), [1, 1.75]), ((2, 2, 1), [])]:
+    ranges = [((5, 3, -0.5), [5, 4.5, 4, 3.5]), ((1, 2, 0.75), [1, 1.75]), ((2, 2, 1), [])]
+    for feeds, want in ranges:
         given = dict(zip((start, limit, delta), feeds, strict=True))
         assert session.run(y, given).tolist() == want
 
 
 def test_inverse_permutations(session: Any) -> None:
-    order = tf.placeholder(I)
+    order = tf.placeholder(N)
     inverse = tf.invert_permutation(order)
     for given in ([2, 0, 1], [0], []):
         assert session.run(inverse, {order: np.array(given, np.int32)}).tolist() == list(
@@ -218,7 +217,7 @@ DRAWS: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("name", DRAWS)
 def test_shapes_of_unknown_length(session: Any, name: str) -> None:
     """The numbers are those of the same shape known before; each run draws others."""
-    shape = tf.placeholder(I)
+    shape = tf.placeholder(N)
     fed, known = DRAWS[name](shape), DRAWS[name]([2, 3])
     step = session.make_callable(fed, [shape])
     first = step([2, 3])

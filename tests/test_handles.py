@@ -78,6 +78,14 @@ def test_what_is_kept_does_not_change(session: Any) -> None:
     assert handle.eval().tolist() == [1]
 
 
+def test_the_handle_of_a_resource_variable(session: Any) -> None:
+    v = tf.Variable([1.0, 2.0], name="v", use_resource=True)
+    for found in (session.run(v.handle), session.run([v.handle, tf.constant(1)])[0]):
+        assert found.dtype == np.dtype([("resource", np.uint8, (1,))])
+        assert found.tobytes().endswith(b";localhost;v")
+    assert session.make_callable(v.handle)().shape == found.shape
+
+
 def test_deleting(session: Any) -> None:
     node = tf.get_session_handle(tf.constant(10))
     handle = session.run(node)

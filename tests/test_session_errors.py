@@ -151,7 +151,8 @@ def test_resources_must_be_initialised(session: Any) -> None:
     text = "^Resource localhost/v/N10tensorflow3VarE does not exist."
     updates = {add: add.name, tf.scatter_update(v, [0], [1.0]): "ResourceScatterUpdate"}
     updates.update({tf.scatter_nd_add(v, [[0]], [1.0]): "ResourceScatterNdAdd"})
-    updates.update({tf.gather(v, [0]): "Gather", tf.nn.embedding_lookup(v, [0]): "embedding_lookup"})
+    rows = tf.nn.embedding_lookup(v, [0])
+    updates.update({tf.gather(v, [0]): "Gather", rows: "embedding_lookup"})
     for fetch, reader in updates.items():
         with pytest.raises(tf.errors.NotFoundError, match=text) as missing:
             session.run(fetch)
@@ -170,7 +171,7 @@ def test_counting_up_to_a_limit(session: Any, resource: bool) -> None:
     step = session.make_callable(count)
     assert [session.run(count), step()] == [0, 1]
     for run in (lambda: session.run(count), step):
-        with pytest.raises(tf.errors.OutOfRangeError, match="^Reached limit of 2\n") as found:
+        with pytest.raises(tf.errors.OutOfRangeError, match=r"^Reached limit of 2\n") as found:
             run()
         assert found.value.op.type == ("ResourceCountUpTo" if resource else "CountUpTo")
         assert found.value.error_code == tf.errors.OUT_OF_RANGE

@@ -24,7 +24,6 @@ from stepforge.ir.errors import ShapeError, UnknownRankError, UnprovenSizes
 from stepforge.ir.opdef import lookup
 from stepforge.ir.types import NUMERIC, Type, from_numpy_dtype, numpy_dtype
 
-
 INCOMPATIBLE = "Incompatible shapes"  # how messages about operands that do not broadcast begin
 
 
@@ -379,6 +378,15 @@ class InferenceExtractor(Extractor):
 
     def _unproven(self, a: Dim, b: Dim, message: str) -> Dim:
         return a if isinstance(a, int) else b
+
+    def matched(self, operands: Sequence[Operand]) -> Sequence[Operand]:
+        """See the base class."""
+        shapes = [operand.type.shape[::-1] for operand in operands if operand.type.shape]
+        for column in itertools.zip_longest(*shapes, fillvalue=1):
+            sizes = list(dict.fromkeys(n for n in column if isinstance(n, int) and n != 1))
+            if len(sizes) > 1:
+                raise ShapeError(f"Dimensions must be equal, but are {sizes[0]} and {sizes[1]}")
+        return operands
 
     def variable(self, node: Any, type_: Type) -> Operand:
         """See the base class."""

@@ -403,8 +403,7 @@ def missing_feed(node: Any) -> OpError:
     text = ""
     if shape.ndims:
         text = f" and shape [{','.join('?' if n is None else str(n) for n in shape.as_list())}]"
-    name = node.outputs[0].dtype.name
-    label = {"float32": "float", "float64": "double"}.get(name, name)
+    label = node.outputs[0].dtype.base_dtype.label
     message = (
         f"You must feed a value for placeholder tensor '{node.name}' with dtype {label}{text}"
     )

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 from stepforge.frontend.extract.messages import told
 from stepforge.frontend.nodedefs import sizes
 from stepforge.frontend.nodedefs.base import REQUIRED, NodeDef, define_node
-from stepforge.frontend.nodedefs.joining import cut
 from stepforge.ir import dims
 from stepforge.ir.dims import Dim
 from stepforge.ir.errors import ShapeError
@@ -40,7 +39,10 @@ class GatherNode(NodeDef):
         """The slices of ``params``, where the axis is known."""
         outer, inner = x.shape(params), x.shape(indices)
         if not outer:
-            raise ShapeError("params must be at least 1 dimensional")
+            built = "Shape must be at least rank 1 but is rank 0"
+            raise ShapeError(
+                built if sizes.building(x) else "params must be at least 1 dimensional"
+            )
         batch_dims = batch_count(batch_dims, len(inner))
         if axis is None:
             return sizes.undetermined(

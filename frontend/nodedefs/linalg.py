@@ -202,7 +202,7 @@ def _matrix_sizes(x: Any, length: Dim, k: int, rows: Any, columns: Any) -> list[
     ones, for one of them the least that there is room in.
     """
     given = [
-        None if static_scalar(x, operand) == -1 else scalar(x, operand, name + " must be a scalar: {}")
+        None if static_scalar(x, operand) == -1 else scalar(x, operand, f"{name} must be a scalar")
         for name, operand in (("num_rows", rows), ("num_cols", columns))
     ]
     least = [length + max(-k, 0), length + max(k, 0)]

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from stepforge.frontend.extract.messages import told
 from stepforge.frontend.nodedefs.base import NodeDef, define_elementwise, define_node
 from stepforge.frontend.nodedefs.formula import Term, define_formula, of_input, terms
-from stepforge.frontend.nodedefs.sizes import bracketed, require_at_most, scalar
+from stepforge.frontend.nodedefs.sizes import bracketed, building, require_at_most, scalar
 from stepforge.ir.dims import Dim
 from stepforge.ir.errors import ShapeError
 
@@ -363,8 +363,10 @@ class TopKV2(NodeDef):
         if not shape:
             raise ShapeError("input must have at least rank 1 but is rank 0")
         count = scalar(x, k, "k must be scalar, got shape {}")
-        text = "input must have at least k columns. Had {}, needed {}"
-        require_at_most(x, count, shape[-1], told(text, shape[-1], count))
+        message = told("input must have at least k columns. Had {}, needed {}", shape[-1], count)
+        if building(x):
+            message = told("input must have last dimension >= k = {} but is {}", count, shape[-1])
+        require_at_most(x, count, shape[-1], message)
         values, indices = x.emit("top_k", value, k=count, sorted=node.attrs["sorted"])
         if node.attrs["index_type"] != "i32":
             indices = x.emit("cast", indices, dtype=node.attrs["index_type"])

@@ -122,14 +122,14 @@ def in_shape(x: Any, value: Any, shape: Sequence[Dim]) -> Any:
 
 
 def scalar(x: Any, operand: Any, message: str) -> Dim:
-    """An integer scalar as a size. Raises: ShapeError with ``message``, which has a ``{}`` for the
-    shape, where it is none.
+    """An integer scalar as a size. Raises: ShapeError with ``message``, which may have a ``{}`` for
+    the shape, where it is none.
     """
     shape = x.shape(operand)
     if shape and building(x):
         raise ShapeError(f"Shape must be rank 0 but is rank {len(shape)}")
     if shape:
-        raise ShapeError(told(message, shape))
+        raise ShapeError(told(message, shape) if "{}" in message else message)
     (size,) = x.sizes(operand)
     return size  # type: ignore[no-any-return]
 

@@ -192,8 +192,8 @@ class StridedSliceGrad(StridedSliceNode):
         if plan is None:
             return sizes.undetermined(x, dy.type.dtype, len(whole))
         cuts, _ = plan
-        have, taken = dims.product(x.shape(dy)), dims.product([cut.size for cut in cuts])
-        sizes.require_equal(x, have, taken, told("{} gradients of {} elements", have, taken))
+        have, count = dims.product(x.shape(dy)), dims.product([cut.size for cut in cuts])
+        sizes.require_equal(x, have, count, told("{} gradients of {} elements", have, count))
         spread = x.emit("reshape", dy, shape=tuple(c.size for c in cuts))
         for axis, taken in enumerate(cuts):
             spread = _placed(x, spread, axis, taken, whole[axis])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from stepforge.frontend.extract.messages import told
 from stepforge.frontend.nodedefs import sizes
 from stepforge.frontend.nodedefs.base import NodeDef, define_node
 from stepforge.frontend.nodedefs.indexing import index_depth
@@ -70,7 +71,7 @@ def _one_each(x: Any, values: Any, count: Dim) -> Any:
     message = "sparse_values has incorrect shape {}, should be [] or [{}]"
     if len(have) != 1:
         raise ShapeError(message.format(sizes.bracketed(have), "?"))
-    sizes.require_equal(x, have[0], count, sizes.told(message, have, count))
+    sizes.require_equal(x, have[0], count, told(message, have, count))
     return sizes.in_shape(x, values, (count,))
 
 
