@@ -55,7 +55,7 @@ class NotSupported(Exception):
 class Check:
     """What a positive status of a kernel means;
 
-    ``message`` has a ``{}`` for each value in the context.
+    ``message`` has a ``{}`` for each value in the context, a ``{:g}`` where it is a float.
     """
 
     message: str
@@ -335,7 +335,7 @@ class KernelWriter(NestWriter):
     def _fail_if(self, op: Operation) -> None:
         number = self._check_number(op)
         condition, *values = op.operands
-        texts = [as_i64(self, value) for value in values]
+        texts = [quoted(self, value) for value in values]
         self.fn.if_(
             self.lane(condition, False).text, lambda: self._leave_with(number, texts), UNLIKELY
         )
@@ -495,6 +495,14 @@ def as_i64(writer: LoopWriter, value: Operand) -> str:
     if isinstance(value, Const) or value.type.dtype != "index":
         return writer.one.convert(writer.lane(value, False), "i64").text
     return writer.position(value).base
+
+
+def quoted(writer: LoopWriter, value: Operand) -> str:
+    """A number for a message as i64 text: of a float the bits of its f64 (see ``Check``)."""
+    if value.type.kind != "f":
+        return as_i64(writer, value)
+    wide = writer.one.convert(writer.lane(value, False), "f64")
+    return writer.one.bitcast(wide, "i64").text
 
 
 def constant_data(module: ModuleWriter, name: str, declared: Global) -> str:

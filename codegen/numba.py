@@ -237,8 +237,14 @@ class KernelText(PartText):
 
     def _fail_if(self, op: Operation, behind: Sequence[Operation]) -> None:
         condition, *values = op.operands
-        texts = [self.source.expression(self.k.convert(self.term(v), "i64")) for v in values]
-        self._check(op, self._text(condition), texts)
+        self._check(op, self._text(condition), [self._quoted(value) for value in values])
+
+    def _quoted(self, value: Operand) -> str:
+        """A number for a message as a word: of a float the bits of its f64."""
+        if value.type.kind != "f":
+            return self.source.expression(self.k.convert(self.term(value), "i64"))
+        wide = self.source.expression(self.k.convert(self.term(value), "f64"))
+        return f"{self.library('word')}({self.library('cell')}({wide}), 0)"
 
     # ---- memory ---------------------------------------------------------------------------------
     def _take_arena(self) -> None:

@@ -30,6 +30,7 @@ _MODULES = (
     "joining_ops",
     "slicing",
     "indexing_ops",
+    "sparse_ops",
     "segment_ops",
     "sorting_ops",
     "random_ops",

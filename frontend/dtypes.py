@@ -50,6 +50,11 @@ class DType:
         self._name, self._number, self._ir, self._kind, self._bits = name, number, ir, kind, bits
 
     @property
+    def label(self) -> str:
+        """What runtime messages and node attributes call it: ``float`` and ``double``."""
+        return {"float32": "float", "float64": "double"}.get(self.name, self.name)
+
+    @property
     def name(self) -> str:
         """``"float32"``, or ``"float32_ref"`` for a reference dtype."""
         return self._name

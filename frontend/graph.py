@@ -82,8 +82,10 @@ class Graph:
     def _infer(self, op: Operation) -> None:
         try:
             values = self.inference.outputs(op)
-        except (ShapeError, DTypeError) as error:
-            raise type(error)(f"{error}{quote(op.site)}") from None
+        except ShapeError as error:
+            raise ShapeError(f"{error} for {op.described()}{quote(op.site)}") from None
+        except DTypeError as error:
+            raise DTypeError(f"{error}{quote(op.site)}") from None
         op.add_outputs(values)
 
     def _register(self, op: Operation) -> None:

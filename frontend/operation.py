@@ -104,6 +104,14 @@ class Operation:
         inputs += [f"^{op.name}" for op in self.control_inputs]
         return NodeSummary(self.name, self.type, inputs, self.device, dict(self.attrs))
 
+    def described(self) -> str:
+        """The node as errors quote it before it is made: its type, attributes, input shapes."""
+        attrs = [f"{k}={_literal(v)}" for k, v in sorted(self.attrs.items()) if k[0] != "_"]
+        inputs = ", ".join(map(_input_text, self.inputs))
+        shapes = ", ".join(_shape_text(tensor.shape) for tensor in self.inputs)
+        node = f"{{{{node {self.name}}}}} = {self.type}[{', '.join(attrs)}]({inputs})"
+        return f"'{node}' with input shapes: {shapes}."
+
     def values(self) -> tuple[Tensor, ...]:
         """The outputs as a tuple."""
         return tuple(self.outputs)
@@ -139,6 +147,25 @@ class Operation:
         self.outputs = [Tensor(self, index, value) for index, value in enumerate(values)]
         for tensor in self.inputs:
             tensor.add_consumer(self)
+
+
+def _shape_text(shape: TensorShape) -> str:
+    """A static shape as error messages have it: ``[?,3]``, or ``<unknown>``."""
+    if shape.ndims is None:
+        return "<unknown>"
+    return f"[{','.join('?' if n is None else str(n) for n in shape.as_list())}]"
+
+
+def _literal(value: Any) -> str:
+    """An attribute as text, dtypes and truth values in TensorFlow's words."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        known = value in NUMERIC or value == "string"
+        return f"DT_{dtypes.from_ir(value).label.upper()}" if known else f'"{value}"'
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_literal, value))}]"
+    return str(value)
 
 
 def _input_text(tensor: Tensor) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from stepforge.frontend import state_ops
 from stepforge.frontend.convert import convert_to_tensor
 from stepforge.frontend.core_ops import identity
 from stepforge.frontend.dtypes import DType, int32
@@ -165,7 +166,7 @@ class ResourceVariable(Variable):
 
     def count_up_to(self, limit: int) -> Tensor:
         """Increment the variable, which fails at ``limit``; gives the value before."""
-        return create_op("CountUpTo", [self._handle], {"limit": limit}).outputs[0]
+        return state_ops.count_up_to(self, limit)
 
 
 class UnreadVariable(ResourceVariable):

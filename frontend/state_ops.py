@@ -90,6 +90,8 @@ def is_variable_initialized(ref: Any, name: str | None = None) -> Tensor:
 
 def count_up_to(ref: Any, limit: int, name: str | None = None) -> Tensor:
     """Increment an integer variable, which fails at ``limit``; the result has the value before."""
+    if is_resource(ref):
+        return create_op("ResourceCountUpTo", [ref.handle], {"limit": limit}, name).outputs[0]
     return create_op("CountUpTo", [reference(ref)], {"limit": limit}, name).outputs[0]
 
 

@@ -33,6 +33,10 @@ class ShapeError(ValueError):
     """Shapes do not fit together; raised while a graph is built and by inference rules."""
 
 
+class UnknownRankError(ShapeError):
+    """An operand must have a known rank and has none."""
+
+
 class UnprovenSizes(ShapeError):
     """Two sizes must be equal but are not provably so:
 
@@ -209,3 +213,5 @@ class UnauthenticatedError(OpError):
 
 
 BY_CODE: dict[int, type[OpError]] = {cls.error_code: cls for cls in OpError.__subclasses__()}
+MOST_QUOTED = 16  # the numbers that an error of compiled code can quote
+BY_NAME: dict[str, type[OpError]] = {cls.__name__: cls for cls in BY_CODE.values()}

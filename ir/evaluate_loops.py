@@ -19,7 +19,7 @@ from stepforge.ir.analyses import substitute_literal
 from stepforge.ir.combining import identity
 from stepforge.ir.core import Operand, Operation, Symbol, Value
 from stepforge.ir.dims import Dim
-from stepforge.ir.errors import BY_CODE, FailedPreconditionError, OpError
+from stepforge.ir.errors import BY_NAME, FailedPreconditionError, OpError
 from stepforge.ir.evaluate import Observe, State
 from stepforge.ir.evaluate_images import conv, conv_filter, native_call
 from stepforge.ir.loop_machine import Buffer, Handler, LoopMachine, LoopStep, count, filled, fresh
@@ -265,20 +265,17 @@ def _from_index(machine: LoopMachine, op: Operation) -> Array:
 
 # ---- failure and the host -----------------------------------------------------------------------
 
-_ERRORS = {cls.__name__: cls for cls in BY_CODE.values()}
-
-
 def _fail_if(machine: LoopMachine, op: Operation) -> None:
     condition, *values = [machine.value(o) for o in op.operands]
     if condition:
-        text = op.attr("message").format(*[int(v) for v in values])
-        raise _ERRORS[op.attr("error")](None, None, text)
+        text = op.attr("message").format(*[np.asarray(v).item() for v in values])
+        raise BY_NAME[op.attr("error")](None, None, text)
 
 
 def _fail_unless(machine: LoopMachine, op: Operation) -> None:
     left, right = machine.size(op.attr("lhs")), machine.size(op.attr("rhs"))
     if left != right:
-        raise _ERRORS[op.attr("error")](None, None, op.attr("message").format(left, right))
+        raise BY_NAME[op.attr("error")](None, None, op.attr("message").format(left, right))
 
 
 def _bind_size(machine: LoopMachine, op: Operation) -> None:

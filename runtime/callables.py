@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from stepforge.runtime import errors
-from stepforge.runtime.feeds import bind_feeds
+from stepforge.runtime.feeds import bind_feeds, feed_tensors
 from stepforge.runtime.program import Program
 
 Run = Callable[[Sequence[Any], Any, Any], Any]
@@ -50,7 +50,10 @@ class SteppingCallable:
         graph = self.program.session.graph
         feeds: list[Any] = []
         for key, value in zip(keys, values, strict=True):
-            feeds += bind_feeds(graph, {key: value})[1]
+            tensors, parts = bind_feeds(graph, {key: value})
+            if len(tensors) < len(feed_tensors(graph, key)):
+                raise ValueError(f"{key} is fed by more arrays than the {len(parts)} given")
+            feeds += parts
         return feeds
 
     def text(self, stage: str = "fused") -> str:
@@ -68,3 +71,19 @@ class EmptyCallable:
         """Raises: InvalidArgumentError, RuntimeError for a closed session."""
         self._session.check_open()
         raise errors.nothing_to_run()
+
+
+class NamedCallable:
+    """What ``_make_callable_from_options`` gives: a function of ready arrays that gives a list.
+
+    ``run`` takes the feeds and run metadata, ``feeds`` and ``fetches`` are how many there are.
+    """
+
+    def __init__(self, run: Callable[..., list[Any]], feeds: int, fetches: int) -> None:
+        self._run, self._feeds, self._fetches = run, feeds, fetches
+
+    def __call__(self, *values: Any, run_metadata: Any = None) -> list[Any]:
+        """Raises: InvalidArgumentError for another number of feeds, and what runs raise."""
+        if len(values) != self._feeds:
+            raise errors.wrong_feed_count(self._feeds, len(values))
+        return self._run(values, run_metadata)[: self._fetches]

@@ -51,6 +51,10 @@ class Message:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def HasField(self, name: str) -> bool:
+        """True where a field is not what it is in a new record."""
+        return bool(getattr(self, name) != getattr(type(self)(), name))
+
     def CopyFrom(self, other: Any) -> None:
         """Take over every field of ``other``."""
         for name in self.fields:
@@ -169,6 +173,21 @@ class RunOptions(Message):
         "inter_op_thread_pool": 0,
         "output_partition_graphs": False,
         "report_tensor_allocations_upon_oom": False,
+    }
+
+
+class CallableOptions(Message):
+    """What ``Session._make_callable_from_options`` runs, by names."""
+
+    fields: ClassVar = {
+        "feed": list,
+        "fetch": list,
+        "target": list,
+        "run_options": RunOptions,
+        "tensor_connection": list,
+        "feed_devices": dict,
+        "fetch_devices": dict,
+        "fetch_skip_sync": False,
     }
 
 

@@ -42,6 +42,16 @@ def nothing_to_run() -> InvalidArgumentError:
     return InvalidArgumentError(None, None, "Must specify at least one target to fetch or execute.")
 
 
+def wrong_feed_count(wanted: int, given: int) -> InvalidArgumentError:
+    """A callable that is made from options is called with too few or too many arrays."""
+    return InvalidArgumentError(None, None, f"Expected {wanted} feed tensors, but got {given}")
+
+
+def unknown_name(kind: str, name: str) -> InvalidArgumentError:
+    """Options name a tensor or node that is not in the graph."""
+    return InvalidArgumentError(None, None, f"{kind} {name} was not found in the Graph")
+
+
 def timed_out() -> DeadlineExceededError:
     """A step took longer than its caller wanted to wait."""
     return DeadlineExceededError(None, None, "Timed out waiting for notification")

@@ -12,6 +12,8 @@ from typing import Any
 
 from stepforge.codegen.signature import Structure
 from stepforge.frontend.operation import Operation, Tensor
+from stepforge.runtime import errors
+from stepforge.runtime.handles import is_handle, is_resource, resource_array, wrapped
 from stepforge.runtime.registered import conversions
 
 Pack = Callable[[Sequence[Any]], Any]
@@ -28,25 +30,26 @@ class FetchTree:
     pack: Pack
 
 
-def bind_fetches(graph: Any, fetches: Any) -> FetchTree:
-    """The tree of ``fetches``.
+def bind_fetches(graph: Any, fetches: Any, *, handles: bool = False) -> FetchTree:
+    """The tree of ``fetches``. With ``handles``, those of kept tensors come as ``TensorHandle``.
 
     Raises: TypeError for something that cannot be fetched, ValueError for an element that is not in
     ``graph`` or may not be fetched.
     """
-    return _Binder(graph).bind(fetches)
+    return _Binder(graph, handles).bind(fetches)
 
 
 class _Binder:
-    def __init__(self, graph: Any) -> None:
+    def __init__(self, graph: Any, handles: bool) -> None:
         self.graph = graph
+        self.handles = handles
         self.leaves: dict[Any, int] = {}
-        self.shared = False  # a leaf appears twice
+        self.built = False  # the leaves in order are not the result
 
     def bind(self, fetches: Any) -> FetchTree:
         pack = self._pack(fetches)
         structure: Structure = "packed"
-        if not self.shared:
+        if not self.built:
             if type(fetches) in (list, tuple) and all(_plain(f) for f in fetches) and fetches:
                 structure = "list" if type(fetches) is list else "tuple"
             elif _plain(fetches):
@@ -96,9 +99,16 @@ class _Binder:
 
     def _leaf(self, fetch: Any) -> Pack:
         element = self._element(fetch)
+        if is_resource(element):
+            self.built = True
+            self.leaves.setdefault(element.op, len(self.leaves))
+            return lambda values: resource_array(element.op)
         if element in self.leaves:
-            self.shared = True
+            self.built = True
         index = self.leaves.setdefault(element, len(self.leaves))
+        if self.handles and is_handle(element):
+            self.built = True
+            return lambda values: wrapped(element, values[index])
         return lambda values: values[index]
 
     def _element(self, fetch: Any) -> Any:
@@ -115,10 +125,19 @@ class _Binder:
                 f"Argument `fetch` = {fetch} cannot be interpreted as a Tensor. ({text})"
             ) from None
         if not self.graph.is_fetchable(element):
-            raise ValueError(f"Operation {element.name!r} has been marked as not fetchable.")
+            node = getattr(element, "op", element)
+            raise ValueError(f"Operation {node.name} has been marked as not fetchable.")
         return element
 
 
 def _plain(fetch: Any) -> bool:
     """True for a fetch that is one leaf by itself."""
     return isinstance(fetch, (Tensor, Operation, str, bytes)) or hasattr(fetch, "_as_graph_element")
+
+
+def named_element(graph: Any, name: str, *, node: bool = False) -> Any:
+    """The tensor, or the ``node``, of a name. Raises: InvalidArgumentError where there is none."""
+    try:
+        return graph.as_graph_element(name, allow_tensor=not node, allow_operation=node)
+    except (KeyError, ValueError, TypeError) as error:
+        raise errors.unknown_name("Node" if node else "Tensor", name) from error

@@ -31,6 +31,7 @@ from stepforge.ir.errors import InternalError, OpError
 from stepforge.ir.types import Type
 from stepforge.runtime import errors, python_entry
 from stepforge.runtime.feeds import check_value
+from stepforge.runtime.handles import fed
 from stepforge.runtime.pipeline import (
     FINAL_LEVEL,
     FIRST_LEVEL,
@@ -131,7 +132,7 @@ class Program:
 
     def _array(self, value: Any, tensor: Any, spec: Feed) -> Array:
         check_value(value, tensor)
-        return python_entry.convert_feed(value, spec)
+        return python_entry.convert_feed(fed(value, tensor), spec)
 
     def _choose(self, arrays: Sequence[Array]) -> Variant:
         """The variant for the arrays at hand, whose native entry runs the next call."""
@@ -245,7 +246,9 @@ class Program:
             if self.variants or any(key.shape is None for key in self._keys):
                 return
             variant = self.compile(None, "make_callable", FINAL_LEVEL)
-            if variant.native:
+            if variant.extraction.late:
+                self.variants.remove(variant)  # the sizes at hand will tell more
+            elif variant.native:
                 self._install(variant)
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from stepforge.frontend.indexed_slices import IndexedSlices, IndexedSlicesValue
+from stepforge.frontend.sparse_ops import SparseTensor, SparseTensorValue
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Conversions:
 
     def __init__(self) -> None:
         slices = Conversion(IndexedSlices, _fetch_slices, _feed_slices, _parts_of_slices)
-        self._known: list[Conversion] = [slices]
+        sparse = Conversion(SparseTensor, _fetch_sparse, _feed_sparse, _parts_of_sparse)
+        self._known: list[Conversion] = [slices, sparse]
 
     def register(self, conversion: Conversion) -> None:
         """Teach all sessions a type.
@@ -90,3 +92,16 @@ def _feed_slices(key: Any, value: Any) -> list[tuple[Any, Any]]:
 def _parts_of_slices(slices: Any) -> list[Any]:
     parts = [slices.values, slices.indices, slices.dense_shape]
     return [part for part in parts if part is not None]
+
+
+def _fetch_sparse(sparse: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+    return _parts_of_sparse(sparse), lambda values: SparseTensorValue(*values)
+
+
+def _feed_sparse(key: Any, value: Any) -> list[tuple[Any, Any]]:
+    """A value may leave out the shape, which then is that of the placeholder."""
+    return list(zip(_parts_of_sparse(key), tuple(value), strict=False))
+
+
+def _parts_of_sparse(sparse: Any) -> list[Any]:
+    return [sparse.indices, sparse.values, sparse.dense_shape]

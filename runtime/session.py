@@ -23,11 +23,11 @@ from stepforge.frontend import default
 from stepforge.frontend.graph import Graph, get_default_graph
 from stepforge.ir.errors import OpError
 from stepforge.runtime import errors
-from stepforge.runtime.callables import EmptyCallable, SteppingCallable
-from stepforge.runtime.config import ConfigProto, GraphDef
+from stepforge.runtime.callables import EmptyCallable, NamedCallable, SteppingCallable
+from stepforge.runtime.config import CallableOptions, ConfigProto, GraphDef
 from stepforge.runtime.devices import DeviceAttributes, check_placement, local_devices
 from stepforge.runtime.feeds import bind_feeds, feed_tensors, is_composite
-from stepforge.runtime.fetches import FetchTree, bind_fetches
+from stepforge.runtime.fetches import FetchTree, bind_fetches, named_element
 from stepforge.runtime.native_run import make_runner
 from stepforge.runtime.program import Program
 from stepforge.runtime.tracing import check_options, run_with_options
@@ -93,7 +93,7 @@ class BaseSession:
     ) -> Any:
         self.check_open()
         check_options(options, run_metadata)
-        tree = bind_fetches(self._graph, fetches)
+        tree = bind_fetches(self._graph, fetches, handles=True)
         tensors, values = bind_feeds(self._graph, feed_dict)
         if not tree.leaves:
             return tree.pack([])
@@ -170,6 +170,24 @@ class BaseSession:
         return SteppingCallable(
             program, run, keys if composite else None, accept_options=accept_options
         )
+
+    def _make_callable_from_options(self, options: CallableOptions) -> NamedCallable:
+        """A function of ready arrays for ``options.feed`` that gives the values of
+        ``options.fetch``, after ``options.target`` ran; all three are names.
+
+        Raises: InvalidArgumentError for names that are not in the graph, or nothing to run.
+        """
+        fetches = [named_element(self._graph, name) for name in options.fetch]
+        targets = [named_element(self._graph, name, node=True) for name in options.target]
+        feeds = [named_element(self._graph, name) for name in options.feed]
+        if not fetches and not targets:
+            raise errors.nothing_to_run()
+        step = self.make_callable(fetches + targets, feeds, accept_options=True)
+
+        def run(values: Sequence[Any], metadata: Any) -> list[Any]:
+            return step(*values, options=options.run_options, run_metadata=metadata)  # type: ignore[no-any-return]
+
+        return NamedCallable(run, len(feeds), len(fetches))
 
     # ---- life -----------------------------------------------------------------------------------
     def close(self) -> None:

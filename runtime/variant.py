@@ -7,6 +7,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from string import Formatter
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from stepforge.codegen.jit import Level
 from stepforge.codegen.signature import Signature
 from stepforge.frontend.extract.program import Extraction
 from stepforge.ir.core import Symbol
-from stepforge.ir.errors import BY_CODE
+from stepforge.ir.errors import BY_CODE, BY_NAME, MOST_QUOTED
 from stepforge.ir.evaluate import evaluate
 from stepforge.ir.text import print_function
 from stepforge.passes.bisect import Trail
@@ -90,14 +91,20 @@ class Variant:
         if status == -2:
             return BY_CODE[8](None, None, f"{self.signature.name}: memory ran out")
         check = self.checks[status - 1]
-        rank = (
-            ctypes.c_int64.from_address(context + abi.CONTEXT_RANK).value
-            if check.message.count("{")
-            else 0
-        )
-        values = (ctypes.c_int64 * 16).from_address(context + abi.CONTEXT_ARGS)[:rank]
-        cls = {c.__name__: c for c in BY_CODE.values()}[check.error]
-        return cls(None, None, check.message.format(*values), site=check.site)
+        message = check.message.format(*_quoted(check.message, context))
+        return BY_NAME[check.error](None, None, message, site=check.site)
+
+
+def _quoted(message: str, context: int) -> list[int | float]:
+    """The values that a message with ``{}`` and, for floats, ``{:g}`` quotes from a context."""
+    fields = [(name, spec) for _, name, spec, _ in Formatter().parse(message) if name is not None]
+    if not fields:
+        return []
+    specs = {int(name) if name else i: spec for i, (name, spec) in enumerate(fields)}
+    rank = ctypes.c_int64.from_address(context + abi.CONTEXT_RANK).value
+    words = np.array((ctypes.c_int64 * MOST_QUOTED).from_address(context + abi.CONTEXT_ARGS)[:rank])
+    floats = words.view(np.float64)
+    return [(floats if specs.get(i) else words)[i].item() for i in range(rank)]
 
 
 def state_of(extraction: Extraction, store: VariableStore) -> Callable[[Symbol], Any]:

@@ -21,6 +21,13 @@ __getattr__, __dir__ = namespace(
         "bitwise": "bitwise=",
         "manip": "manip=",
         "compat": "compat=",
+        "python": "python=",
+        "sparse": "sparse=",
+        "frontend.session_handles": "delete_session_tensor get_session_handle get_session_tensor",
+        "frontend.sparse_ops": (
+            "SparseTensor SparseTensorValue sparse_placeholder sparse_tensor_to_dense "
+            "sparse_to_dense"
+        ),
         "frontend.check_ops": (
             "assert_equal assert_greater assert_greater_equal assert_integer assert_less "
             "assert_less_equal assert_negative assert_non_negative assert_non_positive "

@@ -1,5 +1,7 @@
 """``tf.errors``: what a running step raises, and the numbers of the kinds of errors."""
 
+import warnings
+
 from stepforge.frontend.operation import OperatorNotAllowedInGraphError
 from stepforge.ir.errors import (
     BY_CODE,
@@ -46,10 +48,13 @@ def exception_type_from_error_code(error_code: int) -> type[OpError]:
     return BY_CODE[error_code]
 
 
-def error_code_from_exception_type(cls: type[OpError]) -> int:
-    """The number of a class of errors. Raises: KeyError for a class that has none."""
+def error_code_from_exception_type(cls: type[OpError]) -> int | UnknownError:
+    """The number of a class of errors; a warning and an UnknownError for a class that has none,
+    as in TensorFlow.
+    """
     if cls not in BY_CODE.values():
-        raise KeyError(cls)
+        warnings.warn("Unknown class exception", stacklevel=2)
+        return UnknownError(None, None, "Unknown class exception")
     return cls.error_code
 
 

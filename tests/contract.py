@@ -135,6 +135,7 @@ SPECIAL: dict[tuple[str, int], Callable[..., Array]] = {
     ("scatter_nd", 0): _below(lambda case, type_: case.attrs["shape"][: type_.dims[-1]]),
     ("sparse_softmax_cross_entropy", 1): _below(lambda case, _: case.types[0].dims[-1]),
     ("check_bounds", 0): _below(lambda case, _: case.attrs["limit"]),
+    ("check_vectors", 0): _below(lambda case, type_: case.attrs["shape"][: type_.dims[-1]]),
     ("check_nonzero", 0): lambda case, type_, rng: random_values(type_, rng) * 2 + 1,
     ("require", 0): lambda case, type_, rng: np.array(True),
     ("assert_true", 0): lambda case, type_, rng: np.array(True),

@@ -114,7 +114,7 @@ FAILING_STEPS = [
     (
         "tf.add_n([rows, x])",
         {"rows": np.ones((3, 3)), "x": np.ones((2, 3))},
-        "must be equal, but are 3 and 2",
+        r"must have the same size and shape.  Input 0: \[3,3\] != input 1: \[2,3\]",
     ),
     ("rows + any", {"rows": np.ones((2, 3)), "any": np.ones((4, 3))}, "Incompatible shapes"),
 ]

@@ -68,6 +68,7 @@ ANY_SIZE = [
 # Operands that must keep a size, because results depend on its value: (op, operand) -> axis
 STATIC_SIZES = {
     ("gather_nd", 1): -1,
+    ("check_vectors", 0): -1,
     ("scatter_nd", 0): -1,
     ("scatter_nd_update", 1): -1,
     ("dim", 0): 0,

@@ -284,3 +284,17 @@ def test_a_python_function_may_run_the_session(session: Any) -> None:
     inner.set_shape([])
     assert session.run(w.assign_add(inner)) == 3
     assert session.run([v, w]) == [2, 3]
+
+
+def test_random_numbers_that_a_failing_step_drew_are_gone(session: Any) -> None:
+    """As in TensorFlow: the next step draws the numbers that follow."""
+    scale = tf.placeholder(tf.float32, [])
+    draws, same = tf.random_uniform([3], seed=5), tf.random_uniform([3], seed=5)
+    checked = tf.check_numerics(draws / scale, "scaled")
+    batches = [session.run(same) for _ in range(4)]
+    step = session.make_callable(checked, [scale])
+    assert step(1.0).tolist() == batches[0].tolist()
+    for run in (lambda: step(0.0), lambda: session.run(checked, {scale: 0.0})):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="scaled : Tensor had Inf"):
+            run()
+    assert step(1.0).tolist() == batches[3].tolist()

@@ -9,20 +9,27 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from stepforge.frontend.extract import symbolic
-from stepforge.frontend.extract.messages import disagreement, literal
+from stepforge.frontend.extract.messages import disagreement, literal, told
 from stepforge.ir import dims
 from stepforge.ir.builder import Builder
 from stepforge.ir.core import Const, Global, Operand, Site, Symbol, Value
 from stepforge.ir.dims import Dim
-from stepforge.ir.errors import ShapeError, UnprovenSizes
+from stepforge.ir.errors import ShapeError, UnknownRankError, UnprovenSizes
 from stepforge.ir.opdef import lookup
 from stepforge.ir.types import NUMERIC, Type, from_numpy_dtype, numpy_dtype
+
+INCOMPATIBLE = "Incompatible shapes"  # how messages about operands that do not broadcast begin
+
+
+INDICES = ("i32", "i64")  # the dtypes of sizes and axes
+RANKS = (1, 2, 3, 4, 0)  # tried where a rank is unknown, those that most rules take first
+MOST_TRIALS = 400
 
 
 class UnknownRank(Exception):
@@ -69,7 +76,9 @@ class Extractor:
         while True:
             try:
                 return self.builder.emit(op, *operands, types=types, names=self._names(), **attrs)
-            except UnprovenSizes as unproven:  # noqa: PERF203 - once for each size
+            except UnknownRankError as error:  # noqa: PERF203 - raised at most once
+                raise UnknownRank from error
+            except UnprovenSizes as unproven:
                 a, b = unproven.lhs, unproven.rhs
                 kept = self.unify(a, b, str(unproven).partition(":")[0])
                 gone = b if kept == a else a
@@ -193,6 +202,10 @@ class Extractor:
             raise UnknownRank
         return tuple(self._bind(operand, i) for i in range(shape[0]))
 
+    def at_hand(self, size: Dim) -> int | None:
+        """A size as a number, where it is known or may be chosen for the variant of a step."""
+        return size if isinstance(size, int) else None
+
     def _bind(self, operand: Operand, index: int | None) -> Dim:
         name = self.fresh("k")
         self.builder.emit("dim", operand, index=index, binds=name)
@@ -225,20 +238,21 @@ class Extractor:
 
     def broadcast(self, *shapes: tuple[Dim, ...]) -> tuple[Dim, ...]:
         """The common shape of broadcast operands. Raises: ShapeError."""
+        message = told(f"{INCOMPATIBLE}: {' vs. '.join(['{}'] * len(shapes))}", *shapes)
         rank = max(map(len, shapes), default=0)
         padded = [(1,) * (rank - len(s)) + tuple(s) for s in shapes]
         out = []
         for column in zip(*padded, strict=True):
             size: Dim = 1
             for dim in column:
-                size = self.broadcast_sizes(size, dim)
+                size = self.broadcast_sizes(size, dim, message)
             out.append(size)
         return tuple(out)
 
-    def broadcast_sizes(self, a: Dim, b: Dim) -> Dim:
+    def broadcast_sizes(self, a: Dim, b: Dim, message: str = INCOMPATIBLE) -> Dim:
         """One axis of ``broadcast``."""
         if isinstance(a, int) and isinstance(b, int) and a != b and 1 not in (a, b):
-            raise ShapeError(f"sizes {a} and {b} do not broadcast")
+            raise ShapeError(message)
         return dims.broadcast(a, b)
 
     # ---- state ----------------------------------------------------------------------------------
@@ -319,8 +333,7 @@ class InferenceExtractor(Extractor):
     def _unranked(self, node: Any, operands: Sequence[Operand]) -> tuple[Operand, ...]:
         """Find the dtypes by trying ranks; the ranks themselves stay unknown."""
         failure: Exception | None = None
-        for rank in (1, 2, 3, 4, 0):
-            trial = [self._with_rank(operand, rank) for operand in operands]
+        for trial in self._trials(operands):
             try:
                 found = self._run(node, trial)
             except (UnknownRank, ShapeError) as error:
@@ -328,6 +341,25 @@ class InferenceExtractor(Extractor):
                 continue
             return tuple(Value(Type(v.type.dtype, None)) for v in found)
         raise ShapeError(f"{node.type}: no rank of the unknown inputs fits") from failure
+
+    def _trials(self, operands: Sequence[Operand]) -> Iterator[list[Operand]]:
+        """Operands with ranks: first the same for all, then any combination."""
+        for rank in RANKS:
+            yield [self._with_rank(operand, rank) for operand in operands]
+        choices = [
+            [operand] if tried == [operand] * len(tried) else tried
+            for operand in operands
+            for tried in [self._choices(operand)]
+        ]
+        for combination in itertools.islice(itertools.product(*choices), MOST_TRIALS):
+            yield list(combination)
+
+    def _choices(self, operand: Operand) -> list[Operand]:
+        """What an operand of unknown rank may be; integers may also be vectors of known length."""
+        choices: list[Operand] = []
+        if operand.type.shape is None and operand.type.dtype in INDICES:
+            choices += [Value(Type(operand.type.dtype, (length,))) for length in (2, 1, 3, 4)]
+        return choices + [self._with_rank(operand, rank) for rank in RANKS]
 
     def _with_rank(self, operand: Operand, rank: int) -> Operand:
         type_ = operand.type
@@ -346,6 +378,15 @@ class InferenceExtractor(Extractor):
 
     def _unproven(self, a: Dim, b: Dim, message: str) -> Dim:
         return a if isinstance(a, int) else b
+
+    def matched(self, operands: Sequence[Operand]) -> Sequence[Operand]:
+        """See the base class."""
+        shapes = [operand.type.shape[::-1] for operand in operands if operand.type.shape]
+        for column in itertools.zip_longest(*shapes, fillvalue=1):
+            sizes = list(dict.fromkeys(n for n in column if isinstance(n, int) and n != 1))
+            if len(sizes) > 1:
+                raise ShapeError(f"Dimensions must be equal, but are {sizes[0]} and {sizes[1]}")
+        return operands
 
     def variable(self, node: Any, type_: Type) -> Operand:
         """See the base class."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from stepforge.ir.dims import Dim
+from stepforge.ir.errors import MOST_QUOTED
 
 
 class SizeText(str):
@@ -57,6 +58,8 @@ def literal(attrs: dict[str, Any]) -> dict[str, Any]:
     message = attrs.get("message")
     if not isinstance(message, SizeText):
         return attrs
+    if len(message.sizes) > MOST_QUOTED:
+        return {**attrs, "message": message.replace("{", "{{").replace("}", "}}")}
     return {**attrs, "message": message.template, "values": message.sizes}
 
 

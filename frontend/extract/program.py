@@ -16,10 +16,16 @@ from typing import Any
 import numpy as np
 
 from stepforge.frontend.extract.entry import Entry, Restart
-from stepforge.frontend.extract.extractor import Extractor, UnknownRank, identifier
+from stepforge.frontend.extract.extractor import (
+    INCOMPATIBLE,
+    Extractor,
+    UnknownRank,
+    identifier,
+)
+from stepforge.frontend.extract.messages import SizeText
 from stepforge.frontend.extract.order import needed, sources
 from stepforge.frontend.extract.state import StepState
-from stepforge.frontend.extract.symbolic import of_array
+from stepforge.frontend.extract.symbolic import MAX_ELEMENTS, of_array
 from stepforge.frontend.nodedefs.state import variable_output
 from stepforge.ir import dims
 from stepforge.ir.core import Function, Global, Operand, Symbol, Value
@@ -68,6 +74,7 @@ class Extraction:
     readers: Mapping[str, Any]  # symbol name -> the node that first needs the value at entry
     streams: Mapping[str, Any]  # symbol name -> random node
     assumptions: tuple[tuple[Dim, Dim], ...] = ()
+    late: bool = False  # some nodes are left to the run, see ``LateNode``
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,7 @@ class ProgramExtractor(Extractor):
         self._state = StepState(self.builder)
         self._streams: dict[str, Any] = {}
         self._node: Any = None
+        self._left_late = False
 
     # ---- the whole ------------------------------------------------------------------------------
     def run(self, nodes: Iterable[Any]) -> Extraction:
@@ -138,6 +146,7 @@ class ProgramExtractor(Extractor):
             {symbols[variable].name: node for variable, node in self._state.readers.items()},
             self._streams,
             tuple(self._entry.assumptions),
+            self._left_late,
         )
 
     def _parameter(self, index: int, feed: FeedKey) -> Value:
@@ -163,7 +172,9 @@ class ProgramExtractor(Extractor):
         try:
             self._give(node, node.definition.extract(self, node, *operands))
         except (ShapeError, DTypeError) as error:
-            raise failure(InvalidArgumentError, node, str(error)) from error
+            text = error.args[0] if error.args else ""
+            message = text.filled(self._entry.value) if isinstance(text, SizeText) else str(error)
+            raise failure(InvalidArgumentError, node, message) from error
         except UnknownRank:
             del self.builder.ops[before:]  # what the rule had emitted when it found out
             self._late(node, operands)
@@ -179,8 +190,11 @@ class ProgramExtractor(Extractor):
         if node.definition.ref_inputs:
             message = f"{node.type} needs the rank of an operand that is only known at run time"
             raise failure(UnimplementedError, node, message)
+        self._left_late = True
         dtypes = tuple(tensor.dtype.base_dtype.ir for tensor in node.outputs)
         token = LateNode.token(node)
+        if node.definition.draws:
+            operands = [*operands, self.symbol(node, "random", Type("resource"))]
         self._give(node, self.builder.emit("py_func", *operands, fn=token, outputs=dtypes))
 
     def _operands(self, node: Any) -> list[Operand]:
@@ -264,6 +278,21 @@ class ProgramExtractor(Extractor):
         return symbol
 
     # ---- names and sizes ------------------------------------------------------------------------
+    def sizes(self, operand: Operand) -> tuple[Dim, ...]:
+        """See the base class. The length of a vector at hand selects a variant."""
+        shape = operand.type.shape
+        if shape is not None and len(shape) == 1 and self.known(operand) is None:
+            self.at_hand(shape[0])
+        return super().sizes(operand)
+
+    def at_hand(self, size: Dim) -> int | None:
+        """See the base class."""
+        value = self._entry.value(size)
+        if isinstance(size, int) or value is None or value > MAX_ELEMENTS:
+            return super().at_hand(size)
+        self.unify(size, value, "a length that selects a variant")
+        return value
+
     def unique(self, name: str, key: Hashable = None) -> str:
         """See the base class."""
         return self._entry.name(key or ("made", name), name)
@@ -281,18 +310,13 @@ class ProgramExtractor(Extractor):
         """See the base class."""
         shapes = [self.shape(operand) for operand in operands]
         if len({shape for shape in shapes if shape}) > 1:
-            try:
-                self.broadcast(*shapes)
-            except ShapeError:
-                texts = " vs. ".join(self._entry.text(shape) for shape in shapes)
-                raise ShapeError(f"Incompatible shapes: {texts}") from None
+            self.broadcast(*shapes)
         return operands
 
-    def broadcast_sizes(self, a: Dim, b: Dim) -> Dim:
+    def broadcast_sizes(self, a: Dim, b: Dim, message: str = INCOMPATIBLE) -> Dim:
         """See the base class."""
-        if a == b or a == 1 or b == 1:
-            return super().broadcast_sizes(a, b)
-        message = "Incompatible shapes"
+        if a == b or a == 1 or b == 1 or (isinstance(a, int) and isinstance(b, int)):
+            return super().broadcast_sizes(a, b, message)
         if not self._entry.knows(a, b):
             return self._broadcast_at_run_time(a, b, message)
         have, want = self._entry.value(a), self._entry.value(b)
@@ -307,7 +331,7 @@ class ProgramExtractor(Extractor):
     def _broadcast_at_run_time(self, a: Dim, b: Dim, message: str) -> Dim:
         """Where one size is 1 the other one stands for it, then both must be equal."""
         left, right = a + _is_one(a) * (b - a), b + _is_one(b) * (a - b)
-        self.builder.emit("require_equal", lhs=left, rhs=right, message=message)
+        self.emit("require_equal", lhs=left, rhs=right, message=message)
         return dims.broadcast(a, b)
 
 
@@ -329,11 +353,15 @@ class LateNode:
             tokens[node] = register_function(cls(node))
         return tokens[node]
 
-    def __call__(self, *arrays: np.ndarray[Any, Any]) -> Sequence[Any]:
-        """The outputs of the node. Raises: what the node's operations raise."""
+    def __call__(self, *given: Any) -> Sequence[Any]:
+        """The outputs of the node, from its inputs and, where it draws, its stream.
+
+        Raises: what the node's operations raise.
+        """
         node = self._node()
         assert node is not None  # whoever calls has the node in its graph
-        return _NodeExtractor(node, arrays).evaluated()
+        count = len(node.inputs)
+        return _NodeExtractor(node, given[:count]).evaluated(given[count:])
 
 
 class _NodeExtractor(ProgramExtractor):
@@ -352,13 +380,12 @@ class _NodeExtractor(ProgramExtractor):
         self._fed |= known.keys()
         self._values.update({t: self.const(a) for t, a in known.items()})
 
-    def evaluated(self) -> Sequence[Any]:
+    def evaluated(self, streams: Sequence[Any]) -> Sequence[Any]:
         """The outputs of the node."""
         (node,) = {tensor.op for tensor in self.request.fetches}
         extraction = self.run([node])
-        if extraction.streams:
-            self._late(node, ())
-        return evaluate(extraction.function, self._arrays)
+        state = dict(zip(extraction.streams, streams, strict=True))
+        return evaluate(extraction.function, self._arrays, state)
 
     def _late(self, node: Any, operands: Sequence[Operand]) -> None:
         message = f"{node.type} needs what only later nodes of the run could tell"
@@ -376,8 +403,7 @@ def missing_feed(node: Any) -> OpError:
     text = ""
     if shape.ndims:
         text = f" and shape [{','.join('?' if n is None else str(n) for n in shape.as_list())}]"
-    name = node.outputs[0].dtype.name
-    label = {"float32": "float", "float64": "double"}.get(name, name)
+    label = node.outputs[0].dtype.base_dtype.label
     message = (
         f"You must feed a value for placeholder tensor '{node.name}' with dtype {label}{text}"
     )

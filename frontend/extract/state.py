@@ -14,17 +14,27 @@ from typing import Any
 
 from stepforge.ir.builder import Builder
 from stepforge.ir.core import Global, Operand, Symbol
-from stepforge.ir.errors import FailedPreconditionError
+from stepforge.ir.errors import FailedPreconditionError, NotFoundError, OpError
 
 
-def uninitialized(variable: Any, reader: Any) -> FailedPreconditionError:
-    """The error of the node ``reader``, which needs the value of a variable that has none."""
-    text = f"Attempting to use uninitialized value {variable.name}"
-    if variable.type == "VarHandleOp":
+def uninitialized(variable: Any, reader: Any) -> OpError:
+    """The error of the node ``reader``, which needs the value of a variable that has none.
+
+    A reference variable that is fetched itself has no reader: ``op`` is None.
+    """
+    missing = f"Resource localhost/{variable.name}/N10tensorflow3VarE does not exist."
+    if variable.type != "VarHandleOp":
+        text = f"Attempting to use uninitialized value {variable.name}"
+    elif reader.type == "ReadVariableOp":
         text = (
             f"Could not find variable {variable.name}. This could mean that the variable has been "
-            "deleted. In TF1, it can also mean the variable is uninitialized."
+            "deleted. In TF1, it can also mean the variable is uninitialized. Debug info: "
+            f"container=localhost, status error message={missing}"
         )
+    else:  # an update, or a gather
+        return NotFoundError(reader.node_def, reader, missing, site=reader.site)
+    if reader is variable:
+        return FailedPreconditionError(None, None, text, site=reader.site)
     return FailedPreconditionError(reader.node_def, reader, text, site=reader.site)
 
 

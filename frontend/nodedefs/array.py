@@ -318,19 +318,36 @@ class InvertPermutation(NodeDef):
 
     def extract(self, x: Any, node: Any, order: Any) -> Any:
         """Known orders at once; others by scattering 0 .. n - 1."""
+        if len(x.shape(order)) != 1:
+            raise ShapeError("invert_permutation expects a 1D vector.")
         known = x.static(order)
         if known is not None:
             return x.const(_inverse(known), order.type.dtype)
         (count,) = x.shape(order)
-        x.emit("check_bounds", order, limit=count, message="indices")
+        dtype = order.type.dtype
+        x.emit("check_bounds", order, limit=count, message="{value} is not between 0 and {limit}")
         places = x.emit("reshape", order, shape=(count, 1))
-        numbers = x.emit("iota", shape=(count,), axis=0, dtype=order.type.dtype)
+        numbers = x.emit("iota", shape=(count,), axis=0, dtype=dtype)
+        times = x.emit("scatter_nd", places, x.emit("fill", x.const(1, dtype), shape=(count,)),
+                       shape=(count,))  # fmt: skip
+        missing = x.const(-1, dtype)
+        twice = x.emit("select", x.emit("greater", times, x.const(1, dtype)), numbers, missing)
+        last = x.emit("reduce_max", twice, axes=(0,))
+        fine = x.emit("less", last, x.const(0, dtype))
+        x.emit("require", fine, last, message=TWICE)
         return x.emit("scatter_nd", places, numbers, shape=(count,))
 
 
+TWICE = "{} is duplicated in the input."
+
+
 def _inverse(order: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    if sorted(order.tolist()) != list(range(order.size)):
-        raise ShapeError(f"{order.tolist()} is no permutation of 0 .. {order.size - 1}")
+    outside = order[(order < 0) | (order >= order.size)]
+    if outside.size:
+        raise ShapeError(f"{outside[0]} is not between 0 and {order.size}")
+    values, times = np.unique(order, return_counts=True)
+    if values.size < order.size:
+        raise ShapeError(TWICE.format(values[times > 1][0]))
     return np.argsort(order)
 
 
@@ -348,7 +365,10 @@ class BroadcastTo(NodeDef):
                 f"Rank of input ({len(have)}) must be no greater than rank of output shape "
                 f"({len(wanted)})."
             )
-        message = f"Incompatible shapes: {sizes.bracketed(have)} vs. {sizes.bracketed(wanted)}"
+        for size in wanted:
+            if isinstance(size, int) and size < 0:
+                raise ShapeError(f"Dimension {size} must be >= 0")
+        message = told("Incompatible shapes: {} vs. {}", have, wanted)
         for a, b in zip(have[::-1], wanted[::-1], strict=False):
             _check_repeated(x, a, b, message)
         return x.emit("broadcast_to", value, shape=wanted)
@@ -365,7 +385,7 @@ def _check_repeated(x: Any, have: Dim, wanted: Dim, message: str) -> None:
     if wanted == 1:
         x.unify(have, 1, message)
     else:
-        x.broadcast_sizes(have, wanted)
+        sizes.require_equal(x, x.broadcast_sizes(have, wanted, message), wanted, message)
 
 
 @define_node

@@ -31,6 +31,7 @@ class NodeDef:
     attrs: ClassVar[dict[str, Any]] = {}
     outputs: ClassVar[int] = 1
     no_gradient: ClassVar[bool] = False  # the node cuts gradients: nothing flows to its inputs
+    draws: ClassVar[bool] = False  # has a stream of random numbers
     stateful: ClassVar[bool] = False  # never merged with an equal node, nor folded
     ref_inputs: ClassVar[
         tuple[str, ...]

@@ -8,11 +8,15 @@ infinities).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from stepforge.frontend.extract.messages import told
 from stepforge.frontend.nodedefs.base import REQUIRED, NodeDef, define_elementwise, define_node
 from stepforge.frontend.nodedefs.formula import Term, define_formula, of_input, of_pair, terms
-from stepforge.frontend.nodedefs.sizes import same_shape
+from stepforge.frontend.nodedefs.sizes import building, same_shape
+from stepforge.ir.dims import Dim
+from stepforge.ir.errors import ShapeError
 from stepforge.ir.types import NUMERIC
 
 TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
@@ -387,9 +391,9 @@ class AddN(NodeDef):
     def extract(self, x: Any, node: Any, *values: Any) -> Any:
         """Sums from left to right, after the shapes are found equal."""
         total = values[0]
-        for value in values[1:]:
+        for index, value in enumerate(values[1:], 1):
             if value.type.ranked and values[0].type.ranked:
-                same_shape(x, x.shape(values[0]), x.shape(value), "")
+                _check_summand(x, node, index, x.shape(values[0]), x.shape(value))
             total = x.emit("add", total, value)
         return total
 
@@ -397,3 +401,23 @@ class AddN(NodeDef):
         """Every summand gets all of it."""
         return [dy] * len(op.inputs)
 
+
+
+def _check_summand(
+    x: Any, node: Any, index: int, first: Sequence[Dim], other: Sequence[Dim]
+) -> None:
+    """Raises: ShapeError where a summand has not the shape of the first one."""
+    if building(x):
+        context = f"\n\tFrom merging shape {index - 1} with other shapes."
+        same_shape(x, first, other, context)
+        return
+    message = told(
+        f"Inputs to operation {node.name} of type {node.type} must have the same size and shape.  "
+        f"Input 0: {{}} != input {index}: {{}}",
+        first,
+        other,
+    )
+    if len(first) != len(other):
+        raise ShapeError(message)
+    for a, b in zip(first, other, strict=True):
+        x.unify(a, b, message)

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from stepforge.frontend.extract.messages import told
 from stepforge.frontend.nodedefs import sizes
 from stepforge.frontend.nodedefs.base import REQUIRED, NodeDef, define_node
-from stepforge.frontend.nodedefs.joining import cut
 from stepforge.ir import dims
 from stepforge.ir.dims import Dim
 from stepforge.ir.errors import ShapeError
@@ -38,6 +38,11 @@ class GatherNode(NodeDef):
     ) -> Any:
         """The slices of ``params``, where the axis is known."""
         outer, inner = x.shape(params), x.shape(indices)
+        if not outer:
+            built = "Shape must be at least rank 1 but is rank 0"
+            raise ShapeError(
+                built if sizes.building(x) else "params must be at least 1 dimensional"
+            )
         batch_dims = batch_count(batch_dims, len(inner))
         if axis is None:
             return sizes.undetermined(
@@ -50,8 +55,9 @@ class GatherNode(NodeDef):
             raise ShapeError(
                 f"batch_dims ({batch_dims}) must be less than or equal to axis ({axis})"
             )
-        for a, b in zip(outer[:batch_dims], inner[:batch_dims], strict=True):
-            x.unify(a, b, "Batch sizes of params and indices differ")
+        for i, (a, b) in enumerate(zip(outer[:batch_dims], inner[:batch_dims], strict=True)):
+            text = "params.shape[{}]: {} should be equal to indices.shape[{}]: {}"
+            x.unify(a, b, told(text, i, a, i, b))
         indices = checked(x, indices, outer[axis])
         return x.emit("gather", params, indices, axis=axis, batch_dims=batch_dims)
 
@@ -166,11 +172,13 @@ def index_depth(x: Any, indices: Any) -> int | None:
     shape = x.shape(indices)
     if not shape:
         raise ShapeError("Shape must be at least rank 1 but is rank 0")
-    return shape[-1] if isinstance(shape[-1], int) else None
+    return x.at_hand(shape[-1])  # type: ignore[no-any-return]
 
 
-def checked_vectors(x: Any, indices: Any, shape: Sequence[Dim], depth: int) -> Any:
-    """Index vectors into ``shape``, each component of which the step checks."""
+def checked_vectors(
+    x: Any, indices: Any, shape: Sequence[Dim], depth: int, into: str = "shape {shape}"
+) -> Any:
+    """Index vectors into ``shape``, which the step checks; ``into`` names it in the error."""
     if depth > len(shape):
         raise ShapeError(
             "index innermost dimension length must be <= params rank; "
@@ -178,10 +186,9 @@ def checked_vectors(x: Any, indices: Any, shape: Sequence[Dim], depth: int) -> A
         )
     if indices.type.dtype not in ("i32", "i64"):
         indices = x.emit("cast", indices, dtype="i32")
-    vectors = x.shape(indices)
-    for component in range(depth):
-        column = cut(x, indices, len(vectors) - 1, component, 1)
-        checked(x, x.emit("reshape", column, shape=vectors[:-1]), shape[component])
+    if depth:
+        message = f"indices{{place}} = {{value}} does not index into {into}"
+        x.emit("check_vectors", indices, shape=tuple(shape), message=message)
     return indices
 
 
@@ -197,7 +204,8 @@ class GatherNd(NodeDef):
         shape, depth = x.shape(params), index_depth(x, indices)
         if depth is None:
             return sizes.undetermined(x, params.type.dtype)
-        indices = checked_vectors(x, indices, shape, depth)
+        into = f"param shape {{shape}}, node name: {node.name}"
+        indices = checked_vectors(x, indices, shape, depth, into)
         return x.emit("gather_nd", params, indices)
 
     def gradient(self, tf: Any, op: Any, grad: Any) -> list[Any]:
@@ -212,13 +220,24 @@ class GatherNd(NodeDef):
 def checked_updates(x: Any, indices: Any, updates: Any, shape: Sequence[Dim], depth: int) -> Any:
     """The updates, which must have the shape of the slices at ``indices``."""
     slices = (*x.shape(indices)[:-1], *shape[depth:])
-    given = x.shape(updates)
-    message = (
-        f"Dimensions [{depth},{len(shape)}) of input[shape={sizes.bracketed(shape)}] must match "
-        f"dimensions [{len(x.shape(indices)) - 1},{len(given)}) of "
-        f"updates[shape={sizes.bracketed(given)}]"
+    where, given = x.shape(indices), x.shape(updates)
+    outer = len(where) - 1
+    rows = told(
+        f"Dimensions [0,{outer}) of indices[shape={{}}] must match "
+        f"dimensions [0,{outer}) of updates[shape={{}}]",
+        where,
+        given,
     )
-    sizes.same_shape(x, slices, given, f"\n{message}")
+    rest = told(
+        f"Dimensions [{depth},{len(shape)}) of input[shape={{}}] must match "
+        f"dimensions [{outer},{len(given)}) of updates[shape={{}}]",
+        shape,
+        given,
+    )
+    if len(given) != len(slices):
+        raise ShapeError(rows if len(given) < outer else rest)
+    for axis, (a, b) in enumerate(zip(slices, given, strict=True)):
+        x.unify(a, b, rows if axis < outer else rest)
     return sizes.in_shape(x, updates, slices)
 
 
@@ -334,7 +353,7 @@ class OneHot(NodeDef):
     def extract(self, x: Any, node: Any, indices: Any, depth: Any, on: Any, off: Any) -> Any:
         """The depth may be a size of another tensor."""
         rank = len(x.shape(indices))
-        (count,) = x.sizes(depth)
+        count = sizes.scalar(x, depth, "depth must be a scalar, but got: {}")
         if isinstance(count, int) and count < 0:
             raise ShapeError(f"depth must be non-negative, got: {count}")
         text = f"Expected axis to be -1 or between [0, {rank + 1}).  But received: {{axis}}"

@@ -34,9 +34,9 @@ def vector(x: Any, node: Any, position: int, operand: Any, length: int, message:
     Raises: ShapeError with ``message``, which may mention ``{length}``, the one it has.
     """
     shape = x.shape(operand)
-    have = shape[0] if len(shape) == 1 else None
-    if isinstance(have, int) and have != length:
-        raise ShapeError(message.format(length=have))
+    if len(shape) != 1:
+        raise ShapeError(f"Shape must be rank 1 but is rank {len(shape)}")
+    sizes.require_equal(x, shape[0], length, told(message.format(length="{}"), shape[0]))
     return sizes.vector(x, node, position, operand, length)
 
 
@@ -300,6 +300,9 @@ def _paddings(x: Any, value: Any, paddings: Any) -> tuple[tuple[Dim, ...], tuple
     if len(shape) != 2 or (isinstance(shape[0], int) and shape[0] != rank):
         rows = shape[0] if shape else 0
         raise ShapeError(f"Shape must be rank {rows} but is rank {rank}")
+    for have, wanted in zip(shape, (rank, 2), strict=True):
+        text = "paddings must be a matrix with 2 columns and a row for each axis: {} with inputs {}"
+        sizes.require_equal(x, have, wanted, told(text, shape, x.shape(value)))
     flat = x.sizes(x.emit("reshape", paddings, shape=(2 * rank,)))
     low, high = tuple(flat[::2]), tuple(flat[1::2])
     for before, after in zip(low, high, strict=True):
@@ -389,6 +392,8 @@ class MirrorPadGrad(Mirrored):
         edge = _edge(node)
         for axis, (before, after) in enumerate(zip(low, high, strict=True)):
             size = x.shape(value)[axis] - before - after
+            most = before + edge if before != 0 else after + edge
+            sizes.require_at_most(x, most, size, "pads are larger than what they mirror")
             middle = cut(x, value, axis, before, size)
             if before != 0:
                 image = cut(x, value, axis, 0, before)

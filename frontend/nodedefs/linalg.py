@@ -10,7 +10,13 @@ from typing import Any, ClassVar
 from stepforge.frontend.extract.messages import told
 from stepforge.frontend.nodedefs.base import NodeDef, define_node
 from stepforge.frontend.nodedefs.products import fit
-from stepforge.frontend.nodedefs.sizes import bracketed, static_list, static_scalar, undetermined
+from stepforge.frontend.nodedefs.sizes import (
+    bracketed,
+    scalar,
+    static_list,
+    static_scalar,
+    undetermined,
+)
 from stepforge.ir import dims
 from stepforge.ir.dims import Dim
 from stepforge.ir.errors import ShapeError
@@ -159,7 +165,8 @@ class MatrixBandPart(NodeDef):
     def extract(self, x: Any, node: Any, value: Any, lower: Any, upper: Any) -> Any:
         """The IR's ``matrix_band_part``."""
         matrices(x, value)
-        (below,), (above,) = x.sizes(lower), x.sizes(upper)
+        below = scalar(x, lower, "num_lower must be scalar, got shape {}")
+        above = scalar(x, upper, "num_upper must be scalar, got shape {}")
         return x.emit("matrix_band_part", value, lower=below, upper=above)
 
     def gradient(self, tf: Any, op: Any, dz: Any) -> list[Any]:
@@ -194,7 +201,10 @@ def _matrix_sizes(x: Any, length: Dim, k: int, rows: Any, columns: Any) -> list[
     """The size of matrices with a diagonal of ``length``; -1 for rows and columns means square
     ones, for one of them the least that there is room in.
     """
-    given = [None if static_scalar(x, n) == -1 else x.sizes(n)[0] for n in (rows, columns)]
+    given = [
+        None if static_scalar(x, operand) == -1 else scalar(x, operand, f"{name} must be a scalar")
+        for name, operand in (("num_rows", rows), ("num_cols", columns))
+    ]
     least = [length + max(-k, 0), length + max(k, 0)]
     if given == [None, None]:
         return [length + abs(k)] * 2
@@ -229,6 +239,8 @@ class MatrixDiagV3(NodeDef):
         offset = _offset(x, k)
         if offset is None:
             return undetermined(x, diagonal.type.dtype, len(x.shape(diagonal)) + 1)
+        if not x.shape(diagonal):
+            raise ShapeError("diagonal must be at least 1-dim, received shape: []")
         sizes = _matrix_sizes(x, x.shape(diagonal)[-1], offset, rows, columns)
         placed = _placed(x, diagonal, offset, *sizes)
         fill = x.static(padding)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from stepforge.frontend.extract.messages import told
 from stepforge.frontend.nodedefs.base import NodeDef, define_elementwise, define_node
 from stepforge.frontend.nodedefs.formula import Term, define_formula, of_input, terms
-from stepforge.frontend.nodedefs.sizes import bracketed, require_at_most
+from stepforge.frontend.nodedefs.sizes import bracketed, building, require_at_most, scalar
 from stepforge.ir.dims import Dim
 from stepforge.ir.errors import ShapeError
 
@@ -362,9 +362,11 @@ class TopKV2(NodeDef):
         shape = x.shape(value)
         if not shape:
             raise ShapeError("input must have at least rank 1 but is rank 0")
-        (count,) = x.sizes(k)
-        text = "input must have at least k columns. Had {}, needed {}"
-        require_at_most(x, count, shape[-1], told(text, shape[-1], count))
+        count = scalar(x, k, "k must be scalar, got shape {}")
+        message = told("input must have at least k columns. Had {}, needed {}", shape[-1], count)
+        if building(x):
+            message = told("input must have last dimension >= k = {} but is {}", count, shape[-1])
+        require_at_most(x, count, shape[-1], message)
         values, indices = x.emit("top_k", value, k=count, sorted=node.attrs["sorted"])
         if node.attrs["index_type"] != "i32":
             indices = x.emit("cast", indices, dtype=node.attrs["index_type"])
@@ -400,4 +402,5 @@ class InTopKV2(NodeDef):
                 raise ShapeError(f"Shape must be rank {rank} but is rank {len(shape)}")
         x.unify(left[0], right[0],
                 f"First dimension of predictions {left[0]} must match length of targets {right[0]}")
-        return x.emit("in_top_k", predictions, targets, k=x.sizes(k)[0])
+        count = scalar(x, k, "k must be 0-D, got shape {}")
+        return x.emit("in_top_k", predictions, targets, k=count)

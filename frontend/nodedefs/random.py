@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from stepforge.frontend.nodedefs import sizes
 from stepforge.frontend.nodedefs.base import NodeDef, define_node
+from stepforge.ir import dims
 from stepforge.ir.errors import ShapeError
 from stepforge.ir.types import Type
 
@@ -20,6 +21,7 @@ class RandomNode(NodeDef):
     attrs: ClassVar[dict[str, Any]] = {"seed": 0, "seed2": 0}
     no_gradient = True
     stateful = True
+    draws = True
 
     def stream(self, x: Any, node: Any) -> Any:
         """The symbol of the node's stream."""
@@ -78,13 +80,14 @@ class RandomUniformInt(RandomNode):
     inputs = ("shape", "minval", "maxval")
 
     def extract(self, x: Any, node: Any, shape: Any, low: Any, high: Any) -> Any:
-        """The range must not be empty."""
+        """The range must not be empty where numbers are wanted."""
+        wanted = drawn_shape(x, node, shape)
         first, last = x.static(low), x.static(high)
         if first is None or last is None or first >= last:
-            known = "" if first is None or last is None else f", got {first} >= {last}"
             ordered = x.emit("less", low, high)
-            x.emit("require", ordered, message=f"Need minval < maxval{known}")
-        wanted = drawn_shape(x, node, shape)
+            count = x.dimensions(dims.product(wanted), "i64")
+            fine = x.emit("logical_or", ordered, x.emit("equal", count, x.const(0, "i64")))
+            x.emit("require", fine, low, high, message="Need minval < maxval, got {} >= {}")
         return x.emit("random_uniform_int", self.stream(x, node), low, high, shape=wanted)
 
 
@@ -111,7 +114,7 @@ class Multinomial(RandomNode):
         shape = x.shape(logits)
         if len(shape) != 2:
             raise ShapeError(f"Shape must be rank 2 but is rank {len(shape)}")
-        (count,) = x.sizes(num_samples)
+        count = sizes.scalar(x, num_samples, "num_samples should be a scalar, got {}")
         if isinstance(count, int) and count < 0:
             raise ShapeError(f"num_samples should be non-negative, got {count}")
         if shape[1] == 0:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from stepforge.frontend.extract.messages import told
 from stepforge.frontend.nodedefs.base import NodeDef, define_node
 from stepforge.frontend.nodedefs.formula import terms
 from stepforge.frontend.nodedefs.sizes import (
     normal_axis,
+    require_equal,
     static_list,
     static_scalar,
     undetermined,
@@ -214,6 +216,9 @@ class ExpandReduced(NodeDef):
             value = x.emit("div", value, number)
         if not node.attrs["keep_dims"]:
             kept = tuple(1 if axis in axes else size for axis, size in enumerate(shape))
+            have = x.shape(value)
+            message = told("A gradient of shape {} is none of {}", have, kept)
+            require_equal(x, dims.product(have), dims.product(kept), message)
             value = x.emit("reshape", value, shape=kept)
         return x.emit("broadcast_to", value, shape=shape)
 

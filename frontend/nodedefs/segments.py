@@ -134,7 +134,7 @@ class UnsortedSegment(NodeDef):
             if isinstance(a - b, int) and a != b:
                 raise ShapeError(message)
             x.unify(a, b, message)
-        (number,) = x.sizes(num_segments)
+        number = sizes.scalar(x, num_segments, "num_segments should be a scalar, not shape {}")
         if isinstance(number, int) and number < 0:
             raise ShapeError(f"num_segments should be non-negative, got {number}")
         zero = x.const(0, ids.type.dtype)

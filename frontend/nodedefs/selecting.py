@@ -143,6 +143,8 @@ class ReverseSequence(NodeDef):
                 raise ShapeError(f"{name} must be < input rank ({axis} vs. {rank})")
         if time == batch:
             raise ShapeError(f"seq_dim == batch_dim == {time}")
+        if len(x.shape(lengths)) != 1:
+            raise ShapeError(f"seq_lengths must be 1-dim, not {len(x.shape(lengths))}")
         message = f"Length of seq_lengths != input.dims({batch})"
         x.unify(shape[batch], x.shape(lengths)[0], message)
         _check_lengths(x, lengths, shape[time], time)

@@ -44,6 +44,8 @@ def static_list(x: Any, operand: Any) -> list[int] | None:
 def static_scalar(x: Any, operand: Any) -> int | None:
     """An integer operand of one element as a number, None where it is not known."""
     values = static_list(x, operand)
+    if values == []:
+        raise ShapeError("a number is needed, not an empty tensor")
     return None if values is None else values[0]
 
 
@@ -119,6 +121,19 @@ def in_shape(x: Any, value: Any, shape: Sequence[Dim]) -> Any:
     return x.emit("refine", value, shape=tuple(shape))
 
 
+def scalar(x: Any, operand: Any, message: str) -> Dim:
+    """An integer scalar as a size. Raises: ShapeError with ``message``, which may have a ``{}`` for
+    the shape, where it is none.
+    """
+    shape = x.shape(operand)
+    if shape and building(x):
+        raise ShapeError(f"Shape must be rank 0 but is rank {len(shape)}")
+    if shape:
+        raise ShapeError(told(message, shape) if "{}" in message else message)
+    (size,) = x.sizes(operand)
+    return size  # type: ignore[no-any-return]
+
+
 # ---- vectors of sizes ----------------------------------------------------------------------------
 def vector(
     x: Any, node: Any, position: int, operand: Any, count: int | None = None
@@ -148,6 +163,8 @@ def elements(x: Any, tensor: Any, operand: Any, count: int) -> list[Any]:
     parts = _parts(x, tensor, operand)
     if parts is not None:
         return parts
+    shape = x.shape(operand)
+    require_equal(x, dims.product(shape), count, told(f"Expected {count} sizes, not {{}}", shape))
     flat = x.emit("reshape", operand, shape=(count,))
     return [
         x.emit("reshape", x.emit("slice", flat, begin=(i,), size=(1,)), shape=())

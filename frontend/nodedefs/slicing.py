@@ -34,38 +34,70 @@ class Slice(NodeDef):
     def extract(self, x: Any, node: Any, value: Any, begin: Any, size: Any) -> Any:
         """Both vectors have one element for each axis."""
         shape = x.shape(value)
-        starts = _bounds(x, node, 1, begin, len(shape))
-        counts = _bounds(x, node, 2, size, len(shape))
-        wanted = []
-        for axis, (extent, start, count) in enumerate(zip(shape, starts, counts, strict=True)):
-            if isinstance(start, int) and start < 0:
-                raise ShapeError(f"Expected begin[{axis}] in [0, {extent}], but got {start}")
-            message = told(f"Expected begin[{axis}] in [0, {{}}], but got {{}}", extent, start)
-            sizes.require_at_most(x, start, extent, message)
-            wanted.append(extent - start if count == -1 else count)
-            text = f"Expected size[{axis}] in [0, {{}}], but got {{}}"
-            message = told(text, extent - start, count)
-            if isinstance(count, int) and count < -1:
-                raise ShapeError(message)
-            sizes.require_at_most(x, start + wanted[-1], extent, message)
+        _check_bounds(x, begin, size, len(shape))
+        starts: list[Dim] = []
+        wanted: list[Dim] = []
+        bounds = (
+            elements(x, node.inputs[i], operand, len(shape))
+            for i, operand in ((1, begin), (2, size))
+        )
+        for axis, (extent, start, count) in enumerate(zip(shape, *bounds, strict=True)):
+            starts.append(_first(x, start, axis, extent))
+            wanted.append(_how_many(x, count, axis, extent - starts[-1]))
         if tuple(wanted) == tuple(shape):
             return value
-        return x.emit("slice", value, begin=starts, size=tuple(wanted))
+        return x.emit("slice", value, begin=tuple(starts), size=tuple(wanted))
 
     def gradient(self, tf: Any, op: Any, grad: Any) -> list[Any]:
         """Zeros around the gradient."""
         return [tf.slice_grad(grad, op.inputs[1], op.inputs[0]), None, None]
 
 
-def _bounds(x: Any, node: Any, position: int, operand: Any, rank: int) -> tuple[Dim, ...]:
-    """An integer vector with one element for each axis, as sizes. Raises: ShapeError."""
-    shape = x.shape(operand)
-    if len(shape) != 1 or (isinstance(shape[0], int) and shape[0] != rank):
-        raise ShapeError(
-            f"Expected begin and size arguments to be 1-D tensors of size {rank}, but got shape "
-            f"{sizes.bracketed(shape)} instead."
-        )
-    return sizes.vector(x, node, position, operand, rank)
+def _check_bounds(x: Any, begin: Any, size: Any, rank: int) -> None:
+    """Both are vectors with one element for each axis. Raises: ShapeError."""
+    have = [x.shape(operand) for operand in (begin, size)]
+    wrong = f"Expected begin and size arguments to be 1-D tensors of size {rank}, but got shapes "
+    message = told(f"{wrong}{{}} and {{}} instead.", *have)
+    for shape in have:
+        if len(shape) != 1:
+            raise ShapeError(message)
+        sizes.require_equal(x, shape[0], rank, message)
+
+
+def _first(x: Any, start: Any, axis: int, extent: Dim) -> Dim:
+    """Where a slice begins: a number, a size, or a value that the step checks."""
+    text = f"Expected begin[{axis}] in [0, {{}}], but got {{}}"
+    if not isinstance(start, (int, dims.Expr)):
+        return _checked_size(x, start, extent, text)
+    message = told(text, extent, start)
+    if isinstance(start, int) and start < 0:
+        raise ShapeError(message)
+    sizes.require_at_most(x, start, extent, message)
+    return start
+
+
+def _how_many(x: Any, count: Any, axis: int, rest: Dim) -> Dim:
+    """The size of a slice of which ``rest`` are left; -1 takes them all."""
+    text = f"Expected size[{axis}] in [0, {{}}], but got {{}}"
+    if not isinstance(count, (int, dims.Expr)):
+        whole = x.emit("equal", count, x.const(-1, count.type.dtype))
+        left = x.dimensions(rest, count.type.dtype)
+        return _checked_size(x, x.emit("select", whole, left, count), rest, text)
+    message = told(text, rest, count)
+    if isinstance(count, int) and count < -1:
+        raise ShapeError(message)
+    taken = rest if count == -1 else count
+    sizes.require_at_most(x, taken, rest, message)
+    return taken
+
+
+def _checked_size(x: Any, value: Any, limit: Dim, text: str) -> Dim:
+    """A value as a size, which the step checks to be in [0, limit]."""
+    last = x.dimensions(limit, value.type.dtype)
+    low = x.emit("greater_equal", value, x.const(0, value.type.dtype))
+    inside = x.emit("logical_and", low, x.emit("less_equal", value, last))
+    x.emit("require", inside, last, value, message=text)
+    return x.sizes(value)[0]  # type: ignore[no-any-return]
 
 
 @define_node
@@ -77,7 +109,9 @@ class SliceGrad(NodeDef):
     def extract(self, x: Any, node: Any, dy: Any, begin: Any, value: Any) -> Any:
         """A pad."""
         shape, inner = x.shape(value), x.shape(dy)
-        low = _bounds(x, node, 1, begin, len(shape))
+        if len(shape) != len(inner):
+            raise ShapeError(told("a gradient of shape {} for a slice of {}", inner, shape))
+        low = sizes.vector(x, node, 1, begin, len(shape))
         high = [n - a - m for n, a, m in zip(shape, low, inner, strict=True)]
         return x.emit("pad", dy, x.const(0, dy.type.dtype), low=low, high=tuple(high))
 
@@ -158,6 +192,8 @@ class StridedSliceGrad(StridedSliceNode):
         if plan is None:
             return sizes.undetermined(x, dy.type.dtype, len(whole))
         cuts, _ = plan
+        have, count = dims.product(x.shape(dy)), dims.product([cut.size for cut in cuts])
+        sizes.require_equal(x, have, count, told("{} gradients of {} elements", have, count))
         spread = x.emit("reshape", dy, shape=tuple(c.size for c in cuts))
         for axis, taken in enumerate(cuts):
             spread = _placed(x, spread, axis, taken, whole[axis])

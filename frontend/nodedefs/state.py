@@ -249,12 +249,9 @@ class AssignSubVariableOp(Assignment):
     op = "sub"
 
 
-@define_node
-class CountUpTo(NodeDef):
+class Counter(NodeDef):
     """Increments an integer variable; at ``limit`` it is an error. Gives the value before."""
 
-    inputs = ("ref",)
-    ref_inputs = ("ref",)
     attrs: ClassVar[dict[str, Any]] = {"limit": REQUIRED}
     no_gradient = True
     stateful = True
@@ -265,15 +262,31 @@ class CountUpTo(NodeDef):
         old = x.read(variable)
         if old.type.dtype not in ("i32", "i64"):
             raise DTypeError(
-                "Value passed to parameter 'ref' has DataType "
+                f"Value passed to parameter '{self.inputs[0]}' has DataType "
                 f"{dtypes.from_ir(old.type.dtype).name} not in list of allowed values: int32, int64"
             )
-        limit = x.const(node.attrs["limit"], old.type.dtype)
-        x.emit(
-            "require", x.emit("less", old, limit), message=f"Reached limit of {node.attrs['limit']}"
-        )
+        limit = node.attrs["limit"]
+        below = x.emit("less", old, x.const(limit, old.type.dtype))
+        message = f"Reached limit of {limit}"
+        x.emit("require", below, message=message, error="OutOfRangeError")
         x.write(variable, x.emit("add", old, x.const(1, old.type.dtype)))
         return old
+
+
+@define_node
+class CountUpTo(Counter):
+    """Increments a reference variable up to a limit."""
+
+    inputs = ("ref",)
+    ref_inputs = ("ref",)
+
+
+@define_node
+class ResourceCountUpTo(Counter):
+    """Increments a resource variable up to a limit."""
+
+    inputs = ("resource",)
+    ref_inputs = ("resource",)
 
 
 # ---- updates of rows and elements ----------------------------------------------------------------
@@ -320,10 +333,9 @@ class ScatterNd(Scatter):
             )
         depth = where[-1]
         updates = require_shape(x, updates, (*where[:-1], *shape[depth:]))
-        for axis in range(depth):
-            begin = (0,) * (len(where) - 1) + (axis,)
-            column = x.emit("slice", indices, begin=begin, size=(*where[:-1], 1))
-            x.emit("check_bounds", column, limit=shape[axis], message="indices")
+        if depth:
+            message = "indices{place} = {value} does not index into shape {shape}"
+            x.emit("check_vectors", indices, shape=shape, message=message)
         return x.emit("scatter_nd_update", old, indices, updates, kind=self.kind)
 
 

@@ -6,25 +6,27 @@ counts.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NoReturn
 
 import numpy as np
 
 from stepforge.ir.core import Const, Operand
 from stepforge.ir.dims import Dim
-from stepforge.ir.errors import InvalidArgumentError, ShapeError
+from stepforge.ir.errors import BY_NAME, MOST_QUOTED, InvalidArgumentError, ShapeError
 from stepforge.ir.loop_builder import LoopBuilder
 from stepforge.ir.opdef import OpDef, define_op
 from stepforge.ir.ops.arrays import Array
 from stepforge.ir.ops.inference import (
     BOOL,
+    INDICES,
     INTEGER,
     certainly_differ,
     check_dtype,
     check_rank,
     known_dims,
 )
-from stepforge.ir.types import Type
+from stepforge.ir.types import Type, index
 
 Dims = tuple[Dim, ...]
 
@@ -99,29 +101,110 @@ class CheckBounds(Check):
 
 
 @define_op
+class CheckVectors(Check):
+    """Every index vector, in the last axis of ``indices``, is inside of the first sizes of
+    ``shape``. ``check_vectors(%i, shape=[n, 3], message="indices{place} = {value}: {shape}")``
+
+    The message has the place of the first that is not (``[1,0]``), the vector (``{value}`` or,
+    without blanks, ``{compact}``) and the shape.
+    """
+
+    cases = (
+        'check_vectors(i32[0, 2], shape=[4, 3], message="indices{place} = {value}, {shape}")',
+        'check_vectors(i64[2, 3, 1], shape=[9, 2], message="indices{place} = {value}, {shape}")',
+        'check_vectors(i32[2], shape=[9, 9], message="indices{place} = {value}, {shape}")',
+    )
+
+    def infer(self, indices: Type, *, shape: Dims, message: str) -> tuple[Type, ...]:
+        check_dtype("check_vectors", INDICES, indices=indices)
+        depth = known_dims("check_vectors", indices=indices)[-1:]
+        if not depth or not isinstance(depth[0], int) or depth[0] > len(shape):
+            raise ShapeError(f"check_vectors: {indices} does not index into rank {len(shape)}")
+        return ()
+
+    def numpy(self, indices: Array, *, shape: tuple[int, ...], message: str) -> None:
+        depth = indices.shape[-1]
+        outside = ((indices < 0) | (indices >= np.array(shape[:depth], np.int64))).any(axis=-1)
+        found = np.argwhere(outside)
+        if len(found):
+            at = tuple(found[0])
+            _fail(_about_vector(message, len(at), depth, shape).format(*at, *indices[at], *shape))
+
+    def lower(self, k: LoopBuilder, indices: Operand, *, shape: Dims, message: str) -> None:
+        outer, depth = indices.type.dims[:-1], indices.type.dims[-1]
+        assert isinstance(depth, int)
+        with k.nest(outer, simd=False) as at:
+            elements = [k.element(indices, indices.type.dims, (*at, Const(index, i)))
+                        for i in range(depth)]  # fmt: skip
+            values = [k.emit("cast", element, dtype="i64") for element in elements]
+            outside: Operand = Const(Type("bool"), False)
+            for value, limit in zip(values, shape, strict=False):
+                low = k.emit("less", value, Const(value.type, 0))
+                high = k.emit("greater_equal", value, k.number(limit))
+                outside = k.emit("logical_or", outside, k.emit("logical_or", low, high))
+            text = _about_vector(message, len(at), depth, shape)
+            quoted = [*at, *values, *map(k.number, shape)][: text.count("{}")]
+            k.emit("fail_if", outside, *quoted, message=text)
+
+
+def _about_vector(message: str, rank: int, depth: int, shape: Sequence[object]) -> str:
+    """A message about index vectors with a ``{}`` for each number in it."""
+    counts = (rank, depth, len(shape) if rank + depth + len(shape) <= MOST_QUOTED else 0)
+    place, value, whole = (["{}"] * count for count in counts)
+    return message.format(
+        place=f"[{','.join(place)}]" if place else "",
+        value=f"[{', '.join(value)}]",
+        compact=f"[{','.join(value)}]",
+        shape=f"[{','.join(whole)}]" if whole or not shape else "[...]",
+    )
+
+
+@define_op
 class Require(Check):
-    """The scalar ``condition`` is true. Where there are ``values``, they fill the ``{}`` of
-    ``message``.
-    ``require(%c, message="Expected size[0] in [0, {}], but got {}", values=[n, 5])``
+    """The scalar ``condition`` is true. The scalars ``quoted``, and then the sizes ``values``, fill
+    the ``{}`` of ``message`` where there are any, floats a ``{:g}``; ``error`` is the class.
+    ``require(%c, %got, message="got {}, not {}", values=[n], error="InvalidArgumentError")``
     """
 
     cases = (
         'require(bool, message="it does not hold")',
         'require(bool, message="{} and {} do not fit", values=[2, 3])',
+        'require(bool, i32, f32, message="{}, {:g}, {}", values=[2], error="OutOfRangeError")',
     )
 
-    def infer(self, condition: Type, *, message: str, values: Dims = ()) -> tuple[Type, ...]:
+    def infer(
+        self,
+        condition: Type,
+        *quoted: Type,
+        message: str,
+        values: Dims = (),
+        error: str = "InvalidArgumentError",
+    ) -> tuple[Type, ...]:
         check_dtype("require", BOOL, condition=condition)
-        check_rank("require", 0, condition=condition)
+        check_rank("require", 0, condition=condition, **{f"x{i}": t for i, t in enumerate(quoted)})
         return ()
 
-    def numpy(self, condition: Array, *, message: str, values: tuple[int, ...]) -> None:
+    def numpy(
+        self, condition: Array, *quoted: Array, message: str, values: tuple[int, ...], error: str
+    ) -> None:
         if not condition:
-            _fail(message.format(*values) if values else message)
+            numbers = [*(number.item() for number in quoted), *values]
+            raise BY_NAME[error](None, None, message.format(*numbers) if numbers else message)
 
-    def lower(self, k: LoopBuilder, condition: Operand, *, message: str, values: Dims) -> None:
-        text = message if values else message.replace("{", "{{").replace("}", "}}")
-        k.fail_if_any(condition, lambda v: k.emit("logical_not", v), text, values)
+    def lower(
+        self,
+        k: LoopBuilder,
+        condition: Operand,
+        *quoted: Operand,
+        message: str,
+        values: Dims,
+        error: str,
+    ) -> None:
+        literal = not quoted and not values
+        text = message.replace("{", "{{").replace("}", "}}") if literal else message
+        wrong = k.emit("logical_not", k.element(condition, (), ()))
+        numbers = [*(k.element(number, (), ()) for number in quoted), *map(k.number, values)]
+        k.emit("fail_if", wrong, *numbers, message=text, error=error)
 
 
 @define_op

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from stepforge.ir import dims
 from stepforge.ir.dims import Dim
-from stepforge.ir.errors import DTypeError, ShapeError, UnprovenSizes
+from stepforge.ir.errors import DTypeError, ShapeError, UnknownRankError, UnprovenSizes
 from stepforge.ir.types import COMPLEX, INTEGERS, OBJECTS, Type
 
 
@@ -70,10 +70,10 @@ def check_same_dtype(op: str, **operands: Type) -> None:
 
 
 def known_dims(op: str, **operand: Type) -> tuple[Dim, ...]:
-    """The shape of the one operand given. Raises: ShapeError where its rank is unknown."""
+    """The shape of the one operand given. Raises: UnknownRankError where its rank is unknown."""
     ((name, type_),) = operand.items()
     if type_.shape is None:
-        raise ShapeError(f"{op}: the rank of {name} must be known, but it is {type_}")
+        raise UnknownRankError(f"{op}: the rank of {name} must be known, but it is {type_}")
     return type_.shape
 
 

@@ -1,0 +1,1 @@
+"""``tensorflow.python``: the few names that programs take from inside of TensorFlow."""
