@@ -1,0 +1,1 @@
+"""Differential fuzz: random functions and random programs against the reference evaluator."""
