@@ -1,1 +1,3 @@
-"""Differential fuzz: random functions and random programs against the reference evaluator."""
+"""A differential fuzzer; ``python -m tests.fuzz --help`` says how to run it, docs/architecture.md
+what it compares.
+"""

@@ -14,6 +14,7 @@ import numpy as np
 from native import NativeModule
 
 from fuzz.pool import Case
+from fuzz.shared import MARGIN, RUNS, Array, Finding, distance, literal
 from stepforge.ir.analyses import checked_sizes
 from stepforge.ir.builder import Builder
 from stepforge.ir.core import Const, Function, Global, Operand, Operation, Symbol
@@ -31,27 +32,24 @@ from stepforge.passes.manager import run_passes
 from stepforge.passes.plan import plan
 from stepforge.runtime.pipeline import FUSION_PASSES, LOOP_PASSES, TENSOR_PASSES
 
-Array = np.ndarray[Any, Any]
 NOISE = {"f16": 2.0**-9, "bf16": 2.0**-6, "f32": 2.0**-21, "f64": 2.0**-49}
 STREAM = Symbol("noise", Type("resource"))
-RUNS = 3  # evaluations with noise
-MARGIN = 12.0  # how many times what noise did is still no finding
 
 
-class Finding(AssertionError):
-    """A difference, with what shows it again."""
-
-
-def reproducer(case: Case, problem: str) -> Finding:
-    """A finding with the text of the function and its arguments."""
-    with np.printoptions(threshold=200):
-        arguments = ",\n    ".join(repr(a) for a in case.arguments())
-    state = {name: value.tolist() for name, value in case.state().items()}
-    text = print_function(case.function)
-    return Finding(
-        f"{problem}\n\n{text}\n// sizes {case.sizes}\n// arguments [{arguments}]\n"
-        f"// variables {state}"
+def reproducer(case: Case) -> str:
+    """Python that plays a case again; it runs from the folder of the repository."""
+    arguments = ",\n    ".join(map(literal, case.arguments()))
+    state = ", ".join(f"'{name}': {literal(value)}" for name, value in case.state().items())
+    return (
+        "import sys\n\nsys.path.insert(0, 'tests')\nimport numpy as np\n"
+        f"from fuzz.replay import replay\n\nreplay(\n    '''\n{print_function(case.function)}"
+        f"''',\n    [{arguments}],\n    {{{state}}},\n)"
     )
+
+
+def finding(case: Case, problem: str) -> Finding:
+    """A finding with what plays it again."""
+    return Finding(f"{problem}\n\n{reproducer(case)}")
 
 
 def noisy(case: Case) -> Function:
@@ -152,28 +150,16 @@ class Reference:
         return ""
 
 
-def distance(new: Array, old: Array) -> Array:
-    """How far apart numbers are: 0 for equal ones, NaN where one is not finite or another NaN."""
-    if old.dtype.kind in "biu" or old.dtype.kind == "O":
-        return np.where(new == old, 0.0, np.nan)
-    wide = np.complex128 if old.dtype.kind == "c" else np.float64
-    a, b = new.astype(wide), old.astype(wide)
-    with np.errstate(all="ignore"):
-        same = (a == b) | (np.isnan(a) & np.isnan(b))
-        far = np.where(np.isfinite(a) & np.isfinite(b), np.abs(a - b), np.nan)
-    return np.where(same, 0.0, far)
-
-
 def check_passes(case: Case) -> None:
     """Tensor passes keep every bit, and the text parses back."""
     text = print_function(case.function)
     if print_function(parse_function(text)) != text:
-        raise reproducer(case, "the text does not parse back to the same function")
+        raise finding(case, "the text does not parse back to the same function")
     trail = Trail()
     run_passes(case.function, TENSOR_PASSES, check=True, dump=trail.passed)
-    found = compare(trail.stages, case.arguments(), case.state(), same_bits)
-    if found is not None:
-        raise reproducer(case, str(found))
+    culprit = compare(trail.stages, case.arguments(), case.state(), same_bits)
+    if culprit is not None:
+        raise finding(case, str(culprit))
 
 
 def same_bits(new: Any, old: Any) -> bool:
@@ -186,12 +172,8 @@ def same_bits(new: Any, old: Any) -> bool:
     return same_value(new, old, rtol=limit)
 
 
-def loop_trail(case: Case) -> Trail | None:
-    """Every stage of the loop level, behind the tensor passes; None where there is none."""
-    trail = Trail()
-    function = run_passes(case.function, TENSOR_PASSES)
-    if not lowerable(function):
-        return None
+def loop_stages(function: Function, trail: Trail) -> None:
+    """Note every stage of the loop level, behind the tensor passes."""
     trail.stages.append(("tensor passes", function))
     fused = run_passes(function, FUSION_PASSES, check=True, dump=trail.passed)
     step = lower(fused).step()
@@ -201,14 +183,15 @@ def loop_trail(case: Case) -> Trail | None:
     planned = plan(loops, checked_sizes(fused))
     verify(planned.function)
     trail.lowered("plan", replace(step, function=planned.function, arena=planned.arena))
-    return trail
 
 
 def check_loops(case: Case) -> None:
     """Fusion, lowering and the passes on loops agree with the evaluator."""
-    trail = loop_trail(case)
-    if trail is None:
+    function = run_passes(case.function, TENSOR_PASSES)
+    if not lowerable(function):
         return
+    trail = Trail()
+    loop_stages(function, trail)
     reference = Reference(case)
 
     def same(new: Any, old: Any) -> bool:
@@ -220,12 +203,12 @@ def check_loops(case: Case) -> None:
         with np.errstate(all="ignore"):
             return new.shape == old.shape and not np.any(distance(new, old) > allowed)
 
-    found = compare(trail.stages, case.arguments(), case.state(), same)
-    if found is not None:
-        raise reproducer(case, str(found))
+    culprit = compare(trail.stages, case.arguments(), case.state(), same)
+    if culprit is not None:
+        raise finding(case, str(culprit))
 
 
-def _alone(function: Function) -> bool:
+def alone(function: Function) -> bool:
     """True where a step needs no host: neither for operations nor for results of unknown size."""
     lowered = lower(run_passes(function, FUSION_PASSES))
     return not lowered.host_operations and len(lowered.outputs) == lowered.results
@@ -236,7 +219,7 @@ def check_native(cases: Sequence[Case]) -> int:
     chosen, functions = [], []
     for case in cases:
         function = run_passes(case.function, TENSOR_PASSES)
-        if lowerable(function) and _alone(function):
+        if lowerable(function) and alone(function):
             chosen.append(case)
             functions.append(function)
     if not functions:
@@ -249,12 +232,12 @@ def check_native(cases: Sequence[Case]) -> int:
         if isinstance(got, str):
             message = reference.error.args[0] if reference.error is not None else "nothing"
             if got != message:
-                raise reproducer(case, f"native code raises {got!r}, the evaluator {message!r}")
+                raise finding(case, f"native code raises {got!r}, the evaluator {message!r}")
             continue
         if reference.error is not None:
-            raise reproducer(case, f"native code does not raise {reference.error!r}")
+            raise finding(case, f"native code does not raise {reference.error!r}")
         state = {**case.state(), **state}
         problem = reference.difference([*got, *[state[name] for name in sorted(state)]])
         if problem:
-            raise reproducer(case, f"native code: {problem}")
+            raise finding(case, f"native code: {problem}")
     return len(chosen)

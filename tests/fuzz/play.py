@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 import stepforge as tf
-from fuzz.checks import MARGIN, RUNS, Finding, distance
-from fuzz.programs import Array, Feed, Node, Oracle, Program, Run, Wrong
+from fuzz.programs import Feed, Node, Oracle, Program, Run, Wrong
+from fuzz.shared import MARGIN, RUNS, Array, Finding, distance
 from stepforge.ir.evaluate import same_value
 
 REFUSED = (tf.errors.OpError, ValueError, TypeError)
@@ -111,9 +111,7 @@ def _changed(after: State, before: State) -> str:
     return ""
 
 
-def _compared(
-    player: Player, run: Run, state: State, expected: Oracle, values: list[Any]
-) -> str:
+def _compared(player: Player, run: Run, state: State, expected: Oracle, values: list[Any]) -> str:
     after = player.state()
     program = player.program
     wanted = _labelled(run, expected)
@@ -140,8 +138,10 @@ def _compared(
 
 def _labelled(run: Run, oracle: Oracle) -> dict[str, Any]:
     """What an oracle says of the fetches and variables, by names for messages."""
-    fetched = {f"fetch {i} ({n.name})": v for i, (n, v) in enumerate(
-        zip(run.fetches, oracle.values, strict=True))}
+    fetched = {
+        f"fetch {i} ({n.name})": v
+        for i, (n, v) in enumerate(zip(run.fetches, oracle.values, strict=True))
+    }
     return {**fetched, **{f"variable {node.name}": v for node, v in oracle.state.items()}}
 
 

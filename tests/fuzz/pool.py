@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from fuzz.shared import Array
 from stepforge.ir import dims
 from stepforge.ir.builder import Builder
 from stepforge.ir.core import Const, Function, Global, Operand, Symbol, Value
@@ -23,7 +24,6 @@ from stepforge.ir.dims import Dim
 from stepforge.ir.errors import DTypeError, ShapeError
 from stepforge.ir.types import NUMERIC, Type, numpy_dtype
 
-Array = np.ndarray[Any, Any]
 MANTISSA = {"f16": 10, "bf16": 7, "f32": 23, "f64": 52}
 INPUT_BITS = 5  # parameters are quarters between -4 and 4
 FULL = 99  # bits of a value that was rounded
@@ -156,7 +156,7 @@ class Pool:
             made = self.build.operation(op, values, attrs)
         except (ShapeError, DTypeError, ZeroDivisionError):
             return []
-        if made.defn.elementwise and not _fit([v.type.dims for v in values]):
+        if made.defn.elementwise and not fit([v.type.dims for v in values]):
             return []
         if any(_broadcasts(result.type) for result in made.results):
             return []
@@ -240,7 +240,7 @@ def rounds(known: Known, bits: int) -> bool:
     return known.kind == "f" and known.bits + bits > MANTISSA[known.type.dtype]
 
 
-def _fit(shapes: Sequence[tuple[Dim, ...]]) -> bool:
+def fit(shapes: Sequence[tuple[Dim, ...]]) -> bool:
     """True where sizes broadcast whatever the names in them stand for."""
     rank = max(map(len, shapes))
     whole = [(1,) * (rank - len(shape)) + shape for shape in shapes]

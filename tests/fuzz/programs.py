@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from fuzz.shared import Array, literal
+
 NOISE = {"float32": 2.0**-21, "float64": 2.0**-49}
 HEAD = "import numpy as np\nimport stepforge as tf\n"
 FAILURES = (ValueError, IndexError, ZeroDivisionError, TypeError)
@@ -83,15 +84,8 @@ class Feed:
             "list": repr(self.value.tolist()) if self.value.size else literal(self.value),
             "wide": literal(self.value.astype(wide) if wide else self.value),
             "strided": literal(doubled) + ("[..., ::2]" if self.value.ndim else ""),
-            "fortran": f"np.asfortranarray({literal(self.value)})",
+            "fortran": f"np.array({literal(self.value)}, order='F')",
         }
-
-
-def literal(value: Array) -> str:
-    """An array as Python."""
-    made = f"np.array({value.tolist()}, '{value.dtype}')"
-    made = made.replace("inf", "np.inf").replace("nan", "np.nan")
-    return made if value.size else f"{made}.reshape({value.shape})"
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fuzz.pool import FULL, Known, Pool, rounds
+from fuzz.pool import FULL, Known, Pool, fit, rounds
 
 REDUCTIONS = ("reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_prod")
 
@@ -92,7 +92,7 @@ def matmul(pool: Pool) -> None:
 
     def fits(each: Known) -> bool:
         same = each.type.dtype == dtype and len(each.dims) > 1
-        return same and inner in each.dims[-2:]
+        return same and inner in each.dims[-2:] and fit([a.dims[:-2], each.dims[:-2]])
 
     b = pool.pick(fits)
     if b is None:

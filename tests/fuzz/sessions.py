@@ -9,7 +9,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from fuzz.graphs import FULL, NAMES, SIZES, Graph, Shape, anything, has_axes
-from fuzz.programs import Array, Feed, Node, Program, Run, Wrong, literal
+from fuzz.programs import Feed, Node, Program, Run, Wrong
+from fuzz.shared import Array, literal
 from fuzz.vocabulary import MAKERS, SMOOTH_MAKERS
 
 SHAPES: tuple[Shape, ...] = (
@@ -109,6 +110,13 @@ def scatter(graph: Graph) -> None:
     write(graph, f"tf.scatter_update({target.name}, {row}, {{}})", value, compute, target)
 
 
+def read(graph: Graph) -> None:
+    """A node that has what a variable holds at its place in the order."""
+    x = graph.pick(lambda n: n.is_variable)
+    if x is not None:
+        graph.move("tf.identity({})", x, lambda v: v, x.shape)
+
+
 def gate(graph: Graph) -> None:
     """An operation without a value, which waits for nodes."""
     picked = {graph.pick(anything), graph.pick(anything)} - {None}
@@ -142,7 +150,9 @@ def may_be_fed(node: Node) -> bool:
 def some_runs(graph: Graph) -> list[Run]:
     """Runs of one pair of fetches and feeds, with other sizes each time."""
     nodes = graph.program.nodes
-    fetches = tuple([nodes[-1], *[graph.choose(nodes) for _ in range(graph.number(0, 3))]])
+    writes = [node for node in nodes if node.kind == "write"]
+    more = [graph.choose([*nodes, *writes, *writes]) for _ in range(graph.number(0, 3))]
+    fetches = (nodes[-1], *more)
     structure = graph.choose(Run.STRUCTURES)
     if structure == "single":
         fetches = fetches[:1]
@@ -168,17 +178,21 @@ def _taken(node: Node, needed: Sequence[Node], fetches: Sequence[Node]) -> bool:
 
 
 @st.composite
-def programs(draw: st.DrawFn, *, most: int = 12) -> Program:
+def programs(draw: st.DrawFn, *, most: int = 16) -> Program:
     """A program with state and order, and runs of it."""
     graph = Graph(draw)
     for _ in range(graph.number(1, 3)):
         placeholder(graph, graph.choose(SHAPES), graph.choose(DTYPES))
     for _ in range(graph.number(0, 2)):
         variable(graph, graph.choose(FIXED), graph.choose(DTYPES), resource=graph.rarely(3))
-    stateful = (assignment, assignment, scatter, gate) if graph.program.variables else ()
-    for _ in range(graph.number(1, most)):
-        maker = graph.choose((*MAKERS, *stateful * 3))
-        before = graph.choose(graph.program.nodes) if stateful and graph.rarely(4) else None
+    stateful = (
+        (assignment, assignment, assignment, scatter, gate, read, read)
+        if graph.program.variables
+        else ()
+    )
+    for _ in range(graph.number(3, most)):
+        maker = graph.choose((*MAKERS, *stateful * 4))
+        before = graph.choose(graph.program.nodes) if stateful and graph.rarely(5) else None
         graph.control = () if before is None else (before,)
         maker(graph)
     for _ in range(graph.number(1, 2)):
@@ -202,4 +216,3 @@ def smooth_programs(draw: st.DrawFn, *, most: int = 7) -> Program:
         fed = feeds(graph, [n for n in nodes if n.kind == "feed"], sizes, plain=True)
         graph.program.runs.append(Run((nodes[-1],), "single", fed))
     return graph.program
-

@@ -23,7 +23,8 @@ from fuzz.graphs import (
     is_float,
     is_int,
 )
-from fuzz.programs import Array, Node, Wrong
+from fuzz.programs import Node, Wrong
+from fuzz.shared import Array
 
 Maker = Callable[[Graph], Any]
 
@@ -101,9 +102,7 @@ def binary(graph: Graph) -> None:
     x = graph.pick(lambda n: n.dtype != "bool")
     if x is None:
         return
-    y = graph.pick(
-        lambda n: n.dtype == x.dtype, lambda n: broadcast(n.shape, x.shape) is not None
-    )
+    y = graph.pick(lambda n: n.dtype == x.dtype, lambda n: broadcast(n.shape, x.shape) is not None)
     if y is None:
         return
     shape = broadcast(x.shape, y.shape) or max(x.shape, y.shape, key=len)
@@ -211,9 +210,7 @@ def product(graph: Graph) -> None:
         return
     flag = graph.flag()
     inner = a.shape[0 if flag else 1]
-    b = graph.pick(
-        lambda n: n.dtype == a.dtype and len(n.shape) == 2, lambda n: inner in n.shape
-    )
+    b = graph.pick(lambda n: n.dtype == a.dtype and len(n.shape) == 2, lambda n: inner in n.shape)
     if b is None:
         return
     turned = b.shape[0] != inner
