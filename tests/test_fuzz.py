@@ -156,7 +156,7 @@ def test_the_oracle_keeps_the_order(control: list[int], seen: float) -> None:
 
 
 def test_the_oracle_of_what_is_fed() -> None:
-    program, run = counter([2])
+    program, _run = counter([2])
     v, _one, add, read = program.nodes
     fed = Run((read,), "single", {add: Feed(np.float32(9))})
     assert Oracle(program, fed, {v: np.float32(1)}).values == [2]  # it runs all the same

@@ -51,7 +51,7 @@ def _type(pool: Pool) -> Type:
 def _results(pool: Pool) -> list[Known]:
     """Some of the values, the last one always."""
     chosen = [pool.known[-1]]
-    chosen.extend(pool.choose(pool.known) for _ in range(pool.number(0, 2)))
+    chosen.extend(pool.choose(pool.known) for _ in range(pool.number(0, 5)))
     return chosen
 
 

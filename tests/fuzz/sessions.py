@@ -125,6 +125,9 @@ def gate(graph: Graph) -> None:
     graph.add("tf.no_op()", [], source("nothing"), (), "none")
 
 
+STATEFUL = (*[assignment] * 12, *[scatter] * 4, *[gate] * 4, *[read] * 8)
+
+
 # ---- runs ---------------------------------------------------------------------------------------
 
 
@@ -185,13 +188,9 @@ def programs(draw: st.DrawFn, *, most: int = 16) -> Program:
         placeholder(graph, graph.choose(SHAPES), graph.choose(DTYPES))
     for _ in range(graph.number(0, 2)):
         variable(graph, graph.choose(FIXED), graph.choose(DTYPES), resource=graph.rarely(3))
-    stateful = (
-        (assignment, assignment, assignment, scatter, gate, read, read)
-        if graph.program.variables
-        else ()
-    )
-    for _ in range(graph.number(3, most)):
-        maker = graph.choose((*MAKERS, *stateful * 4))
+    stateful = STATEFUL if graph.program.variables else ()
+    for _ in range(graph.number(1, most)):
+        maker = graph.choose((*MAKERS, *stateful))
         before = graph.choose(graph.program.nodes) if stateful and graph.rarely(5) else None
         graph.control = () if before is None else (before,)
         maker(graph)
