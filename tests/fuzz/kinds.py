@@ -36,7 +36,7 @@ def several(cases: Any) -> str:
 KINDS = (
     Kind("passes", functions(), check_passes, reproducer, 100),
     Kind("loops", functions(), check_loops, reproducer, 60),
-    Kind("native", st.lists(functions(), min_size=4, max_size=8), check_native, several, 10),
+    Kind("native", st.lists(functions(), min_size=1, max_size=8), check_native, several, 10),
     Kind("programs", programs(), check_program, Program.text, 20),
     Kind("gradients", smooth_programs(), check_gradients, Program.text, 20),
 )
