@@ -18,7 +18,7 @@ from stepforge.passes.cost import length
 from stepforge.passes.loop_accesses import SOURCES, Roots, local
 
 LARGEST = 240  # operations in a body; longer ones run out of registers and compile slowly
-# What stands behind such an operation must not change anything that others see before it.
+# What stands behind such an operation stays there: it may be what makes an access safe.
 BARRIERS = ("check", "host")
 
 
@@ -83,7 +83,7 @@ def _partner(op: Operation, before: Sequence[Operation], roots: Roots) -> int | 
                 return None if may_fail and not both <= roots.temporaries else position
         if not used.isdisjoint(other.results) or touched.conflicts(roots.touched(other)):
             return None
-        if _fails(other) and not touched.written <= roots.temporaries:
+        if _fails(other):  # a check that what the loop touches is there, perhaps
             return None
         if not mentioned.isdisjoint(bound_sizes(other)):
             return None

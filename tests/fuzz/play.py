@@ -87,6 +87,8 @@ def _played(player: Player, run: Run, state: State) -> str:
     """In words, what is wrong with a run; nothing where nothing is."""
     used = [*run.fetches, *run.feeds]
     refused = [player.refused[node] for node in used if node in player.refused]
+    if refused and any(node.kind != "feed" for node in run.feeds):
+        return ""  # what is fed may make it right, but there is nothing to run
     values, error = None, refused[0] if refused else None
     if not refused:
         try:
