@@ -4,16 +4,18 @@ PYTHON ?= python3
 VENV ?= .venv
 PEERS ?= .venv-peers
 BUILD := build
+MINUTES := 10
 BIN := $(VENV)/bin
 LAYERS := frontend ir passes codegen runtime
 QUIET_PIP := -m pip --quiet --quiet --no-input --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help rules test test-all lint typed demo bench bench-peers parity clean
+.PHONY: help rules test test-all fuzz lint typed demo bench bench-peers parity clean
 
 help:
 	@echo "make test         the tests"
 	@echo "make test-all     the tests, slow ones included"
+	@echo "make fuzz         random functions and programs, compared for MINUTES=$(MINUTES)"
 	@echo "make rules        write docs/rules.md from the tables of rules"
 	@echo "make lint         ruff and mypy --strict"
 	@echo "make demo         train on handwritten digits, draw the result into $(BUILD)/digits.png"
@@ -27,6 +29,9 @@ test: $(VENV)/.with-test
 
 test-all: $(VENV)/.with-test
 	$(BIN)/python -m pytest -q
+
+fuzz: $(VENV)/.with-test
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 rules: $(VENV)/.with-test
 	$(BIN)/python -m stepforge.passes.rules_page > docs/rules.md

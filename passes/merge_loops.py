@@ -20,7 +20,7 @@ from stepforge.passes.loop_accesses import SOURCES, Roots, Touched, local
 
 LARGEST = 240  # operations in a body; longer ones run out of registers and compile slowly
 NEAREST = 64  # operations before a loop among which its partner is looked for
-# What stands behind such an operation must not change anything that others see before it.
+# What stands behind such an operation stays there: it may be what makes an access safe.
 BARRIERS = ("check", "host")
 
 
@@ -115,7 +115,7 @@ def _partner(
                 return None if may_fail and not both <= temporaries else position
         if not free or own.touched.conflicts(its.touched):
             return None
-        if its.fails and not own.touched.written <= temporaries:
+        if its.fails:  # a check that what the loop touches is there, perhaps
             return None
         if not own.mentioned.isdisjoint(its.bound):
             return None

@@ -1,7 +1,8 @@
 """Removes what nothing needs: ops, results of ``cond``, loop variables of ``while``, globals.
 
 One walk backwards. What has effects or may fail stays. An op that binds a size stays while a size
-that it binds is mentioned by what stays.
+that it binds is mentioned by what stays; so does the read of a variable whose sizes no parameter
+has, for the entry of a step takes sizes from what is read.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class _Prune:
     def __init__(self, function: Function) -> None:
         self.live: set[Value] = set()
         self.sizes: set[str] = set()
-        self.any_binds = any("binds" in op.attrs for op in function.walk())
+        self.params = {n for p in function.params for n in analyses.lone_sizes(p.type)}
+        self.any_binds = any(self._bound(op) for op in function.walk())
 
     def block(self, block: Block) -> Block:
         live = self.live
@@ -62,8 +64,15 @@ class _Prune:
                 self.sizes |= analyses.mentioned_sizes(new)
         return Block(block.params, tuple(reversed(kept))) if changed else block
 
+    def _bound(self, op: Operation) -> Sequence[str]:
+        """The sizes that are not known without ``op``."""
+        if op.name != "read":
+            return analyses.bound_sizes(op)
+        sizes = analyses.lone_sizes(op.operands[0].type)
+        return [name for name in sizes if name not in self.params]
+
     def _unneeded(self, op: Operation) -> bool:
-        if self.any_binds and not self.sizes.isdisjoint(analyses.bound_sizes(op)):
+        if self.any_binds and not self.sizes.isdisjoint(self._bound(op)):
             return False
         return analyses.removable(op)
 

@@ -192,3 +192,21 @@ def test_sizes_that_nothing_binds() -> None:
         evaluate_loops(late, [])
     with pytest.raises(ShapeError, match=r"'x' is no &f32\[4\]"):
         run("func @f(%x: &f32[4]) { return() }", X[:2])
+
+
+def test_a_loop_stays_behind_the_check_of_what_it_reads() -> None:
+    function = parse_function("""func @f(%x: f32[k], %y: f32[n, 3]) -> f32[n, 3], f32[n, n] {
+  %0 = softmax(%y) : f32[n, 3]
+  require_equal(lhs=k, rhs=3*n, message="{} is not {}")
+  %1 = reshape(%x, shape=[n, 3]) : f32[n, 3]
+  %2 = softmax(%1) : f32[n, 3]
+  %3 = matmul(%2, %2, transpose_b=true) : f32[n, n]
+  return(%0, %3)
+}
+""")
+    step = planned(function)
+    names = [op.name for op in step.function.body.ops]
+    assert names.count("for") == 2
+    assert names.index("for") < names.index("require_equal") < names.index("view")
+    with pytest.raises(InvalidArgumentError, match="1 is not 6"):
+        evaluate_loops(step, [np.ones(1, "f4"), np.ones((2, 3), "f4")])

@@ -243,3 +243,16 @@ def test_igamma_says_what_it_cannot_differentiate(inputs: Any) -> None:
     powers = tf.igamma(inputs["d"], inputs["d"])
     with pytest.raises(NotImplementedError, match="igamma"):
         tf.gradients(powers, inputs["d"])
+
+
+@pytest.mark.parametrize(("function", "axis"), [("argmax", 0), ("argmin", 1)])
+def test_nothing_has_no_largest_element(function: str, axis: int) -> None:
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float32, [None, None])
+        position = getattr(tf, function)(x, axis)
+        for other in (0, 3):
+            shape = (0, other) if axis == 0 else (other, 0)
+            with pytest.raises(tf.errors.InvalidArgumentError, match=f"axis {axis} is empty"):
+                session.run(position, {x: np.zeros(shape)})
+        shape = (3, 0) if axis == 0 else (0, 3)
+        assert session.run(position, {x: np.zeros(shape)}).shape == (0,)

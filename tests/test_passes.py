@@ -99,6 +99,20 @@ def test_simplify_keeps_the_users_names() -> None:
     assert "%zero = fill(0: i32, shape=[n]) : i32[n]" in text
 
 
+def test_prune_keeps_the_read_that_tells_a_size() -> None:
+    source = """variable @v: f32[n, 2]
+func @f(%x: f32[m]) -> f32[{0}] {{
+  %0 = read(@v) : f32[n, 2]
+  %1 = fill(1.0: f32, shape=[{0}]) : f32[{0}]
+  return(%1)
+}}
+"""
+    assert "read(@v)" in print_function(prune(parse_function(source.format("n"))))
+    pruned = prune(parse_function(source.format("m")))
+    assert "read(@v)" not in print_function(pruned)
+    assert not pruned.globals
+
+
 def test_folding_is_bounded() -> None:
     function = parse_function("""
     func @f() -> i32[8] {

@@ -108,6 +108,16 @@ def test_control_dependencies_hold_for_what_is_made_inside(session: Any) -> None
     assert session.run([before, inside, passed, cleared, nested]) == [1, 5, 1, 1, 5]
 
 
+def test_waiting_for_a_placeholder_is_waiting_for_its_feed(session: Any) -> None:
+    x = tf.placeholder(tf.float32, [])
+    with tf.control_dependencies([x]):
+        y = tf.constant(3.0) * 2.0
+    assert session.run(y, {x: 1.0}) == 6
+    assert session.make_callable(y, [x])(1.0) == 6
+    with pytest.raises(tf.errors.InvalidArgumentError, match="You must feed a value"):
+        session.run(y)
+
+
 def test_writes_run_in_creation_order(session: Any) -> None:
     v = variable(session, 1.0)
     first, second, third = v.assign(10.0), v.assign_add(5.0), v.assign_sub(1.0)

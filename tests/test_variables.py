@@ -436,3 +436,16 @@ def test_orthogonal_columns(session: Any) -> None:
     session.run(v.initializer)
     q = session.run(v) / 2
     np.testing.assert_allclose(q.T @ q, np.eye(3), atol=1e-5)
+
+
+def test_the_size_of_a_variable_whose_values_do_not_matter() -> None:
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float32, [None])
+        v = tf.Variable(x, validate_shape=False)
+        reset, doubled = v.assign(tf.zeros_like(v)), v.assign(tf.ones_like(v) * 2.0)
+        for size in (3, 5):
+            session.run(v.initializer, {x: np.arange(size)})
+            assert session.run(reset).tolist() == session.run(v).tolist() == [0] * size
+            assert session.run(doubled).tolist() == session.run(v).tolist() == [2] * size
+    with tf.Session(graph=v.graph) as session, pytest.raises(tf.errors.FailedPreconditionError):
+        session.run(reset)

@@ -10,7 +10,7 @@ from stepforge.frontend.nodedefs.state import variable_output
 
 def sources(node: Any, fed: Set[Any]) -> list[Any]:
     """The nodes that ``node`` depends on: a fed tensor needs none, but assignments find the
-    variable behind it all the same.
+    variable behind it all the same. Who waits for a placeholder waits for its feed.
     """
     found = []
     for index, tensor in enumerate(node.inputs):
@@ -18,7 +18,12 @@ def sources(node: Any, fed: Set[Any]) -> list[Any]:
             found.append(tensor.op)
         elif node.definition.takes_reference(node, index):
             found.append(variable_output(tensor).op)
-    return found + list(node.control_inputs)
+    return found + [other for other in node.control_inputs if not _is_feed(other, fed)]
+
+
+def _is_feed(node: Any, fed: Set[Any]) -> bool:
+    """True for a placeholder that is fed: nothing is left of it to run."""
+    return node.type == "Placeholder" and node.outputs[0] in fed
 
 
 def needed(fetches: Sequence[Any], fed: Set[Any]) -> list[Any]:

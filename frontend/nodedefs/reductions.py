@@ -13,7 +13,9 @@ from stepforge.frontend.extract.messages import told
 from stepforge.frontend.nodedefs.base import NodeDef, define_node
 from stepforge.frontend.nodedefs.formula import terms
 from stepforge.frontend.nodedefs.sizes import (
+    bracketed,
     normal_axis,
+    require_at_most,
     require_equal,
     static_list,
     static_scalar,
@@ -237,8 +239,9 @@ class ArgExtremum(NodeDef):
     op: ClassVar[str]
 
     def extract(self, x: Any, node: Any, value: Any, dimension: Any) -> Any:
-        """Booleans compare as integers."""
-        rank, dtype = len(x.shape(value)), node.attrs["output_type"]
+        """Booleans compare as integers; of nothing no element is the largest."""
+        shape, dtype = x.shape(value), node.attrs["output_type"]
+        rank = len(shape)
         axis = static_scalar(x, dimension)
         if axis is None:
             return undetermined(x, dtype, rank - 1)
@@ -248,7 +251,10 @@ class ArgExtremum(NodeDef):
             "Dimension ({axis}) must be in the range [-{rank}, {rank}), where {rank} is the number "
             "of dimensions in the input."
         )
-        return x.emit(self.op, value, axis=normal_axis(axis, rank, message), dtype=dtype)
+        axis = normal_axis(axis, rank, message)
+        message = f"Reduction axis {axis} is empty in shape {bracketed(shape)}"
+        require_at_most(x, 1, shape[axis], message)
+        return x.emit(self.op, value, axis=axis, dtype=dtype)
 
 
 @define_node
