@@ -207,6 +207,6 @@ def test_a_loop_stays_behind_the_check_of_what_it_reads() -> None:
     step = planned(function)
     names = [op.name for op in step.function.body.ops]
     assert names.count("for") == 2
-    assert names.index("for") < names.index("require_equal") < names.index("view")
+    assert names.index("for") < names.index("fail_unless") < names.index("view")
     with pytest.raises(InvalidArgumentError, match="1 is not 6"):
         evaluate_loops(step, [np.ones(1, "f4"), np.ones((2, 3), "f4")])
