@@ -76,7 +76,8 @@ def resource_array(variable: Any) -> np.ndarray[Any, Any]:
     device, container and name.
     """
     name = variable.attrs["shared_name"] or variable.name
-    return np.frombuffer(f"{PLACE};localhost;{name}".encode(), RESOURCE).copy()
+    encoded: np.ndarray[Any, Any] = np.frombuffer(f"{PLACE};localhost;{name}".encode(), RESOURCE)
+    return encoded.copy()
 
 
 def fed(value: Any, tensor: Tensor) -> Any:
