@@ -76,7 +76,7 @@ def resource_array(variable: Any) -> np.ndarray[Any, Any]:
     device, container and name.
     """
     name = variable.attrs["shared_name"] or variable.name
-    return np.frombuffer(f"{PLACE};localhost;{name}".encode(), RESOURCE).copy()
+    return np.array(np.frombuffer(f"{PLACE};localhost;{name}".encode(), RESOURCE))
 
 
 def fed(value: Any, tensor: Tensor) -> Any:
