@@ -75,8 +75,9 @@ def _connected(groups: Sequence[Sequence[Operation]]) -> Division:
         own = {result for op in ops for result in op.results}
         repeated, outside = _needed(ops, own, cheap)
         sizes = _names((*repeated, *ops), outside)
-        for crossing in (*(v for v in outside if v in made), *sorted(sizes & bound)):
-            cells.setdefault(crossing, len(cells))
+        crossing: list[Value | str] = [value for value in outside if value in made]
+        for each in (*crossing, *sorted(sizes & bound)):
+            cells.setdefault(each, len(cells))
         parts.append(Part(tuple(ops), tuple(sorted(repeated, key=order.__getitem__)),
                           tuple(outside), frozenset(sizes)))
         for op in ops:

@@ -30,6 +30,8 @@ from stepforge.codegen.vector_math_kernels import (
 # Where expm1 is -1 and tanh is 1 to the last bit, and where 1 + x*x is x*x.
 _ALL_LOST = {"f32": -20.0, "f64": -40.0}
 _SATURATED = {"f32": 10.0, "f64": 22.0}
+_SMALL_TANH = 0.27
+_HALF_LN2_REST = 1.15952340692315e-17  # ln(2)/2 less the f64 next to it
 _ONE_VANISHES = {"f32": 2.0**14, "f64": 2.0**29}
 
 
@@ -88,10 +90,15 @@ def tanh(k: MemoryLanes, x: Lane) -> Lane:
     magnitude = clamp(k, k.abs(x), None, _SATURATED[x.dtype])
     n = nearest_exponent(k, magnitude, 2 * LOG2_E)
     r = k.fma(n.whole, -math.log(2) / 2, magnitude)
+    if x.dtype == "f64":  # what the constant lacks is half a last bit of the result
+        r = k.fma(n.whole, -_HALF_LN2_REST, r)
     power = power_of_two(k, n)
     half = k.fma(k.mul(r, r), polynomial(k, "half_expm1", r), r)
     half = k.fma(half, power, k.fma(power, 0.5, -0.5))
-    return k.copysign(k.div(half, k.add(half, 1.0)), x)
+    y = k.div(half, k.add(half, 1.0))
+    # For small x the roundings of the sum and of the quotient count by as much as half is below 1.
+    y = k.select(k.lt(magnitude, _SMALL_TANH), k.fma(k.neg(half), y, half), y)
+    return k.copysign(y, x)
 
 
 def _half_exp(k: MemoryLanes, magnitude: Lane) -> Lane:

@@ -245,9 +245,9 @@ def logarithm(k: MemoryLanes, f: Lane, e: Lane) -> Lane:
     """log((1 + f) * 2**e) for 1 + f in [sqrt(1/2), sqrt(2)] and whole floats e."""
     high, low = PRECISION[f.dtype].ln2
     if f.dtype == "f32":
-        square = k.mul(f, f)
-        tail = k.fma(k.mul(square, f), polynomial(k, "log", f), k.mul(e, low))
-        return k.fma(e, high, k.add(k.fma(square, -0.5, tail), f))
+        half = k.mul(f, -0.5)  # exact, unlike the square, which only the small terms take
+        tail = k.fma(k.mul(k.mul(f, f), f), polynomial(k, "log", f), k.mul(e, low))
+        return k.fma(e, high, k.add(k.fma(half, f, tail), f))
     s = k.div(f, k.add(f, 2.0))
     z = k.mul(s, s)
     half = k.mul(f, 0.5)

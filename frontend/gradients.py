@@ -232,12 +232,8 @@ def trainable(tensor: Tensor) -> bool:
     return dtype.is_floating or dtype.is_complex or dtype is resource
 
 
-def _pending_counts(targets: Iterable[Tensor], sources: Iterable[Tensor]) -> dict[Operation, int]:
-    """The nodes between sources and targets, each with the number of its uses among them.
-
-    Only what the targets are made from is looked at: other users of the sources, however many the
-    graph has, cost nothing.
-    """
+def _users(targets: Iterable[Tensor]) -> dict[Tensor, list[Operation]]:
+    """Every tensor that the targets are made from, with the nodes among them that take it."""
     users: dict[Tensor, list[Operation]] = {}
     needed: set[Operation] = set()
     pending = [y.op for y in targets]
@@ -248,6 +244,16 @@ def _pending_counts(targets: Iterable[Tensor], sources: Iterable[Tensor]) -> dic
             for tensor in op.inputs:
                 users.setdefault(tensor, []).append(op)
                 pending.append(tensor.op)
+    return users
+
+
+def _pending_counts(targets: Iterable[Tensor], sources: Iterable[Tensor]) -> dict[Operation, int]:
+    """The nodes between sources and targets, each with the number of its uses among them.
+
+    Only what the targets are made from is looked at: other users of the sources, however many the
+    graph has, cost nothing.
+    """
+    users = _users(targets)
     reached: set[Operation] = set()
     pending = [x.op for x in sources]
     while pending:

@@ -235,7 +235,8 @@ APPLICATIONS: Mapping[str, Callable[..., Dim]] = {
 
 def product(dims: Iterable[Dim]) -> Dim:
     """The product of dimensions; 1 for none."""
-    number, rest = 1, None
+    number = 1
+    rest: Dim | None = None
     for dim in dims:
         if isinstance(dim, int):
             number *= dim

@@ -172,6 +172,29 @@ def test_f64_against_mpmath(name: str) -> None:
     check_accuracy(program_of(WIDEST["f64"]), name, "f64", FUNCTIONS[name][2][1])
 
 
+# Where a dense sweep of f32 and of f64 found the largest errors.
+WORST = {
+    "tanh": ((0.0153, 0.0157), (0.0303, 0.0313), (0.0602, 0.0626), (0.17, 0.27), (0.5, 0.57)),
+    "log": ((0.38, 0.4), (0.62, 0.64), (0.697, 0.711), (1.38, 1.415), (1.55, 1.57), (2.65, 2.72)),
+}
+
+
+@pytest.mark.parametrize("name", WORST)
+@pytest.mark.parametrize("program", [program_of, portable_program], ids=["host", "portable"])
+def test_where_errors_are_largest(name: str, program: Callable[..., Program]) -> None:
+    exact, bounds = FUNCTIONS[name][0], FUNCTIONS[name][2]
+    rng = np.random.default_rng(10)
+    spread = np.concatenate([rng.uniform(low, high, 100_000) for low, high in WORST[name]])
+    narrow, wide = spread.astype(np.float32), spread[::400]
+    for dtype, x, bound in zip(DTYPE, (narrow, wide), bounds, strict=True):
+        made = program() if program is portable_program else program(WIDEST[dtype])
+        got = made.run(f"{name}.{dtype}", x)
+        if dtype == "f32":
+            assert largest_error(got, exact(x.astype(np.float64)), dtype) <= bound
+        else:
+            assert f64_error(got, [FUNCTIONS[name][1](mp.mpf(float(v))) for v in x]) <= bound
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_f64_edges_are_numpys(name: str) -> None:
     x = np.array(EDGES)
