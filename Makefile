@@ -8,11 +8,12 @@ LAYERS := frontend ir passes codegen runtime
 QUIET_PIP := -m pip --quiet --quiet --no-input --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help rules test test-all lint typed demo bench bench-peers parity clean
+.PHONY: help rules test test-all test-pythons lint typed demo bench bench-peers parity clean
 
 help:
 	@echo "make test         the tests"
 	@echo "make test-all     the tests, slow ones included"
+	@echo "make test-pythons the tests on each Python that the machine has, 3.10 to 3.13"
 	@echo "make rules        write docs/rules.md from the tables of rules"
 	@echo "make lint         ruff and mypy --strict"
 	@echo "make demo         train on handwritten digits, draw the result into $(BUILD)/digits.png"
@@ -26,6 +27,10 @@ test: $(VENV)/.with-test
 
 test-all: $(VENV)/.with-test
 	$(BIN)/python -m pytest -q
+
+# Which ones: make test-pythons PYTHONS="3.10 3.13"
+test-pythons:
+	$(PYTHON) tests/pythons.py $(PYTHONS)
 
 rules: $(VENV)/.with-test
 	$(BIN)/python -m stepforge.passes.rules_page > docs/rules.md
@@ -59,7 +64,7 @@ parity: $(BUILD)/peers/.done
 	$(BUILD)/peers/bin/python $(BUILD)/parity/digits.py --picture $(BUILD)/parity/digits.png
 
 clean:
-	rm -rf $(BUILD) dist $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(BUILD) dist $(VENV) .venv-3.* .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
