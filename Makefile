@@ -10,11 +10,12 @@ LAYERS := frontend ir passes codegen runtime
 QUIET_PIP := -m pip --quiet --quiet --no-input --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help rules test test-all fuzz lint typed demo bench bench-peers parity clean
+.PHONY: help rules test test-all test-pythons fuzz lint typed demo bench bench-peers parity clean
 
 help:
 	@echo "make test         the tests"
 	@echo "make test-all     the tests, slow ones included"
+	@echo "make test-pythons the tests on each Python that the machine has, 3.10 to 3.13"
 	@echo "make fuzz         random functions and programs, compared for MINUTES=$(MINUTES)"
 	@echo "make rules        write docs/rules.md from the tables of rules"
 	@echo "make lint         ruff and mypy --strict"
@@ -32,6 +33,10 @@ test-all: $(VENV)/.with-test
 
 fuzz: $(VENV)/.with-test
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+
+# Which ones: make test-pythons PYTHONS="3.10 3.13"
+test-pythons:
+	$(PYTHON) tests/pythons.py $(PYTHONS)
 
 rules: $(VENV)/.with-test
 	$(BIN)/python -m stepforge.passes.rules_page > docs/rules.md
@@ -65,7 +70,8 @@ parity: $(PEERS)/.with-parity
 	$(PEERS)/bin/python $(BUILD)/parity/digits.py --picture $(BUILD)/parity/digits.png
 
 clean:
-	rm -rf $(BUILD) dist $(VENV) $(PEERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(BUILD) dist $(VENV) .venv-3.* $(PEERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf *.egg-info
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -26,35 +26,21 @@ from stepforge.ir.text import print_function
 from stepforge.ir.types import Type, numpy_dtype
 from stepforge.ir.verify import verify
 from stepforge.passes.bisect import Stage, agree, compare
-from stepforge.passes.contract import contract
-from stepforge.passes.cse import cse
-from stepforge.passes.expand import expand
-from stepforge.passes.fold import fold
 from stepforge.passes.fuse import fuse
-from stepforge.passes.fuse_products import fuse_products
 from stepforge.passes.lower import lower
-from stepforge.passes.merge_loops import merge_loops
-from stepforge.passes.parallelize import parallelize
+from stepforge.passes.manager import name_of
+from stepforge.passes.order import ORDER
 from stepforge.passes.plan import plan
 from stepforge.passes.prune import prune
-from stepforge.passes.recompute import recompute
 from stepforge.passes.simplify import simplify
 
 TENSOR_PASSES: dict[str, Callable[[Function], Function]] = {
-    "prune": prune,
-    "fold": fold,
-    "cse": cse,
-    "simplify": simplify,
+    **{name_of(step): step for step in (*ORDER["tensor"], *ORDER["fusion"])},
     "simplify_inexact": partial(simplify, inexact=True),
-    "expand": expand,
-    "recompute": recompute,
     "fuse": lambda function: prune(fuse(function)),
-    "fuse_products": fuse_products,
 }
 LOOP_PASSES: dict[str, Callable[[Function], Function]] = {
-    "merge_loops": merge_loops,
-    "contract": contract,
-    "parallelize": parallelize,
+    name_of(step): step for step in ORDER["loops"]
 }
 LOWERING = ("lower", "bufferize")  # what bufferize decides shows in what lower makes of it
 CASES = sorted(
