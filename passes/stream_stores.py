@@ -16,7 +16,7 @@ from stepforge.ir.types import item_bytes
 from stepforge.passes.cost import length
 from stepforge.passes.loop_accesses import Roots
 
-MOST_LENGTH = 32  # instructions of a body, about: there is one more copy of it to compile
+MOST_LENGTH = 16  # instructions of a body, about: there is one more copy of it to compile
 
 
 def stream_stores(function: Function) -> Function:
