@@ -53,7 +53,7 @@ FUNCTIONS = (
 def library() -> jit.Library:
     """The functions, compiled once for the process and kept for its life."""
     module = ModuleWriter(target.host().triple)
-    write(module, _most_kept(), System())
+    write(module, _most_kept(), this_system())
     return jit.build(module.text(), "O0", {}, FUNCTIONS)
 
 
@@ -118,9 +118,18 @@ class System:
     None where there are none.
     """
 
-    protection: int = mmap.PROT_READ | mmap.PROT_WRITE
-    flags: int = mmap.MAP_PRIVATE | mmap.MAP_ANON
-    advice: int | None = getattr(mmap, "MADV_HUGEPAGE", None)
+    protection: int
+    flags: int
+    advice: int | None
+
+
+def this_system() -> System:
+    """The numbers of the system that this process runs on."""
+    return System(
+        mmap.PROT_READ | mmap.PROT_WRITE,
+        mmap.MAP_PRIVATE | mmap.MAP_ANON,
+        getattr(mmap, "MADV_HUGEPAGE", None),
+    )
 
 
 def write(module: ModuleWriter, most: int, system: System) -> None:

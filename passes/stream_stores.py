@@ -13,7 +13,10 @@ from stepforge.ir.core import Block, Function, Operand, Operation
 from stepforge.ir.ops.loops import STREAM_BYTES
 from stepforge.ir.rewrite import with_body
 from stepforge.ir.types import item_bytes
+from stepforge.passes.cost import length
 from stepforge.passes.loop_accesses import Roots
+
+MOST_LENGTH = 16  # instructions of a body, about: there is one more copy of it to compile
 
 
 def stream_stores(function: Function) -> Function:
@@ -57,9 +60,12 @@ def _marked(op: Operation, results: Set[Operand], roots: Roots) -> Operation:
 
 
 def _all_into(region: Block, results: Set[Operand], roots: Roots) -> bool:
-    """True where a loop's stores are all into ``results``: some of its turns are done twice."""
+    """True where a loop's stores are all into ``results``, as some of its turns are done twice, and
+    it is not so long that memory hardly matters.
+    """
     stores = [op for op in region.ops if op.name == "store"]
-    return all(roots[op.operands[1]] in results for op in stores)
+    short = sum(length(op) for op in region.ops) <= MOST_LENGTH
+    return short and all(roots[op.operands[1]] in results for op in stores)
 
 
 def _streaming(op: Operation) -> Operation:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fuzz import checks
 from fuzz.kinds import KINDS, Kind, play
 from fuzz.play import check_program
 from fuzz.programs import Feed, Node, Oracle, Program, Run, Wrong
@@ -25,6 +24,7 @@ from stepforge.ir.builder import Builder
 from stepforge.ir.core import Function, Operation
 from stepforge.ir.opdef import lookup
 from stepforge.ir.rewrite import rebuild
+from stepforge.passes.order import ORDER
 
 SEED = 20
 EXAMPLES = {"passes": 60, "loops": 40, "native": 4, "programs": 20, "gradients": 12}
@@ -50,11 +50,11 @@ def swap_subtractions(function: Function) -> Function:
 
 
 def break_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "TENSOR_PASSES", (*checks.TENSOR_PASSES, swap_subtractions))
+    monkeypatch.setitem(ORDER, "tensor", (*ORDER["tensor"], swap_subtractions))
 
 
 def break_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "LOOP_PASSES", (*checks.LOOP_PASSES, swap_subtractions))
+    monkeypatch.setitem(ORDER, "loops", (*ORDER["loops"], swap_subtractions))
 
 
 def break_code(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,7 +111,7 @@ def test_memory_does_not_grow(doubled: Any) -> None:
 def test_what_waits_is_bounded_and_given_back() -> None:
     module = ModuleWriter(target.host().triple)
     most, size = 32 << 20, 6 << 20
-    large_memory.write(module, most, large_memory.System())
+    large_memory.write(module, most, large_memory.this_system())
     library = jit.load(jit.compile_text(module.text(), "O0"), {}, large_memory.FUNCTIONS)
     alloc, free = ALLOC(library["stepforge_alloc"]), FREE(library["stepforge_free"])
     before = _resident()

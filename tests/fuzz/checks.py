@@ -29,8 +29,8 @@ from stepforge.ir.verify import verify
 from stepforge.passes.bisect import Trail, compare
 from stepforge.passes.lower import lower, lowerable
 from stepforge.passes.manager import run_passes
+from stepforge.passes.order import ORDER
 from stepforge.passes.plan import plan
-from stepforge.runtime.pipeline import FUSION_PASSES, LOOP_PASSES, TENSOR_PASSES
 
 NOISE = {"f16": 2.0**-9, "bf16": 2.0**-6, "f32": 2.0**-21, "f64": 2.0**-49}
 STREAM = Symbol("noise", Type("resource"))
@@ -156,7 +156,7 @@ def check_passes(case: Case) -> None:
     if print_function(parse_function(text)) != text:
         raise finding(case, "the text does not parse back to the same function")
     trail = Trail()
-    run_passes(case.function, TENSOR_PASSES, check=True, dump=trail.passed)
+    run_passes(case.function, ORDER["tensor"], check=True, dump=trail.passed)
     culprit = compare(trail.stages, case.arguments(), case.state(), same_bits)
     if culprit is not None:
         raise finding(case, str(culprit))
@@ -175,11 +175,11 @@ def same_bits(new: Any, old: Any) -> bool:
 def loop_stages(function: Function, trail: Trail) -> None:
     """Note every stage of the loop level, behind the tensor passes."""
     trail.stages.append(("tensor passes", function))
-    fused = run_passes(function, FUSION_PASSES, check=True, dump=trail.passed)
+    fused = run_passes(function, ORDER["fusion"], check=True, dump=trail.passed)
     step = lower(fused).step()
     verify(step.function)
     trail.lowered("lower", step)
-    loops = run_passes(step.function, LOOP_PASSES, check=True, dump=trail.passed)
+    loops = run_passes(step.function, ORDER["loops"], check=True, dump=trail.passed)
     planned = plan(loops, checked_sizes(fused))
     verify(planned.function)
     trail.lowered("plan", replace(step, function=planned.function, arena=planned.arena))
@@ -187,7 +187,7 @@ def loop_stages(function: Function, trail: Trail) -> None:
 
 def check_loops(case: Case) -> None:
     """Fusion, lowering and the passes on loops agree with the evaluator."""
-    function = run_passes(case.function, TENSOR_PASSES)
+    function = run_passes(case.function, ORDER["tensor"])
     if not lowerable(function):
         return
     trail = Trail()
@@ -210,7 +210,7 @@ def check_loops(case: Case) -> None:
 
 def alone(function: Function) -> bool:
     """True where a step needs no host: neither for operations nor for results of unknown size."""
-    lowered = lower(run_passes(function, FUSION_PASSES))
+    lowered = lower(run_passes(function, ORDER["fusion"]))
     return not lowered.host_operations and len(lowered.outputs) == lowered.results
 
 
@@ -218,7 +218,7 @@ def check_native(cases: Sequence[Case]) -> int:
     """Native code agrees with the evaluator; all functions are compiled as one module."""
     chosen, functions = [], []
     for case in cases:
-        function = run_passes(case.function, TENSOR_PASSES)
+        function = run_passes(case.function, ORDER["tensor"])
         if lowerable(function) and alone(function):
             chosen.append(case)
             functions.append(function)

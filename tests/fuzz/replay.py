@@ -16,7 +16,7 @@ from stepforge.ir.parser import parse_function
 from stepforge.passes.bisect import Trail, compare
 from stepforge.passes.lower import lowerable
 from stepforge.passes.manager import run_passes
-from stepforge.runtime.pipeline import TENSOR_PASSES
+from stepforge.passes.order import ORDER
 
 
 def replay(text: str, arguments: Sequence[Any], state: dict[str, Any]) -> None:
@@ -30,7 +30,7 @@ def replay(text: str, arguments: Sequence[Any], state: dict[str, Any]) -> None:
     except OpError as error:
         print("evaluated: it raises", error)
     trail = Trail()
-    optimized = run_passes(function, TENSOR_PASSES, check=True, dump=trail.passed)
+    optimized = run_passes(function, ORDER["tensor"], check=True, dump=trail.passed)
     if lowerable(optimized):
         loop_stages(optimized, trail)
     print(compare(trail.stages, arguments, state) or "no stage is far from the one before")
