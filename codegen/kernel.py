@@ -18,8 +18,16 @@ from stepforge.codegen import signature as abi
 from stepforge.codegen.conv import emit_convolution
 from stepforge.codegen.conv_filter import emit_filter_gradient
 from stepforge.codegen.dims import emit_dim
+from stepforge.codegen.driver_values import (
+    as_i64,
+    cell_type,
+    constant_data,
+    quoted,
+    stack_element,
+    write_arguments,
+)
 from stepforge.codegen.gemm import emit_gemm
-from stepforge.codegen.lane_core import Lane, register_element, storage_element
+from stepforge.codegen.lane_core import Lane
 from stepforge.codegen.llvm import UNLIKELY, FunctionWriter, ModuleWriter
 from stepforge.codegen.loop_values import Buffer, Element, Position
 from stepforge.codegen.loops import LoopWriter
@@ -37,10 +45,10 @@ from stepforge.codegen.target import Target
 from stepforge.codegen.transpose import emit_transpose
 from stepforge.ir import dims
 from stepforge.ir.analyses import bound_sizes
-from stepforge.ir.core import Const, Function, Global, Operand, Operation, Site, Symbol, Value
+from stepforge.ir.core import Function, Operand, Operation, Site, Symbol, Value
 from stepforge.ir.dims import Dim
 from stepforge.ir.ops.user_functions import call_key
-from stepforge.ir.types import COMPLEX, item_bytes
+from stepforge.ir.types import item_bytes
 
 STACK_ARENA = 4096  # bytes of temporaries that a step may have on the caller's stack
 KERNEL_PARAMS = (("ptr", "ctx"), ("ptr", "feeds"), ("ptr", "outs"), ("ptr", "dims"))
@@ -469,47 +477,3 @@ class KernelWriter(NestWriter):
         "conv_filter": emit_filter_gradient,
         "philox": _philox,
     }
-
-
-def cell_type(value: Value) -> str:
-    """The LLVM type of a value of the driver in a cell of the frame."""
-    if value.type.buffer:
-        return "ptr"
-    return "i64" if value.type.dtype == "index" else register_element(value.type.dtype)
-
-
-def stack_element(dtype: str) -> str:
-    """The LLVM type of one element on the stack; complex numbers are only moved as a whole."""
-    return f"[{item_bytes(dtype)} x i8]" if dtype in COMPLEX else storage_element(dtype)
-
-
-def write_arguments(fn: FunctionWriter, values: Sequence[str]) -> None:
-    """Leave i64 values in the context for the error message."""
-    fn.store("i64", str(len(values)), "%ctx", abi.CONTEXT_RANK)
-    for index, value in enumerate(values):
-        fn.store("i64", value, "%ctx", abi.CONTEXT_ARGS + 8 * index)
-
-
-def as_i64(writer: LoopWriter, value: Operand) -> str:
-    """An index or an integer element as i64 text."""
-    if isinstance(value, Const) or value.type.dtype != "index":
-        return writer.one.convert(writer.lane(value, False), "i64").text
-    return writer.position(value).base
-
-
-def quoted(writer: LoopWriter, value: Operand) -> str:
-    """A number for a message as i64 text: of a float the bits of its f64 (see ``Check``)."""
-    if value.type.kind != "f":
-        return as_i64(writer, value)
-    wide = writer.one.convert(writer.lane(value, False), "f64")
-    return writer.one.bitcast(wide, "i64").text
-
-
-def constant_data(module: ModuleWriter, name: str, declared: Global) -> str:
-    """A constant's bytes as read-only data of the module."""
-    assert declared.data is not None
-    import numpy as np
-
-    data = np.ascontiguousarray(declared.data).tobytes()
-    text = "".join(f"\\{byte:02X}" for byte in data)
-    return module.constant(f"data_{name}", f'[{len(data)} x i8] c"{text}", align 64')

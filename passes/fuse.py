@@ -138,7 +138,9 @@ def _users_first(ops: Sequence[Operation]) -> Iterator[int]:
     that becomes too long is cut where a single value is left over: a sum of functions is cut into
     sums of some, and not into functions and sums.
     """
-    home: dict[Operand, int] = {result: position for position, op in enumerate(ops) for result in op.results}
+    home: dict[Operand, int] = {
+        result: position for position, op in enumerate(ops) for result in op.results
+    }
     needs: list[list[int]] = []
     depth: list[int] = []
     for op in ops:
