@@ -70,7 +70,7 @@ MISTAKES = [
     ("tf.norm(x, axis=[0, 1, 2])", ValueError, "'axis' must be None"),
     ("tf.eye(2.0)", TypeError, "positive integer"),
     ("tf.nn.softmax(v, 2)", tf.errors.InvalidArgumentError, "`dim` must be in the range"),
-    ("tf.nn.top_k(v, 5)", ValueError, "at least k columns. Had 2, needed 5"),
+    ("tf.nn.top_k(v, 5)", ValueError, "input must have last dimension >= k = 5 but is 2"),
     ("tf.nn.bias_add(x, v)", ValueError, "Dimensions must be equal, but are 3 and 2"),
     ("tf.nn.bias_add(v, v)", ValueError, "at least rank 2"),
     ("tf.nn.bias_add(x, v, data_format='CN')", ValueError, "data_format"),

@@ -84,7 +84,7 @@ def test_all_cases_are_numpy(dtypes: tuple[str, ...]) -> None:
 
 def test_a_kernel_in_parts_is_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numba_parts, "LONGEST", 1)
-    monkeypatch.setattr(numba_parts, "PART", 40)
+    monkeypatch.setattr(numba_parts, "PART", 20)
     module = run_batch(batches(REQUIRED, SAMPLE + BATCH)[-1][:20])
     assert module.made.source.count("def part") > 3
 
