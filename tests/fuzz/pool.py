@@ -192,7 +192,8 @@ class Pool:
         value = Value(type_, f"x{len(self.params)}")
         self.params.append(value)
         self.makers.append(make or numbers(type_, self.sizes, self.special))
-        self.known.append(Known(value, True, INPUT_BITS if not self.special else FULL))
+        rounded = self.special or make is not None  # what others make may have any bits
+        self.known.append(Known(value, True, FULL if rounded else INPUT_BITS))
         return self.known[-1]
 
     def variable(self, type_: Type) -> Known:
