@@ -1,8 +1,8 @@
 """``make test-pythons``: the tests on each Python that this machine has, and a table of results.
 
 Interpreters are those on the path and those of pyenv. Each gets an environment ``.venv-3.X``. The
-proof of CPython's layout, and steps through the plain Python entry, have columns of
-their own: they are what a new version of Python may break.
+proof of CPython's layout, and steps through the plain Python entry, have columns of their own: they
+are what a new version of Python may break.
 """
 
 from __future__ import annotations
@@ -82,9 +82,13 @@ def main(wanted: Sequence[str]) -> int:
             rows.append([version, "not on this machine", *[""] * (len(COLUMNS) - 1)])
             continue
         local = environment(version, python)
-        results = [outcome(local, *column) for column in COLUMNS.values()]
-        fine = fine and all(good for _, good in results)
-        rows.append([version, *[text for text, _ in results]])
+        row = [version]
+        for title, column in COLUMNS.items():
+            text, good = outcome(local, *column)
+            print(f"{version}, {title}: {text}", flush=True)
+            row.append(text)
+            fine = fine and good
+        rows.append(row)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print(

@@ -12,7 +12,6 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 from contract import Case, Element, ElementBuilder, edge_values, inputs, parse_case
@@ -29,6 +28,8 @@ from stepforge.ir.core import Const, Function, Operand, Value
 from stepforge.ir.opdef import lookup
 from stepforge.ir.ops.elementwise import Elementwise
 from stepforge.ir.types import NUMERIC, Type, numpy_dtype
+
+numba = pytest.importorskip("numba", reason="numba is not installed")
 
 REQUIRED = ("f32", "f64", "i32", "bool")
 ALL = tuple(name for name in NUMERIC if name not in ("f16", "bf16"))

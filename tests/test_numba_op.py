@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 
 import stepforge as tf
 
+numba = pytest.importorskip("numba", reason="numba is not installed")
 ROOT = Path(__file__).parents[1]
 EXAMPLE, PAGE = ROOT / "examples" / "numba_op.py", ROOT / "docs" / "numba.md"
 

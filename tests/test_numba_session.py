@@ -14,6 +14,8 @@ import pytest
 import stepforge as tf
 from stepforge.codegen import numba_library
 
+pytest.importorskip("numba", reason="numba is not installed")
+
 
 def config(backend: str) -> tf.ConfigProto:
     return tf.ConfigProto(experimental=tf.ConfigProto.Experimental(executor_type=backend))
