@@ -57,7 +57,6 @@ class _Recompute:
             wanted = [o for o in op.operands if o in self._copied]
             again = [o for o in dict.fromkeys(wanted) if o in given]
             given.update(wanted)
-            self._builder.site = op.site
             copies = {o: self._copy(o) for o in again}
             operands = tuple(copies.get(o, o) for o in op.operands)
             self._builder.ops.append(with_operands(op, operands) if copies else op)
@@ -87,6 +86,7 @@ class _Recompute:
         """``value`` computed once more, from the array behind it."""
         op = self._maker[value]
         operands = [self._copy(o) if o in self._cheap else o for o in op.operands]
+        self._builder.site = op.site
         copy = self._builder.operation(op.defn, operands, op.attrs, names=(op.result.name,))
         self._builder.ops.append(copy)
         return copy.result
