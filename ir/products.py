@@ -9,7 +9,7 @@ from __future__ import annotations
 from stepforge.ir import dims
 from stepforge.ir.dims import Dim
 
-DEPTH = 512  # of the inner dimension, so much at a time: a panel of b stays in the cache
+DEPTH = 384  # of the inner dimension, so much at a time: a panel of b stays in the cache
 ROWS = 256  # rows of c that are worked on while the panel stays
 PANEL_ROW_BYTES = 128  # the most that a panel has of one row of b: the width of a register tile
 PANEL_BYTES = DEPTH * PANEL_ROW_BYTES

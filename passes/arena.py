@@ -21,7 +21,7 @@ import numpy as np
 from stepforge.ir import dims
 from stepforge.ir.dims import Dim
 
-LIKELY = 32  # what sizes are taken for that only the feeds will tell
+LIKELY = (32, 128)  # what unknown sizes are taken for: the better of the choices counts
 TRIED = (4, 32, 256)  # and what a bound is to lose little at
 MOST_TERMS = 4  # polynomials in a maximum
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -41,12 +41,13 @@ class Span:
 class Layout:
     """Places for ``spans``: ``offsets``, in their order, and the ``size`` of the arena."""
 
-    def __init__(self, spans: Sequence[Span]) -> None:
+    def __init__(self, spans: Sequence[Span], size: int = LIKELY[0]) -> None:
+        """``size``: what unknown sizes are taken for."""
         self.spans = spans
         self.units = _units(span.size for span in spans)
         self.sizes = [_coefficients(span.size, self.units) for span in spans]
         self.weights = np.array([[_at(unit, n) for unit in self.units] for n in TRIED])
-        likely = np.array([_at(unit, LIKELY) for unit in self.units], np.int64)
+        likely = np.array([_at(unit, size) for unit in self.units], np.int64)
         self.between = _between(self.units)
         self.first = np.array([span.first for span in spans], np.int64)
         self.last = np.array([span.last for span in spans], np.int64)
@@ -63,6 +64,11 @@ class Layout:
             offsets[index] = self._largest([nothing, *below])
             ends[index] = tuple([_sum(term, self.sizes[index]) for term in offsets[index]])
         return offsets, self._largest([nothing, *ends])
+
+    @property
+    def typical(self) -> Array:
+        """The bytes of the arena for each of the sizes tried."""
+        return np.asarray((self.weights @ np.array(self._exact[1]).T).max(-1))
 
     @property
     def offsets(self) -> list[Dim]:
@@ -140,6 +146,15 @@ class Layout:
                 total = total + unit * coefficient
             made = dims.maximum(made, total) if position else total
         return made
+
+
+def tightest(spans: Sequence[Span]) -> Layout:
+    """The layout whose arena is the smaller one for most of the sizes tried."""
+    layouts = [Layout(spans, LIKELY[0])]
+    if any(not isinstance(span.size, int) for span in spans):
+        layouts += [Layout(spans, size) for size in LIKELY[1:]]
+    first = np.maximum(layouts[0].typical, 1)
+    return min(layouts, key=lambda layout: float((layout.typical / first).sum()))
 
 
 def _units(sizes: Iterable[Dim]) -> list[Dim]:

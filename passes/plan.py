@@ -6,6 +6,7 @@ call.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from stepforge.ir.core import Block, Function, Operand, Operation, Value
 from stepforge.ir.dims import Dim
 from stepforge.ir.rewrite import with_body
 from stepforge.ir.types import Type, item_bytes
-from stepforge.passes.arena import Layout, Span
+from stepforge.passes.arena import Span, tightest
 from stepforge.passes.loop_accesses import SOURCES, VIEWS
 
 ALIGNMENT = 64  # bytes: a cache line, and a full vector register
@@ -48,8 +49,36 @@ def plan(function: Function, names: Set[str]) -> Planned:
     }
     if not spans:
         return Planned(function, 0)
-    layout = Layout(list(spans.values()))
-    return Planned(_placed(function, dict(zip(spans, layout.offsets, strict=True))), layout.size)
+    groups = _groups(spans, _scratch(ops))
+    layout = tightest([_around([spans[op] for op in group]) for group in groups])
+    places = {
+        op: offset for group, offset in zip(groups, layout.offsets, strict=True) for op in group
+    }
+    return Planned(_placed(function, places), layout.size)
+
+
+def _scratch(ops: Iterable[Operation]) -> set[Operand]:
+    """Memory that one operation fills and nobody reads later."""
+    found: set[Operand] = set()
+    for op in ops:
+        for inner in (op, *(o for region in op.regions for o in region.walk())):
+            if inner.name == "gemm":
+                found.add(inner.operands[3])
+    return found
+
+
+def _groups(spans: Iterable[Operation], scratch: Set[Operand]) -> list[list[Operation]]:
+    """What gets one place together: all scratch memory, which is then still in the cache."""
+    groups: dict[Operation | None, list[Operation]] = {}
+    for op in spans:
+        groups.setdefault(None if op.result in scratch else op, []).append(op)
+    return list(groups.values())
+
+
+def _around(spans: Sequence[Span]) -> Span:
+    """One span that holds each of ``spans`` while that is in use."""
+    size = functools.reduce(dims.maximum, (span.size for span in spans))
+    return Span(size, min(s.first for s in spans), max(s.last for s in spans))
 
 
 def _sources_late(ops: Sequence[Operation]) -> tuple[Operation, ...]:
