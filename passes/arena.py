@@ -51,7 +51,8 @@ class Layout:
         self.between = _between(self.units)
         self.first = np.array([span.first for span in spans], np.int64)
         self.last = np.array([span.last for span in spans], np.int64)
-        self.likely = np.array(self.sizes, np.int64) @ likely
+        # What is likely empty may not be: it too lies above or below what is alive with it.
+        self.likely = np.maximum(np.array(self.sizes, np.int64) @ likely, 1)
         self.starts = self._choose()
 
     @cached_property

@@ -135,7 +135,7 @@ def spans_of(rng: np.random.Generator, count: int) -> list[Span]:
     sizes = (
         *(64, 4096, 64 * n, 1024 * n, 256 * m, 64 * n * m, 64 * dims.floor_div(4 * n + 63, 64)),
         *(64 * dims.floor_div(4 * n * m + 63, 64), 64 * dims.maximum(n, m), 64 * n - 128),
-        64 * dims.floor_div(n - 3, 2) + 64,
+        *(64 * dims.floor_div(n - 3, 2) + 64, 64 * n - 2560, 0),
     )
     begins = rng.integers(0, 3 * count, count)
     return [
