@@ -44,6 +44,7 @@ STACK_ARENA = 4096  # bytes of temporaries that a step may have on the caller's 
 INLINE_TURNS = (
     64  # nests of up to so many turns of their innermost body are written into the driver
 )
+BACKSLASH = "\\"
 KERNEL_PARAMS = (("ptr", "ctx"), ("ptr", "feeds"), ("ptr", "outs"), ("ptr", "dims"))
 
 
@@ -74,14 +75,24 @@ class KernelPlan:
     sizes: Sequence[str]
     arena: Dim
     name: str = "kernel"
+    linkage: str = ""  # "internal" where the only caller is in the module
+
+    @property
+    def needs_arena(self) -> bool:
+        """Whether temporaries have memory of their own: few bytes are on the stack."""
+        return not isinstance(self.arena, int) or self.arena > STACK_ARENA
 
 
 @dataclass
 class Kernel:
-    """A kernel in its module: the name to call it by, and its checks."""
+    """A kernel in its module: the name to call it by, and its checks.
+
+    ``shares`` says that it has loops which a ``parallel_for`` may share out.
+    """
 
     name: str
     checks: list[Check] = field(default_factory=list)
+    shares: bool = False
 
 
 def emit_kernel(module: ModuleWriter, plan: KernelPlan, target: Target) -> Kernel:
@@ -93,7 +104,7 @@ class KernelWriter(NestWriter):
     """Writes the driver; see the module's text."""
 
     def __init__(self, module: ModuleWriter, plan: KernelPlan, target: Target) -> None:
-        fn = FunctionWriter(module, plan.name, "i32", KERNEL_PARAMS)
+        fn = FunctionWriter(module, plan.name, "i32", KERNEL_PARAMS, linkage=plan.linkage)
         super().__init__(module, fn, target, plan.name)
         self.plan = plan
         self.checks: list[Check] = []
@@ -119,7 +130,7 @@ class KernelWriter(NestWriter):
         self._release_arena()
         fn.do(f"ret i32 {fn.load('i32', self._status)}")
         fn.define()
-        return Kernel(f"@{self.plan.name}", self.checks)
+        return Kernel(f"@{self.plan.name}", self.checks, self.shares)
 
     def _parameters(self) -> None:
         params = self.plan.function.params
@@ -132,11 +143,10 @@ class KernelWriter(NestWriter):
 
     # ---- temporaries ----------------------------------------------------------------------------
     def _take_arena(self) -> None:
-        size = self.plan.arena
-        if isinstance(size, int) and size <= STACK_ARENA:
+        if not self.plan.needs_arena:
             return
         table = self.table()
-        self._arena = take_arena(self.fn, table, self.dim(size))
+        self._arena = take_arena(self.fn, table, self.dim(self.plan.arena))
         missing = self.fn.emit(f"icmp eq ptr {self._arena}, null")
         self._leave_if(missing, -2)
 
@@ -401,6 +411,10 @@ def constant_data(module: ModuleWriter, name: str, declared: Global) -> str:
     assert declared.data is not None
     import numpy as np
 
-    data = np.ascontiguousarray(declared.data).tobytes()
-    text = "".join(f"\\{byte:02X}" for byte in data)
-    return module.constant(f"data_{name}", f'[{len(data)} x i8] c"{text}", align 64')
+    return byte_data(module, f"data_{name}", np.ascontiguousarray(declared.data).tobytes())
+
+
+def byte_data(module: ModuleWriter, name: str, data: bytes) -> str:
+    """Bytes as read-only data of the module."""
+    text = f"\\{data.hex(BACKSLASH)}" if data else ""
+    return module.constant(name, f'[{len(data)} x i8] c"{text}", align 64')

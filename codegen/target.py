@@ -45,6 +45,11 @@ class Target:
         return f"+{feature}" in self.features.split(",")
 
     @property
+    def windows(self) -> bool:
+        """True for Windows, whose libraries export what is marked."""
+        return "windows" in self.triple
+
+    @property
     def vector_bits(self) -> int:
         """Bits of the widest vector register; 128 where nothing is known."""
         return next((bits for feature, bits in _VECTOR_BITS if self.has(feature)), 128)
