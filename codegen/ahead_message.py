@@ -1,13 +1,14 @@
 """``NAME_message``: a status in words, with the values of the check that failed.
 
 The text is written into the caller's workspace, where the call left the values; without a workspace
-the caller gets the text with ``{}`` in their places.
+the caller gets the text with ``{0}`` in the place of the first value, and so on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import Formatter
 
 from stepforge.codegen.ahead_functions import aligned_up, define, exported
 from stepforge.codegen.exports import TEXT, TEXT_BYTES, VALUES
@@ -21,10 +22,21 @@ _OPEN, _MINUS, _ZERO = (str(ord(c)) for c in "{-0")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a status means; there is a ``{}`` in ``text`` for each value."""
+    """What a status means; ``text`` is a format whose fields are the values."""
 
     status: int
     text: str
+
+    @property
+    def template(self) -> str:
+        """The text with ``{0}`` for the first value, and so on: each field is three characters."""
+        parts, count = [], 0
+        for literal, field, *_ in Formatter().parse(self.text):
+            parts.append(literal)
+            if field is not None:
+                parts.append(f"{{{chr(ord('0') + int(field or count))}}}")
+                count += 1
+        return "".join(parts)
 
 
 def emit_message(
@@ -58,13 +70,13 @@ def emit_message(
 
 
 def _text(module: ModuleWriter, name: str, message: Message) -> tuple[int, str]:
-    data = message.text.encode()[: TEXT_BYTES - 1] + b"\0"
+    data = message.template.encode()[: TEXT_BYTES - 1] + b"\0"
     label = f"message_{name}_{message.status}"
     return message.status, byte_data(module, label, data)
 
 
 def _format(module: ModuleWriter) -> str:
-    """``format(template, workspace)``: the template with values for ``{}``, in the workspace."""
+    """``format(template, workspace)``: the template with values for ``{0}``, in the workspace."""
     params = [("ptr", "template"), ("ptr", "workspace")]
     fn = FunctionWriter(
         module, "stepforge_format", "ptr", params, linkage="internal", attributes="noinline"
@@ -72,43 +84,46 @@ def _format(module: ModuleWriter) -> str:
     workspace = aligned_up(fn, "%workspace")
     text = fn.offset(workspace, TEXT)
     limit = fn.offset(text, TEXT_BYTES - _LONGEST_NUMBER - 1)
-    cells = {name: fn.alloca("ptr") for name in ("from", "to", "value")}
-    starts = {"from": "%template", "to": text, "value": fn.offset(workspace, VALUES + 8)}
-    for name, start in starts.items():
-        fn.store("ptr", start, cells[name])
-    head, body, number, plain, done = (
-        fn.label(hint) for hint in ("head", "body", "number", "plain", "done")
+    read, write = fn.alloca("ptr"), fn.alloca("ptr")
+    fn.store("ptr", "%template", read)
+    fn.store("ptr", text, write)
+    head, body, field, plain, done = (
+        fn.label(hint) for hint in ("head", "body", "field", "plain", "done")
     )
     fn.branch(head)
     fn.start(head)
-    source, into = fn.load("ptr", cells["from"]), fn.load("ptr", cells["to"])
+    source, into = fn.load("ptr", read), fn.load("ptr", write)
     letter = fn.load("i8", source)
     ended = fn.emit(f"icmp eq i8 {letter}, 0")
     full = fn.emit(f"icmp uge ptr {into}, {limit}")
     fn.branch_if(fn.emit(f"or i1 {ended}, {full}"), done, body)
     fn.start(body)
-    fn.branch_if(fn.emit(f"icmp eq i8 {letter}, {_OPEN}"), number, plain)
+    fn.branch_if(fn.emit(f"icmp eq i8 {letter}, {_OPEN}"), field, plain)
     fn.start(plain)
     fn.store("i8", letter, into)
-    _advance(fn, cells["from"], source, 1)
-    _advance(fn, cells["to"], into, 1)
-    fn.branch(head)
-    fn.start(number)
-    value = fn.load("ptr", cells["value"])
-    callee = module.helper("stepforge_number", lambda: _number(module))
-    after = fn.call("ptr", callee, ("i64", fn.load("i64", value)), ("ptr", into))
-    fn.store("ptr", after, cells["to"])
-    _advance(fn, cells["value"], value, 8)
-    _advance(fn, cells["from"], source, 2)
-    fn.branch(head)
+    _go_on(fn, head, (read, fn.offset(source, 1)), (write, fn.offset(into, 1)))
+    fn.start(field)
+    after = _field(fn, source, into, fn.offset(workspace, VALUES + 8))
+    _go_on(fn, head, (read, fn.offset(source, 3)), (write, after))
     fn.start(done)
     fn.store("i8", "0", into)
     fn.do(f"ret ptr {text}")
     return fn.finish()
 
 
-def _advance(fn: FunctionWriter, cell: str, pointer: str, by: int) -> None:
-    fn.store("ptr", fn.offset(pointer, by), cell)
+def _field(fn: FunctionWriter, source: str, into: str, values: str) -> str:
+    """Write the value that the field at ``source`` stands for; what is behind it."""
+    which = fn.emit(f"zext i8 {fn.load('i8', source, 1)} to i64")
+    place = fn.offset(values, fn.emit(f"sub i64 {which}, {_ZERO}"), "i64")
+    callee = fn.module.helper("stepforge_number", lambda: _number(fn.module))
+    return fn.call("ptr", callee, ("i64", fn.load("i64", place)), ("ptr", into))
+
+
+def _go_on(fn: FunctionWriter, head: str, *moved: tuple[str, str]) -> None:
+    """The next turn, with pointers moved on."""
+    for cell, pointer in moved:
+        fn.store("ptr", pointer, cell)
+    fn.branch(head)
 
 
 def _number(module: ModuleWriter) -> str:

@@ -28,13 +28,16 @@ STREAM = Type("u64", (3,))  # the state of a random stream
 # the text of a message. Spare buffers of variables follow, and the arena.
 VALUES, TEXT, TEXT_BYTES, SPARES = 0, 136, 568, 704
 
-_C_WORDS = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if "
-    "inline int long register restrict return short signed sizeof static struct switch typedef "
-    "union unsigned void volatile while bool true false asm class delete new this template "
-    "private public protected namespace operator virtual throw try catch using and or not xor "
-    "def del from global import in is lambda None nonlocal pass raise with yield as assert elif "
-    "except finally np".split()
+# Words of C, C++ and Python, which cannot be names of parameters.
+_WORDS = frozenset(
+    """
+    alignas alignof and as asm assert async auto await bool break case catch char class const
+    continue def default del delete do double elif else enum except explicit export extern false
+    finally float for friend from global goto if import in inline int is lambda long mutable
+    namespace new nonlocal not nullptr operator or pass private protected public raise register
+    restrict return short signed sizeof static struct switch template this throw true try typedef
+    typename union unsigned using virtual void volatile while with xor yield None
+    """.split()  # noqa: SIM905 - one word after the other is what there is to read
 )
 
 
@@ -159,8 +162,8 @@ def aligned(size: int) -> int:
 def unique_name(wanted: str, taken: set[str]) -> str:
     """A C identifier like ``wanted`` that is not ``taken`` yet, and is from now on."""
     base = re.sub(r"\W", "_", wanted, flags=re.ASCII).strip("_") or "value"
-    if base[0].isdigit() or base in _C_WORDS:
-        base = f"{base}_" if base in _C_WORDS else f"v{base}"
+    if base[0].isdigit() or base in _WORDS:
+        base = f"{base}_" if base in _WORDS else f"v{base}"
     name, number = base, 1
     while name in taken:
         number += 1
@@ -171,7 +174,7 @@ def unique_name(wanted: str, taken: set[str]) -> str:
 
 def check_name(name: str, others: Iterable[str]) -> None:
     """Raises: ValueError where an entry point cannot be called so."""
-    if not re.fullmatch(r"[A-Za-z]\w*", name, flags=re.ASCII) or name in _C_WORDS:
+    if not re.fullmatch(r"[A-Za-z]\w*", name, flags=re.ASCII) or name in _WORDS:
         raise ValueError(f"an entry point must be a C identifier, not {name!r}")
     if name in others:
         raise ValueError(f"two entry points are called {name}")

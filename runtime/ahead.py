@@ -144,10 +144,9 @@ def _prepare(
     before, extraction = len(problems), entry.extraction
     given = _with_values(extraction, written, values, options, problems)
     function = run_passes(given, TENSOR_PASSES)
-    if not lowerable(function) or problems_of(function):
-        problems += problems_of(function)
-        if len(problems) > before:
-            return None
+    problems += problems_of(function)
+    if len(problems) > before or not lowerable(function):
+        return None
     fused = run_passes(function, FUSION_PASSES)
     lowered = lower(fused)
     problems += problems_of_lowered(lowered)

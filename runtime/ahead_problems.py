@@ -10,11 +10,11 @@ from stepforge.ir.analyses import bound_sizes
 from stepforge.ir.core import Function, Operation, Site
 from stepforge.ir.errors import quote
 from stepforge.ir.types import Type
+from stepforge.passes.fuse import is_map, is_reduction
 from stepforge.passes.lower import Lowered, has_loops
-from stepforge.passes.reductions import REDUCTIONS
 
 # Operations that lowering knows by name.
-_KNOWN = (*REDUCTIONS, "read", "write", "reshape", "refine", "return", "yield", "assume")
+_KNOWN = ("read", "write", "reshape", "refine", "return", "yield", "assume")
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,8 @@ class CannotCompileAhead(ValueError):
 def problems_of(function: Function) -> list[Problem]:
     """What tensor-level ``function`` has that code without an interpreter cannot do."""
     found = [Problem(reason, op.site) for op in function.walk() for reason in _reasons(op)]
-    for param in function.params:
-        if _is_object(param.type):
-            found.append(Problem(f"the feed {param.name} is {param.type}: {_OBJECT}"))
-    return found
+    objects = [param for param in function.params if _is_object(param.type)]
+    return [*(Problem(f"the feed {p.name} is {p.type}: {_OBJECT}") for p in objects), *found]
 
 
 def problems_of_lowered(lowered: Lowered) -> list[Problem]:
@@ -68,12 +66,8 @@ def _reasons(op: Operation) -> Iterator[str]:
         yield f"{op.name}: {_OBJECT}"
     elif bound_sizes(op):
         yield _sized(op)
-    elif not (has_loops(op) or _by_elements(op) or op.name in _KNOWN):
+    elif not (op.name in _KNOWN or has_loops(op) or is_map(op) or is_reduction(op)):
         yield _host(op)
-
-
-def _by_elements(op: Operation) -> bool:
-    return op.defn.scalar is not None and all(v.type.kind != "c" for v in op.operands)
 
 
 def _sized(op: Operation) -> str:
