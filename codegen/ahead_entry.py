@@ -136,7 +136,7 @@ class _StepWriter:
         for left, right in self.step.signature.assumptions:
             a, b = (self.step.labelled(size) for size in (left, right))
             values = [emit_dim(fn, size, self.env) for size in (left, right)]
-            message = f"InvalidArgumentError: {a} = {{}} and {b} = {{}} must be equal"
+            message = f"InvalidArgumentError: compiled for {a} = {b}, which are {{}} and {{}}"
             self._fail_if(fn.emit(f"icmp ne i64 {values[0]}, {values[1]}"), message, values)
 
     def _fail_if(self, condition: str, message: str, values: list[str]) -> None:

@@ -24,7 +24,7 @@ SECTION_SYMBOL, ABSOLUTE = 3, 0xFFF1
 class Section(NamedTuple):
     """A section and its bytes (zeros where the file holds none)."""
 
-    index: int
+    number: int
     name: str
     kind: int
     flags: int

@@ -90,8 +90,8 @@ class _Linker:
         self._lay_out()
         self.image = bytearray(self.file_end)
         for section in self.given.sections:
-            if section.index in self.address and section.kind != elf.NO_BITS:
-                self._put(self.address[section.index], section.data)
+            if section.number in self.address and section.kind != elf.NO_BITS:
+                self._put(self.address[section.number], section.data)
         self._relocate()
         self._fill_slots()
         self._tables()
@@ -134,7 +134,7 @@ class _Linker:
     def _place(self, sections: Sequence[Section], position: int) -> int:
         for section in sections:
             position = _up(position, section.align)
-            self.address[section.index] = position
+            self.address[section.number] = position
             position += len(section.data)
         return position
 

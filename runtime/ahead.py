@@ -93,6 +93,11 @@ class Compiled:
     target: Target
     image: bytes
     parallel: frozenset[str]
+    level: Level
+
+    def assembly(self) -> str:
+        """The code as assembler text."""
+        return jit.assembly(self.text, self.level, self.target, pic=True)
 
 
 @dataclass(frozen=True)
@@ -216,33 +221,34 @@ def _held(
     """
     held: dict[Any, Held] = {}
     taken: set[str] = set()
-    image, problems = bytearray(), []
-    for step in steps:
-        for name, node in zip(step.names, step.nodes, strict=True):
-            if node in held:
-                continue
-            stream = name in step.entry.extraction.streams
-            type_ = exports.STREAM if stream else step.lowered.function.globals[name].type
-            type_ = _static(type_, values(node) if not stream else None)
-            if type_ is None:
-                text = f"variable {node.name} has no static shape and no value that tells one"
-                problems.append(Problem(text, node.site))
-                continue
-            label = str(node.name)
-            made = Held(exports.unique_name(label, taken), label, type_, len(image),
-                        stream or node in written)
-            held[node] = made
-            data = _stream_state(node) if stream else values(node)
-            image += _bytes(made, data)
+    image, problems = bytearray(), list[Problem]()
+    for step, name, node in _slots(steps):
+        if name in step.entry.extraction.streams:
+            type_, value = exports.STREAM, _stream_state(node)
+        else:
+            type_, value = step.lowered.function.globals[name].type, values(node)
+        if value is not None:
+            type_ = type_.with_shape(tuple(value.shape))
+        if type_.shape is None or not all(isinstance(size, int) for size in type_.shape):
+            text = f"variable {node.name} has no static shape and no value that tells one"
+            problems.append(Problem(text, node.site))
+            continue
+        changes = node in written or name in step.entry.extraction.streams
+        label = str(node.name)
+        held[node] = Held(exports.unique_name(label, taken), label, type_, len(image), changes)
+        image += _bytes(held[node], value)
     if problems:
         raise CannotCompileAhead(problems)
     return held, bytes(image)
 
 
-def _static(type_: Type, value: Array | None) -> Type | None:
-    if type_.shape is not None and all(isinstance(n, int) for n in type_.shape):
-        return type_
-    return None if value is None else type_.with_shape(tuple(value.shape))
+def _slots(steps: Sequence[_Prepared]) -> list[tuple[_Prepared, str, Any]]:
+    """Every variable and stream once: the first step that uses it, its name there, its node."""
+    found: dict[Any, tuple[_Prepared, str, Any]] = {}
+    for step in steps:
+        for name, node in zip(step.names, step.nodes, strict=True):
+            found.setdefault(node, (step, name, node))
+    return list(found.values())
 
 
 def _stream_state(node: Any) -> Array:
@@ -348,4 +354,4 @@ def _emit(library: ExportedLibrary, image: bytes, options: Options) -> Compiled:
         emit_state(module, library, target)
     text = module.text()
     made = jit.compile_text(text, options.level, target, pic=True)
-    return Compiled(library, made, text, target, image, parallel)
+    return Compiled(library, made, text, target, image, parallel, options.level)

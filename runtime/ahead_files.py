@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stepforge.codegen import archive, elf, elf_shared, header
-from stepforge.codegen.exports import ExportedStep, Held, Parameter
+from stepforge.codegen.exports import ExportedStep, Held, Parameter, Role
 from stepforge.codegen.target import Target, host
 from stepforge.ir.types import NUMERIC
 from stepforge.runtime import ahead_module
@@ -139,9 +139,10 @@ def python_module(compiled: Compiled, shared: str, image: str = "") -> str:
 
 
 def _step(step: ExportedStep) -> str:
+    roles: tuple[Role, ...] = ("feed", "held", "result")
     groups = [
-        _listed([_argument(step, p) for p in step.of(role)])  # type: ignore[arg-type]
-        for role in ("feed", "held", "result")
+        _listed([_argument(step, p) for p in step.of(role)])
+        for role in roles
     ]
     state = bool(step.of("state"))
     return (
