@@ -222,6 +222,7 @@ def _held(
     held: dict[Any, Held] = {}
     taken: set[str] = set()
     image, problems = bytearray(), list[Problem]()
+    value: Array | None
     for step, name, node in _slots(steps):
         if name in step.entry.extraction.streams:
             type_, value = exports.STREAM, _stream_state(node)

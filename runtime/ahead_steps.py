@@ -137,7 +137,7 @@ class _Known:
 
 def _entry(step: Step, graph: Graph, known: _Known) -> Entry:
     given = step.fetches if isinstance(step.fetches, (list, tuple)) else [step.fetches]
-    fetches = list(dict.fromkeys(_fetched(graph, fetch) for fetch in given))
+    fetches = list(dict.fromkeys(fetched(graph, fetch) for fetch in given))
     feeds = [_feed(feed) for feed in step.feeds]
     keys = [_key(graph, feed) for feed in feeds]
     extraction = extract(Request(fetches, keys, known.shape, step.name))
@@ -145,8 +145,11 @@ def _entry(step: Step, graph: Graph, known: _Known) -> Entry:
     return Entry(step.name, extraction, results, _labels(feeds, extraction.function))
 
 
-def _fetched(graph: Graph, fetch: Any) -> Any:
-    """A tensor or operation; the name of an operation with one output means that output."""
+def fetched(graph: Graph, fetch: Any) -> Any:
+    """The tensor or operation that is meant: the name of an operation with one output means that.
+
+    Raises: KeyError, TypeError, ValueError for what is not in the graph.
+    """
     found = graph.as_graph_element(fetch)
     plain = isinstance(fetch, str) and isinstance(found, Operation) and len(found.outputs) == 1
     return found.outputs[0] if plain else found

@@ -21,6 +21,7 @@ __getattr__, __dir__ = namespace(
         "bitwise": "bitwise=",
         "manip": "manip=",
         "compat": "compat=",
+        "ahead": "ahead=",
         "frontend.check_ops": (
             "assert_equal assert_greater assert_greater_equal assert_integer assert_less "
             "assert_less_equal assert_negative assert_non_negative assert_non_positive "
