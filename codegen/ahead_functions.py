@@ -19,9 +19,14 @@ def exported(
 
 def define(fn: FunctionWriter) -> None:
     """Add an exported function to its module. Raises: ValueError where its name is taken there."""
-    if fn.module.defines(fn.name) or fn.name in fn.module.externals():
-        raise ValueError(f"{fn.name} cannot be an entry point: the code itself needs that name")
+    if fn.module.defines(fn.name):
+        raise name_taken(fn.name)
     fn.define()
+
+
+def name_taken(name: str) -> ValueError:
+    """The error of an entry point whose name the code itself needs."""
+    return ValueError(f"{name} cannot be an entry point: the code itself needs that name")
 
 
 def aligned_up(fn: FunctionWriter, pointer: str) -> str:

@@ -16,9 +16,7 @@ RELOCATION = struct.Struct("<QQq")
 SYMBOL_TABLE, RELOCATIONS, NO_BITS = 2, 4, 8
 WRITABLE, ALLOCATED, EXECUTABLE = 1, 2, 4
 X86_64 = 62
-LOCAL, GLOBAL = 0, 1  # how symbols bind
-FUNCTION = 2  # what a symbol is
-SECTION_SYMBOL, ABSOLUTE = 3, 0xFFF1
+GLOBAL = 1  # how symbols bind that others see
 
 
 class Section(NamedTuple):

@@ -192,7 +192,7 @@ class _Linker:
             inside = not symbol.undefined
             row = elf.SYMBOL.pack(
                 self.strings.places[symbol.name],
-                elf.GLOBAL << 4 | (symbol.kind if inside else elf.FUNCTION),
+                elf.GLOBAL << 4 | symbol.kind,
                 0,
                 self._section_number(symbol) if inside else 0,
                 self._symbol_address(symbol) if inside else 0,

@@ -21,6 +21,7 @@ from stepforge.ir.types import COMPLEX, Type, item_bytes
 
 Role = Literal["feed", "size", "held", "state", "result"]
 
+RESERVED = ("state", "workspace", "parallel_for", "pool")  # parameters that are not the user's
 ALIGNMENT = 64  # bytes, of what lies in a state block
 STREAM = Type("u64", (3,))  # the state of a random stream
 
@@ -49,7 +50,6 @@ class Held:
     label: str  # what the user calls it
     type: Type
     offset: int
-    written: bool
 
     @property
     def bytes(self) -> int:
@@ -114,18 +114,13 @@ class ExportedStep:
         """Whether a call needs a workspace for more than the values of a message."""
         return bool(self.swapped) or self.plan.needs_arena
 
-    @property
-    def results(self) -> tuple[Type, ...]:
-        """The types of the results."""
-        return tuple(p.type for p in self.of("result"))
-
 
 @dataclass(frozen=True)
 class ExportedLibrary:
     """Steps that share what the caller holds.
 
-    ``block`` says that this is one block of memory; ``image`` are its first bytes, None where they
-    are not part of the code. ``messages`` are, for each step, the texts of its statuses from 1 on.
+    ``block`` says that this is one block of memory; ``image`` is how it begins, None where that is
+    not part of the code.
     """
 
     name: str

@@ -16,6 +16,7 @@ import numpy as np
 from stepforge.codegen import exports, jit
 from stepforge.codegen import target as targets
 from stepforge.codegen.ahead_entry import emit_step
+from stepforge.codegen.ahead_functions import name_taken
 from stepforge.codegen.ahead_state import emit_state
 from stepforge.codegen.exports import ExportedLibrary, ExportedStep, Held, Parameter
 from stepforge.codegen.jit import CompiledObject, Level
@@ -128,7 +129,7 @@ def compile_entries(entries: Sequence[Entry], values: Values, options: Options) 
     if problems:
         raise CannotCompileAhead(problems)
     steps = [step for step in prepared if step is not None]
-    held, image = _held(steps, written, values)
+    held, image = _held(steps, values)
     library = _library(steps, held, image, options)
     return _emit(library, image, options)
 
@@ -213,9 +214,7 @@ def _with_constants(function: Function, constants: Mapping[str, Array]) -> Funct
 # ---- what the caller holds ----------------------------------------------------------------------
 
 
-def _held(
-    steps: Sequence[_Prepared], written: set[Any], values: Values
-) -> tuple[dict[Any, Held], bytes]:
+def _held(steps: Sequence[_Prepared], values: Values) -> tuple[dict[Any, Held], bytes]:
     """Variables and streams of all steps, each with its place in the block, and the block's first
     contents.
     """
@@ -234,9 +233,8 @@ def _held(
             text = f"variable {node.name} has no static shape and no value that tells one"
             problems.append(Problem(text, node.site))
             continue
-        changes = node in written or name in step.entry.extraction.streams
         label = str(node.name)
-        held[node] = Held(exports.unique_name(label, taken), label, type_, len(image), changes)
+        held[node] = Held(exports.unique_name(label, taken), label, type_, len(image))
         image += _bytes(held[node], value)
     if problems:
         raise CannotCompileAhead(problems)
@@ -303,7 +301,7 @@ def _export(step: _Prepared, held: Mapping[Any, Held], *, block: bool) -> Export
 
 def _labels(step: _Prepared) -> dict[str, str]:
     """The parameter that gives each size."""
-    taken, given = {"state", "workspace"}, dict[str, str]()
+    taken, given = set(exports.RESERVED), dict[str, str]()
     for feed in step.signature.feeds:
         exports.unique_name(_plain(feed.name), taken)
     wanted = {n: step.entry.labels.get(n, n) for n in step.signature.sizes}
@@ -321,7 +319,7 @@ def _parameters(
     step: _Prepared, own: Sequence[Held], labels: Mapping[str, str], *, block: bool
 ) -> tuple[Parameter, ...]:
     """Feeds, sizes, what is held, results, in this order."""
-    taken = {"state", "workspace"}
+    taken = set(exports.RESERVED)
     found = [
         Parameter(exports.unique_name(_plain(f.name), taken), "feed", f.type, i, label=f.name)
         for i, f in enumerate(step.signature.feeds)
@@ -329,12 +327,13 @@ def _parameters(
     size = Type("i64")
     found += [Parameter(n, "size", size, label=n) for n in dict.fromkeys(labels.values())]
     taken.update(labels.values())
+    changes = [slot.written for slot in step.signature.slots]
+    changes += [True] * (len(own) - len(changes))  # random streams
     if block and own:
-        changes = any(h.written for h in own)
-        found.append(Parameter("state", "state", Type("u8"), writable=changes))
+        found.append(Parameter("state", "state", Type("u8"), writable=any(changes)))
     elif not block:
         found += [
-            Parameter(exports.unique_name(h.name, taken), "held", h.type, i, h.written, h.label)
+            Parameter(exports.unique_name(h.name, taken), "held", h.type, i, changes[i], h.label)
             for i, h in enumerate(own)
         ]
     named = iter(step.entry.results)
@@ -353,6 +352,9 @@ def _emit(library: ExportedLibrary, image: bytes, options: Options) -> Compiled:
     parallel = frozenset(s.name for s in library.steps if emit_step(module, s, target))
     if library.has_state:
         emit_state(module, library, target)
+    taken = [s.name for s in library.steps if module.declares(s.name)]
+    if taken:
+        raise name_taken(taken[0])
     text = module.text()
     made = jit.compile_text(text, options.level, target, pic=True)
     return Compiled(library, made, text, target, image, parallel, options.level)

@@ -41,7 +41,7 @@ class Loaded:
         self.ffi = cffi.FFI()
         self.ffi.cdef(header.declarations(compiled.library, compiled.parallel))
         self.code = self.ffi.dlopen(str(path))
-        self.memory = np.empty(0, np.uint8)
+        self.memory: Any = self.ffi.NULL  # the workspace of the last call
 
     def pointer(self, value: Any) -> Any:
         is_array = isinstance(value, np.ndarray)
@@ -205,6 +205,8 @@ def test_training_keeps_its_variables_in_a_block(variables: Any, module: Module)
     for _ in range(5):
         want, _ = session.run([loss, train], {x: xs, t: ts})
         np.testing.assert_allclose(made.train(xs, ts), want, rtol=1e-6)
+    declared = " ".join(made._DECLARATIONS.replace("( ", "(").split())
+    assert "int64_t x_0, const void *state, float *" in declared
     for variable in (w, old):
         have = made.library.state[variable.op.name]
         np.testing.assert_allclose(have, session.run(variable), rtol=1e-6)
