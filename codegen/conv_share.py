@@ -28,6 +28,7 @@ def emit_shared(
     writer: NestWriter, callee: str, arguments: Sequence[tuple[str, str]], turns: Turns
 ) -> None:
     """Call ``callee(arguments..., first, behind)`` so that each turn is in one call."""
+    writer.shares = True
     name = f"{callee[1:]}_run"
     types = [type_ for type_, _ in arguments]
     runner = writer.module.helper(

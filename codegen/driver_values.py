@@ -15,6 +15,8 @@ from stepforge.codegen.loops import LoopWriter
 from stepforge.ir.core import Const, Global, Operand, Value
 from stepforge.ir.types import COMPLEX, item_bytes
 
+BACKSLASH = "\\"
+
 
 def cell_type(value: Value) -> str:
     """The LLVM type of a value of the driver in a cell of the frame."""
@@ -53,6 +55,10 @@ def quoted(writer: LoopWriter, value: Operand) -> str:
 def constant_data(module: ModuleWriter, name: str, declared: Global) -> str:
     """A constant's bytes as read-only data of the module."""
     assert declared.data is not None
-    data = np.ascontiguousarray(declared.data).tobytes()
-    text = "".join(f"\\{byte:02X}" for byte in data)
-    return module.constant(f"data_{name}", f'[{len(data)} x i8] c"{text}", align 64')
+    return byte_data(module, f"data_{name}", np.ascontiguousarray(declared.data).tobytes())
+
+
+def byte_data(module: ModuleWriter, name: str, data: bytes) -> str:
+    """Bytes as read-only data of the module."""
+    text = f"\\{data.hex(BACKSLASH)}" if data else ""
+    return module.constant(name, f'[{len(data)} x i8] c"{text}", align 64')

@@ -8,13 +8,13 @@ both, and asks the disk first.
 from __future__ import annotations
 
 import itertools
-import struct
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, Literal
 
 from stepforge.codegen import target as targets
 from stepforge.codegen.disk_cache import disk_cache, key_of
+from stepforge.codegen.elf import ElfObject
 from stepforge.codegen.target import Target
 
 Level = Literal["O0", "O1", "O2"]
@@ -36,11 +36,6 @@ _SHORT_PIPELINE = (
 )
 
 
-_SECTION = struct.Struct("<IIQQQQIIQQ")  # of an ELF file: name, kind, flags, address, offset, ...
-_SYMBOL = struct.Struct("<IxxH16x")  # its name and the section that defines it, 0 for none
-_SYMBOL_TABLE = 2
-
-
 class CompiledObject(bytes):
     """Object code of one module: relocatable, without any address of a process in it."""
 
@@ -49,20 +44,7 @@ class CompiledObject(bytes):
     @property
     def undefined(self) -> tuple[str, ...]:
         """The names that must come from outside, sorted; empty for objects that are not ELF."""
-        if self[:5] != b"\x7fELF\2":
-            return ()
-        (start,) = struct.unpack_from("<Q", self, 0x28)
-        size, count = struct.unpack_from("<HH", self, 0x3A)
-        sections = [_SECTION.unpack_from(self, start + size * k) for k in range(count)]
-        found: set[str] = set()
-        for _, kind, _, _, offset, length, link, *_ in sections:
-            if kind == _SYMBOL_TABLE:
-                names = sections[link][4]
-                for name, section in _SYMBOL.iter_unpack(self[offset : offset + length]):
-                    if name and not section:
-                        end = self.index(0, names + name)
-                        found.add(self[names + name : end].decode())
-        return tuple(sorted(found))
+        return ElfObject(self).undefined if self[:5] == b"\x7fELF\2" else ()
 
 
 class Library:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
 from stepforge.codegen import signature as abi
@@ -86,14 +87,33 @@ class KernelPlan:
     sizes: Sequence[str]
     arena: Dim
     name: str = "kernel"
+    linkage: str = ""  # "internal" where the only caller is in the module
+
+    @cached_property
+    def division(self) -> Division | None:
+        """The parts of a driver that is too long for one function."""
+        return divided(self.function.body.ops[:-1])
+
+    @property
+    def needs_arena(self) -> bool:
+        """Whether temporaries have memory of their own.
+
+        Few bytes are on the stack, where no part of the driver has to pass them to another.
+        """
+        most = STACK_ARENA if self.division is None else 0
+        return not isinstance(self.arena, int) or self.arena > most
 
 
 @dataclass
 class Kernel:
-    """A kernel in its module: the name to call it by, and its checks."""
+    """A kernel in its module: the name to call it by, and its checks.
+
+    ``shares`` says that it has loops which a ``parallel_for`` may share out.
+    """
 
     name: str
     checks: list[Check] = field(default_factory=list)
+    shares: bool = False
 
 
 def emit_kernel(module: ModuleWriter, plan: KernelPlan, target: Target) -> Kernel:
@@ -122,7 +142,7 @@ class KernelWriter(NestWriter):
         target: Target,
         fn: FunctionWriter | None = None,
     ) -> None:
-        fn = fn or FunctionWriter(module, plan.name, "i32", KERNEL_PARAMS)
+        fn = fn or FunctionWriter(module, plan.name, "i32", KERNEL_PARAMS, linkage=plan.linkage)
         super().__init__(module, fn, target, plan.name)
         self.plan = plan
         self.checks: list[Check] = []
@@ -136,13 +156,12 @@ class KernelWriter(NestWriter):
     def write(self) -> Kernel:
         """The whole driver."""
         fn = self.fn
-        ops = self.plan.function.body.ops[:-1]
-        division = divided(ops)
+        division = self.plan.division
         self._entry_sizes(self.plan.sizes)
         self._parameters(self.plan.function.params)
-        self._take_arena(stack=division is None)
+        self._take_arena()
         if division is None:
-            for op in ops:
+            for op in self.plan.function.body.ops[:-1]:
                 self.operation(op)
         else:
             self._run_parts(division)
@@ -152,7 +171,7 @@ class KernelWriter(NestWriter):
         self._release_arena()
         fn.do(f"ret i32 {fn.load('i32', self._status)}")
         fn.define()
-        return Kernel(f"@{self.plan.name}", self.checks)
+        return Kernel(f"@{self.plan.name}", self.checks, self.shares)
 
     def _entry_sizes(self, names: Iterable[str]) -> None:
         with self.fn.preamble():
@@ -186,6 +205,7 @@ class KernelWriter(NestWriter):
             writer = KernelWriter(self.module, self.plan, self.target, fn)
             writer.checks, writer.functions, writer.nests = self.checks, self.functions, self.nests
             writer.write_part(part, division.cells)
+            self.shares = self.shares or writer.shares
             status = self.fn.call("i32", f"@{name}", *given)
             self._leave_if(self.fn.emit(f"icmp ne i32 {status}, 0"), status)
 
@@ -229,13 +249,12 @@ class KernelWriter(NestWriter):
                 self.fn.store("i64", self.sizes[name], "%frame", 8 * self._cells[name])
 
     # ---- temporaries ----------------------------------------------------------------------------
-    def _take_arena(self, *, stack: bool) -> None:
+    def _take_arena(self) -> None:
         """Memory for all temporaries; none where there are none, or few enough for the stack."""
-        size = self.plan.arena
-        if isinstance(size, int) and size <= (STACK_ARENA if stack else 0):
+        if not self.plan.needs_arena:
             return
         table = self.table()
-        self._arena = take_arena(self.fn, table, self.dim(size))
+        self._arena = take_arena(self.fn, table, self.dim(self.plan.arena))
         missing = self.fn.emit(f"icmp eq ptr {self._arena}, null")
         self._leave_if(missing, -2)
 

@@ -77,6 +77,10 @@ class ModuleWriter:
         """Whether the function ``name`` is in the module."""
         return name in self._functions
 
+    def declares(self, name: str) -> bool:
+        """Whether the module uses a function ``name`` from outside, or one that stands for it."""
+        return name in self._declarations
+
     def helper(self, name: str, text: Callable[[], str]) -> str:
         """Define the function ``name`` by ``text()`` unless it is there already;
 

@@ -46,6 +46,7 @@ class NestWriter(LoopWriter):
         super().__init__(fn, target, {})
         self.module = module
         self.name = name
+        self.shares = False  # whether some loop may be shared out
         self.functions: dict[str, str] = {}  # by their text
         self.nests: dict[Any, str] = {}  # the same by what was to be written, which is found faster
         self._table = ""
@@ -111,6 +112,7 @@ class NestWriter(LoopWriter):
     # ---- shared turns ---------------------------------------------------------------------------
     def _shared(self, op: Operation, work: Dim) -> None:
         """Call a nest for all turns, or share them out where there is enough to do."""
+        self.shares = True
         bounds = {"low": dims.named(FIRST), "high": dims.named(BEHIND)}
         ranged = Operation(
             op.defn, op.operands, {**op.attrs, **bounds}, op.results, op.regions, op.site

@@ -9,13 +9,20 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+# The levels of x86-64 are spelled out, so that ``Target.has`` can answer for them too.
+_X86_64 = "+64bit,+cmov,+cx8,+fxsr,+mmx,+sse,+sse2"
+_X86_64_V2 = f"{_X86_64},+crc32,+cx16,+popcnt,+sahf,+sse3,+sse4.1,+sse4.2,+ssse3"
+_X86_64_V3 = f"{_X86_64_V2},+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe,+xsave"
+_X86_64_V4 = f"{_X86_64_V3},+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl"
+_FEATURES = {
+    "x86-64": _X86_64, "x86-64-v2": _X86_64_V2, "x86-64-v3": _X86_64_V3, "x86-64-v4": _X86_64_V4,
+}  # fmt: skip
+
 # The baseline of each architecture: what its machines of the last ten years have.
-# x86-64-v3 is spelled out, so that ``Target.has`` can answer for it too.
-_X86_64_V3 = (
-    "+64bit,+avx,+avx2,+bmi,+bmi2,+cmov,+crc32,+cx16,+cx8,+f16c,+fma,+fxsr,+lzcnt,+mmx,+movbe,"
-    "+popcnt,+sahf,+sse,+sse2,+sse3,+sse4.1,+sse4.2,+ssse3,+xsave"
-)
-_BASELINES = {"x86_64": ("x86-64-v3", _X86_64_V3), "aarch64": ("generic", "+neon")}
+_BASELINES = {
+    "x86_64": ("x86-64-v3", _X86_64_V3), "aarch64": ("generic", "+neon"),
+    "arm64": ("generic", "+neon"),
+}  # fmt: skip
 
 # Bits of a vector register, by the first feature of the list that a processor has.
 _VECTOR_BITS = (("avx512f", 512), ("avx", 256), ("sse2", 128), ("neon", 128))
@@ -43,6 +50,11 @@ class Target:
     def has(self, feature: str) -> bool:
         """True where the feature string turns ``feature`` on."""
         return f"+{feature}" in self.features.split(",")
+
+    @property
+    def windows(self) -> bool:
+        """True for Windows, whose libraries export what is marked."""
+        return "windows" in self.triple
 
     @property
     def vector_bits(self) -> int:
@@ -75,6 +87,15 @@ def llvm() -> Any:
 
 
 @cache
+def _all_targets() -> Any:
+    """The same with every target that LLVM was built for."""
+    binding = llvm()
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    return binding
+
+
+@cache
 def host() -> Target:
     """The processor that this process runs on."""
     binding = llvm()
@@ -85,9 +106,38 @@ def host() -> Target:
 @cache
 def baseline() -> Target:
     """A processor that every recent machine of this architecture can stand in for."""
-    triple = llvm().get_process_triple()
-    cpu, features = _BASELINES.get(triple.split("-")[0], ("", ""))
-    return Target(triple, cpu, features)
+    return chosen()
+
+
+def chosen(triple: str = "", cpu: str = "", features: str = "") -> Target:
+    """The target that a user asks for; what is left open is the baseline of the architecture.
+
+    ``cpu`` may be "native", a level of x86-64, or a name of LLVM's: of such a one only
+    ``features`` tell what it has. Raises: ValueError for a triple that LLVM cannot compile for.
+    """
+    triple = triple or llvm().get_process_triple()
+    if cpu == "native":
+        if triple.split("-")[0] != host().triple.split("-")[0]:
+            raise ValueError(f"the processor here is no {triple.split('-')[0]}")
+        return Target(triple, host().cpu, _joined(host().features, features))
+    name, known = _BASELINES.get(triple.split("-")[0], ("", ""))
+    if cpu:
+        name, known = cpu, _FEATURES.get(cpu, "")
+    made = Target(triple, name, _joined(known, features))
+    try:
+        machine(made, 0)
+    except RuntimeError as error:
+        raise ValueError(f"LLVM cannot compile for {triple}: {error}") from error
+    return made
+
+
+def _joined(*features: str) -> str:
+    """Feature strings as one, in which a feature stands once: what is said last holds."""
+    words = [word.strip() for part in features for word in part.split(",") if word.strip()]
+    signs = {word[1:]: word[0] for word in words}
+    if not set(signs.values()) <= {"+", "-"}:
+        raise ValueError(f"features are written +name or -name, not {features[-1]!r}")
+    return ",".join(sign + name for name, sign in signs.items())
 
 
 @cache
@@ -100,8 +150,9 @@ def machine(target: Target, optimise: int, *, pic: bool = False) -> Any:
     options = (
         {"reloc": "pic", "codemodel": "small"} if pic else {"codemodel": "jitdefault", "jit": True}
     )
+    native = target.triple.split("-")[0] == host().triple.split("-")[0]
+    binding = llvm() if native else _all_targets()
     return (
-        llvm()
-        .Target.from_triple(target.triple)
+        binding.Target.from_triple(target.triple)
         .create_target_machine(cpu=target.cpu, features=target.features, opt=optimise, **options)
     )

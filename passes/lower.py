@@ -128,7 +128,7 @@ class _Lowering:
         if bound_sizes(op):
             self._binding(op)
             return
-        if not _has_loops(op):
+        if not has_loops(op):
             self._host_call(op, [self._home(r, homes) for r in op.results])
             return
         if op.name in CONSUMERS:
@@ -329,7 +329,7 @@ def _epilogue(
     op.defn.lower_epilogue(k, result, (x, y), taken, op.regions[0], **op.all_attrs)
 
 
-def _has_loops(op: Operation) -> bool:
+def has_loops(op: Operation) -> bool:
     """True where the loop level can compute ``op``: a rule, and types that loops know."""
     if op.name in ("fused", "reduce"):
         return True

@@ -108,8 +108,8 @@ def _write_module(variant: Variant, lowered: Lowered, planned: Planned, backend:
     variant.plan = kernel.KernelPlan(
         planned.function,
         len(signature.feeds),
-        _output_numbers(variant.extraction, lowered),
-        [*slots, *_stream_names(lowered), *_constant_names(lowered), *_functions(lowered)],
+        output_numbers(variant.extraction, lowered),
+        [*slots, *stream_names(lowered), *_constant_names(lowered), *_functions(lowered)],
         signature.sizes,
         planned.arena,
     )
@@ -155,13 +155,13 @@ def hand_over(variants: Sequence[Variant], first: Variant) -> None:
         variant.table[abi.TABLE_NEXT_VARIANT] = body
 
 
-def _output_numbers(extraction: Extraction, lowered: Lowered) -> list[int]:
+def output_numbers(extraction: Extraction, lowered: Lowered) -> list[int]:
     """The fetch that each output parameter fills; results are in the order of value fetches."""
     fetch_of = {f.index: i for i, f in enumerate(extraction.fetches) if f.kind == "value"}
     return [fetch_of[j] for j in lowered.outputs]
 
 
-def _stream_names(lowered: Lowered) -> list[str]:
+def stream_names(lowered: Lowered) -> list[str]:
     """The random streams that native code draws from; they follow the variables in the table."""
     drawing = [op for op in lowered.function.walk() if op.name == "philox"]
     return list(dict.fromkeys(symbol_name(op) for op in drawing))
@@ -189,7 +189,7 @@ def _constant(lowered: Lowered, name: str) -> np.ndarray[Any, Any]:
 def _fill_table(variant: Variant, lowered: Lowered, store: VariableStore) -> None:
     """The pointers that the kernel and the entry find through the step."""
     slots = variant.signature.slots
-    streams = [store.stream(variant.extraction.streams[name]) for name in _stream_names(lowered)]
+    streams = [store.stream(variant.extraction.streams[name]) for name in stream_names(lowered)]
     constants = [_constant(lowered, name) for name in _constant_names(lowered)]
     arrays = [stream.state for stream in streams] + constants
     functions = _functions(lowered).values()

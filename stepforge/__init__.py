@@ -21,6 +21,7 @@ __getattr__, __dir__ = namespace(
         "bitwise": "bitwise=",
         "manip": "manip=",
         "compat": "compat=",
+        "ahead": "ahead=",
         "python": "python=",
         "sparse": "sparse=",
         "frontend.session_handles": "delete_session_tensor get_session_handle get_session_tensor",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,19 @@ def test_hot_loop_finds_the_published_posterior(tmp_path: Path) -> None:
     printed = run(example("hot_loop.py"), "--calls", "30000", cwd=tmp_path)
     assert "ns per call" in printed
     assert "differs" not in printed
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_a_c_program_reads_digits_as_python_does(tmp_path: Path) -> None:
+    in_python = run(example("aot_c/make_digits.py"), "--epochs", "4", cwd=tmp_path)
+    source = example("aot_c/main.c")
+    warnings = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
+    libraries = ["-I.", "-L.", "-ldigits", "-Wl,-rpath,."]
+    command = ["cc", *warnings, source, "-o", "main", *libraries]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    in_c = subprocess.run(["./main"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert in_c.stdout.removeprefix("in C") == in_python.removeprefix("in Python")
+    assert float(in_c.stdout.split()[2].rstrip("%")) > 90
 
 
 def test_the_example_of_the_readme_runs(tmp_path: Path) -> None:

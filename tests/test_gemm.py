@@ -324,7 +324,8 @@ def test_scratch_memory_is_no_more_than_a_panel_and_a_block() -> None:
     assert size(1, 100, 100, b=True) == 0
     assert size(32, 100, 20) == 32 * 32
     assert size(32, 100, 5000, b=True) == products.PANEL_BYTES // 4
-    assert size(10**6, 10, 10**6, a=True) == products.PANEL_BYTES // 4 + products.ROWS * products.DEPTH
+    block = products.ROWS * products.DEPTH
+    assert size(10**6, 10, 10**6, a=True) == products.PANEL_BYTES // 4 + block
     assert size(10**6, 10, 32, a=True) == 32 * 32
 
 

@@ -1,0 +1,132 @@
+"""``stepforge compile``: steps to objects, shared libraries, C headers, Python modules, wheels."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stepforge import cli_inputs
+from stepforge.cli_inputs import INPUT_HELP, CommandError, Text
+from stepforge.codegen import target
+from stepforge.runtime import ahead_files
+from stepforge.runtime.ahead import Compiled
+from stepforge.runtime.ahead_steps import Step, compile_ahead, compile_ir
+
+_ABOUT = """\
+Compile steps of a graph ahead of time. Nothing but libc and libm is needed to run them."""
+_MORE = f"""\
+{INPUT_HELP}
+examples:
+  # a classifier with its weights, as a library and its header
+  stepforge compile model.py:build --restore weights.npz --fetch predictions \\
+      --feed 'pixels:f32[n,64]' -o libdigits.so -o digits.h
+  # for Python without stepforge and LLVM: digits.py and libdigits.so
+  stepforge compile model.py --fetch predictions --feed pixels -o digits.py
+  # two steps that share variables; the caller keeps those (digits_init, digits_get, digits_set)
+  stepforge compile model.py --name digits -o digits.o -o digits.h \\
+      --entry-point train --fetch loss --fetch Adam --feed pixels --feed labels \\
+      --entry-point predict --fetch predictions --feed pixels
+  # for another machine
+  stepforge compile model.py --fetch y --feed x -o y.o --target-triple aarch64-linux-gnu
+
+sizes that are not known (`?`, or a name as in f32[n,64]) are parameters of the functions.
+exit status: 0 made, 1 cannot be compiled (all reasons are told), 2 wrong usage
+"""
+_LEVELS = ("O0", "O1", "O2")
+
+
+class _Group(argparse.Action):
+    """Collects --fetch and --feed for the --entry-point before them."""
+
+    def __call__(
+        self, parser: Any, namespace: Any, values: Any, option_string: str | None = None
+    ) -> None:
+        groups = namespace.groups = list(namespace.groups)  # never the default itself
+        if self.dest == "entry-point":
+            groups.append((values, (), ()))
+            return
+        name, fetches, feeds = groups.pop() if groups else ("", (), ())
+        if self.dest == "fetch":
+            fetches = (*fetches, values)
+        else:
+            feeds = (*feeds, values)
+        groups.append((name, fetches, feeds))
+
+
+def add_commands(commands: Any) -> None:
+    """Add ``compile`` to the commands."""
+    parser = commands.add_parser(
+        "compile", help="compile steps to an object, library, Python module or wheel",
+        description=_ABOUT, epilog=_MORE, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    cli_inputs.add_input(parser)
+    what = parser.add_argument_group("what to compile")
+    what.add_argument("--entry-point", dest="entry-point", action=_Group, metavar="NAME",
+                      help="the C name of a step; --fetch and --feed behind it are that step's")
+    what.add_argument("--fetch", action=_Group, metavar="TENSOR",
+                      help="a result, or an operation to run (once for each)")
+    what.add_argument("--feed", action=_Group, metavar="TENSOR[:TYPE]",
+                      help="an argument: x, x:f32[?,784], x:f32[n,784] (once for each)")
+    what.add_argument("--variables", choices=("baked", "arguments", "file"), default="baked",
+                      help="where values of variables are: in the code (what a step writes is kept"
+                      " by the caller), arguments of the functions, or a .state file that the"
+                      " caller reads")
+    how = parser.add_argument_group("how")
+    how.add_argument("-o", "--output", action="append", required=True, metavar="FILE",
+                     help=f"a file to write, of the kind that its name says:"
+                     f" {' '.join(ahead_files.WRITERS)} (may be given several times)")
+    how.add_argument("--name", help="the name of the library, before _init, _get, _set")
+    how.add_argument("--target-triple", default="", metavar="TRIPLE",
+                     help="the machine, as LLVM calls it: aarch64-linux-gnu, x86_64-windows-msvc")
+    how.add_argument("--target-cpu", default="", metavar="CPU",
+                     help="native, x86-64-v2, x86-64-v3 (the default there), x86-64-v4, or a name"
+                     " of LLVM's together with --target-features")
+    how.add_argument("--target-features", default="", metavar="LIST",
+                     help="such as +avx512f,-fma (write --target-features=-fma)")
+    how.add_argument("--opt-level", choices=("0", "1", "2"), default="2",
+                     help="how much LLVM optimises (2)")
+    parser.set_defaults(command=compile_command, groups=())
+
+
+def compile_command(options: argparse.Namespace) -> None:
+    """Compile, and print what was written."""
+    for file in options.output:
+        if Path(file).suffix not in ahead_files.WRITERS:
+            known = " ".join(ahead_files.WRITERS)
+            raise CommandError(f"{file}: the name of a file ends in one of {known}")
+    compiled = _compiled(options)
+    for file in options.output:
+        for path in ahead_files.write(compiled, file):
+            print(f"wrote {path} ({path.stat().st_size} bytes)")
+
+
+def _compiled(options: argparse.Namespace) -> Compiled:
+    given = cli_inputs.read(options)
+    name = options.name or _identifier(Path(options.output[0]).stem)
+    how: dict[str, Any] = {
+        "variables": options.variables,
+        "target": target.chosen(
+            options.target_triple, options.target_cpu, options.target_features
+        ),
+        "level": _LEVELS[int(options.opt_level)],
+    }
+    if isinstance(given, Text):
+        return compile_ir(given.module, values=given.restored, name=name, **how)
+    steps = _steps(options.groups, name)
+    return compile_ahead(steps, session=given.session, name=name, **how)
+
+
+def _steps(groups: Sequence[tuple[str, Sequence[str], Sequence[str]]], name: str) -> list[Step]:
+    steps = [Step(own or name, fetches, feeds) for own, fetches, feeds in groups]
+    empty = [step.name for step in steps if not step.fetches]
+    if empty or not steps:
+        raise CommandError(f"{(empty or [name])[0]} computes nothing: name results with --fetch")
+    return steps
+
+
+def _identifier(stem: str) -> str:
+    """A C name for what a file is called: ``libdigits`` is of ``digits``."""
+    return re.sub(r"\W", "_", stem.removeprefix("lib")) or "step"

@@ -1,0 +1,174 @@
+"""The command line, as its users call it: what it prints, writes, and exits with."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stepforge.cli import main
+
+MODEL = """
+import stepforge as tf
+
+x = tf.placeholder(tf.float32, [None, 4], name="x")
+w = tf.get_variable("w", [4, 2], initializer=tf.ones_initializer())
+y = tf.tanh(tf.matmul(x, w), name="y")
+bump = tf.group(w.assign_add(tf.ones([4, 2])), name="bump")
+
+def more():
+    tf.multiply(y, 2.0, name="twice")
+    tf.lgamma(y, name="gamma")
+"""
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.py").write_text(MODEL)
+    return tmp_path
+
+
+def run_python(code: str, folder: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_compile_writes_all_that_was_asked_for(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez("w.npz", w=np.full((4, 2), 0.25))
+    command = "compile model.py:more --restore w.npz --fetch twice --feed x:f32[n,4] --opt-level 1"
+    assert main([*command.split(), "-o", "out/net.py", "-o", "out/net.h", "-o", "out/net.o"]) == 0
+    printed = capsys.readouterr().out
+    for name in ("net.py", "libnet.so", "net.h", "net.o"):
+        assert f"wrote out/{name} (" in printed
+    assert "int32_t net(const float *x, int64_t n, float *twice, void *workspace);" in (
+        model / "out" / "net.h"
+    ).read_text()
+    code = (
+        "import sys, net\nprint(float(net.net([[1, 1, 1, 1]])[0, 0]))\n"
+        "assert not {'llvmlite', 'stepforge'} & set(sys.modules)"
+    )
+    assert float(run_python(code, model / "out")) == pytest.approx(2 * np.tanh(1))
+
+
+def test_entry_points_share_variables(model: Path) -> None:
+    command = (
+        "compile model.py --name net -o net_.py --entry-point step --fetch bump"
+        " --entry-point predict --fetch y --feed x --opt-level 0"
+    )
+    assert main(command.split()) == 0
+    code = (
+        "import net_ as n\nn.step()\nprint(n.library.state['w'][0, 0])\n"
+        "print(n.predict([[.1, 0, 0, 0]])[0, 0])"
+    )
+    w, y = map(float, run_python(code, model).split())
+    assert (w, y) == (2, pytest.approx(np.tanh(0.2)))
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("compile gone.py -o a.o", "there is no file gone.py"),
+        ("compile model.py:none -o a.o", "model.py has no function none"),
+        ("compile model.py -o a.o", "a computes nothing: name results with --fetch"),
+        ("compile model.py --fetch z -o a.o", "'z' refers to an Operation not in the graph"),
+        ("compile model.py --fetch y -o a.o", "x = tf.placeholder(tf.float32"),
+        ("compile model.py --fetch y -o a.exe", "ends in one of .o .a .so"),
+        ("compile model.py --fetch y --feed x[3] -o a.o", "a feed is written name"),
+        ("compile model.py:more --fetch gamma --feed x -o a.o", "lgamma: has no native lowering"),
+        ("compile model.py --fetch y --feed x -o a.so --target-triple aarch64-linux-gnu",
+         "needs a linker"),
+        ("compile model.py --fetch y --feed x -o a.o --target-triple pdp11", "cannot compile for"),
+        ("compile model.py --restore model.py --fetch y -o a.o", "cannot read model.py"),
+        ("run model.py", "nothing to run"),
+        ("run model.py --fetch y --feed x", "a feed is written TENSOR=VALUE"),
+        ("run model.py --fetch y --feed x=what", "neither a Python literal"),
+        ("dump model.py", "nothing to show"),
+        ("opt model.py", "expected"),
+    ],
+)
+def test_what_cannot_be_done_is_one_block_and_status_1(
+    command: str, message: str, model: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    assert main(command.split()) == 1
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.err.startswith("stepforge: error: ")
+    assert "Traceback" not in printed.err
+    assert not printed.out
+
+
+def test_wrong_usage_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ([], ["compile"], ["compile", "model.py", "--variables", "lost", "-o", "a.o"]):
+        with pytest.raises(SystemExit) as caught:
+            main(command)
+        assert caught.value.code == 2
+    assert "usage: stepforge" in capsys.readouterr().err
+
+
+def test_an_error_of_the_script_shows_its_line(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (model / "bad.py").write_text("import stepforge as tf\ntf.zeros([2]) + tf.zeros([3])\n")
+    assert main(["compile", "bad.py", "--fetch", "y", "-o", "a.o"]) == 1
+    assert "bad.py fails at line 2: tf.zeros([2]) + tf.zeros([3])" in capsys.readouterr().err
+
+
+def test_run_prints_and_keeps_values(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("x.npy", np.zeros((1, 4)))
+    assert main(["run", "model.py", "--fetch", "y", "--feed", "x=x.npy"]) == 0
+    assert capsys.readouterr().out == "y = [[0. 0.]]\n"
+    feed = "x=[[1, 2, 3, 4]]"
+    assert main(["run", "model.py", "--fetch", "y", "--feed", feed, "-o", "out.npz"]) == 0
+    np.testing.assert_allclose(np.load("out.npz")["y"], np.tanh([[10, 10]]))
+
+
+def test_dump_feeds_opt_and_compile(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dump", "model.py", "--fetch", "y", "--feed", "x", "--stage", "tensor"]) == 0
+    text = capsys.readouterr().out
+    (model / "y.sf").write_text(text)
+    assert main(["opt", "y.sf", "--passes", "tensor,fusion", "--timings"]) == 0
+    printed = capsys.readouterr()
+    assert "matmul(%x, %0) : f32[x_0, 2] |" in printed.out  # tanh is its epilogue
+    assert "fuse_products" in printed.err
+    assert main(["opt", "y.sf", "--passes", "tensor,fusion,lower,loops"]) == 0
+    assert "gemm(" in capsys.readouterr().out
+    assert main(["opt", "y.sf", "--passes", "sparkle"]) == 1
+    assert "there is no pass 'sparkle': prune, fold," in capsys.readouterr().err
+    np.savez("w.npz", w=np.ones((4, 2), np.float32))
+    feed = "x=[[0.5, 0, 0, 0]]"
+    assert main(["run", "y.sf", "--restore", "w.npz", "--feed", feed]) == 0
+    assert "0.4621" in capsys.readouterr().out
+    assert main(["compile", "y.sf", "--restore", "w.npz", "-o", "y.o", "--opt-level", "0"]) == 0
+
+
+def test_devices(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["devices"]) == 0
+    printed = capsys.readouterr().out
+    assert "/device:CPU:0" in printed
+    assert "processor: " in printed
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["compile", "--help"])
+    assert caught.value.code == 0
+    printed = capsys.readouterr().out
+    assert "examples:" in printed
+    assert "exit status: 0 made, 1 cannot be compiled" in printed
+
+
+def test_python_m_stepforge(model: Path) -> None:
+    command = [sys.executable, "-m", "stepforge", "run", "model.py", "--fetch", "w"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("w = [[1. 1.]")
