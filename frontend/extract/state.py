@@ -25,7 +25,7 @@ def uninitialized(variable: Any, reader: Any) -> FailedPreconditionError:
             f"Could not find variable {variable.name}. This could mean that the variable has been "
             "deleted. In TF1, it can also mean the variable is uninitialized."
         )
-    return FailedPreconditionError(reader.node_def, reader, text, site=reader.site)
+    return FailedPreconditionError(None, reader, text, site=reader.site)
 
 
 class StepState:

@@ -116,7 +116,8 @@ def read_attribute(message: Any, wanted: str = "") -> Any:
     """
     field = message.WhichOneof("value")
     if field is None:
-        raise ValueError("AttrValue had no value" + (f" when '{wanted}' expected" if wanted else ""))
+        expected = f" when '{wanted}' expected" if wanted else ""
+        raise ValueError(f"AttrValue had no value{expected}")
     if field == "list":
         return _read_list(message.list, wanted)
     kind, convert = _READ[field]

@@ -7,7 +7,7 @@ stepforge knows one value of: the default, which a GraphDef may leave out.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,14 @@ from stepforge.frontend.graphdef.tensors import MAX_BYTES, fill_tensor
 PRODUCER = 134  # the version of graphs that TensorFlow 1.15 writes; all later ones read it
 
 
-def graph_def(graph: Any, from_version: int | None = None, add_shapes: bool = False) -> Any:
-    """A ``GraphDef`` of the nodes made after ``graph.version`` was ``from_version``.
+def graph_def(nodes: Iterable[Any], add_shapes: bool = False) -> Any:
+    """A ``GraphDef`` of ``nodes``.
 
     ``add_shapes`` notes static shapes in ``_output_shapes``. Raises: ValueError over 2 GB.
     """
     found = messages.GraphDef()
     found.versions.producer = PRODUCER
-    for op in graph.get_operations()[from_version or 0 :]:
+    for op in nodes:
         node = found.node.add()
         write_node(node, op)
         if add_shapes and op.outputs:
@@ -60,7 +60,8 @@ def write_node(message: Any, op: Any) -> None:
 
 def input_name(tensor: Any) -> str:
     """How a GraphDef names a tensor: output 0 has the name of its node."""
-    return tensor.op.name if tensor.value_index == 0 else tensor.name
+    name: str = tensor.op.name
+    return name if tensor.value_index == 0 else f"{name}:{tensor.value_index}"
 
 
 def all_attributes(op: Any) -> Iterator[tuple[str, str, Any]]:

@@ -1,4 +1,4 @@
-"""The message classes ``GraphDef``, ``NodeDef``, ``AttrValue`` ..., made when one is first asked for.
+"""The message classes ``GraphDef``, ``NodeDef``, ``AttrValue`` ..., made on first use.
 
 They live in a descriptor pool of their own and in a package of their own. protobuf is loaded by
 nothing else in stepforge.

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from stepforge.frontend.dtypes import DType
+from stepforge.frontend.dtypes import DType, from_ir
 from stepforge.frontend.graphdef import signatures
 from stepforge.frontend.graphdef.attributes import read_attribute
 from stepforge.frontend.graphdef.signatures import NO_DEFAULT, Attribute, Signature
@@ -29,7 +29,7 @@ _SPELLED = {"float32": "float", "float64": "double", "float16": "half"}
 
 @dataclass(frozen=True)
 class Edge:
-    """An input: output ``index`` of node ``source``, or with -1 a control input. ``text`` as read."""
+    """An input: output ``index`` of node ``source``; -1 is a control input. ``text`` as read."""
 
     text: str
     source: str
@@ -68,16 +68,18 @@ def _check_types(nodes: Mapping[str, Any]) -> None:
         users.setdefault(node.op, []).append(name)
     missing = {type_: names for type_, names in sorted(users.items()) if not _is_known(type_)}
     if missing:
-        counted = [
-            f"{type_} ({len(names)}: {', '.join(names[:_LISTED])}{', ...' * (len(names) > _LISTED)})"
-            for type_, names in missing.items()
-        ]
+        counted = [f"{type_} ({_listed(names)})" for type_, names in missing.items()]
         raise NotFoundError(
             None,
             None,
             f"Op type not registered {', '.join(map(repr, missing))}: stepforge has no node types "
             f"of these names. The graph has {'; '.join(counted)}.",
         )
+
+
+def _listed(names: list[str]) -> str:
+    more = ", ..." if len(names) > _LISTED else ""
+    return f"{len(names)}: {', '.join(names[:_LISTED])}{more}"
 
 
 def _is_known(type_: str) -> bool:
@@ -111,8 +113,8 @@ def _edge(text: str) -> Edge:
 def in_order(edges: Mapping[str, list[Edge]], mapped: Collection[tuple[str, int]]) -> list[str]:
     """Names of nodes, each after its inputs and otherwise as they come.
 
-    Inputs in ``mapped`` come from elsewhere. Raises: ValueError for an input that is no node, and for
-    a cycle.
+    Inputs in ``mapped`` come from elsewhere. Raises: ValueError for an input that is no node, and
+    for a cycle.
     """
     waiting: dict[str, int] = {}
     consumers: dict[str, list[str]] = {name: [] for name in edges}
@@ -172,7 +174,7 @@ class AttributeReader:
     def _constant(self, node: Any, values: Mapping[str, Any]) -> np.ndarray[Any, Any]:
         array = read_tensor(values["value"], self.room)
         self.room -= array.nbytes
-        declared = signatures.from_ir(values["dtype"])
+        declared = from_ir(values["dtype"])
         have = values["value"].dtype
         if have != declared.as_datatype_enum:
             raise ValueError(
@@ -226,10 +228,11 @@ def _check_counts(node: Any, found: Signature, values: Mapping[str, Any], count:
 
 
 def _check_number(node: Any, definition: NodeDef, count: int) -> None:
-    variadic = any(name.startswith("*") for name in definition.inputs)
-    if count < len(definition.inputs) - variadic or (not variadic and count > len(definition.inputs)):
+    names = definition.inputs
+    variadic = any(name.startswith("*") for name in names)
+    if count < len(names) - variadic or (not variadic and count > len(names)):
         raise ValueError(
-            f"NodeDef expected inputs '{', '.join(definition.inputs)}' do not match {count} inputs "
+            f"NodeDef expected inputs '{', '.join(names)}' do not match {count} inputs "
             f"specified; Op<name={node.op}>; NodeDef: {{{{node {node.name}}}}}"
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,7 +62,7 @@ def _lines() -> dict[str, str]:
     return {name: rest for name, _, rest in lines}
 
 
-@lru_cache(maxsize=None)
+@cache
 def signature(type_: str) -> Signature | None:
     """The signature of an op, None for a node type that TensorFlow does not have."""
     line = _lines().get(type_)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,18 @@ from stepforge.frontend.nodedefs.base import NODES
 
 HEAD = """\
 # The ops of TensorFlow that stepforge has: inputs -> outputs; attributes = defaults.
-# `T` is an attribute that holds a dtype, `N*T` are N tensors, `*T` tensors of a list of dtypes, `&T`
-# is a variable. An attribute that is not listed after the `;` must be given. Written by
-# tests/data/make_signatures.py.
+# `T` is an attribute that holds a dtype, `N*T` are N tensors, `*T` tensors of a list of dtypes,
+# `&T` is a variable. An attribute without a default must be given, and one that is not listed after
+# the `;` too. Written by tests/data/make_signatures.py.
 """
+
+
+DEFAULTS: dict[str, Callable[[Any], Any]] = {
+    "s": bytes.decode,
+    "f": lambda number: float(f"{number:g}"),  # the digits of a float32
+    "type": lambda number: dtype(number),
+    "shape": lambda _: None,
+}
 
 
 def dtype(number: int) -> str:
@@ -45,8 +54,7 @@ def default(value: Any) -> str:
     found = getattr(value, kind)
     if kind == "list":
         found = [element for _, field in found.ListFields() for element in field]
-    convert = {"s": bytes.decode, "type": dtype, "shape": lambda _: None, "f": lambda x: float(f"{x:g}")}
-    return f" = {json.dumps(convert.get(kind, lambda x: x)(found))}"
+    return f" = {json.dumps(DEFAULTS[kind](found) if kind in DEFAULTS else found)}"
 
 
 def signature(op: Any) -> str:
