@@ -15,6 +15,7 @@ import numpy as np
 
 from stepforge.frontend.graphdef import messages
 from stepforge.frontend.graphdef.attributes import kind_of, write_attribute
+from stepforge.frontend.graphdef.expansions import Expansion, expansion_of
 from stepforge.frontend.graphdef.signatures import implied_attributes, signature
 from stepforge.frontend.graphdef.tensors import MAX_BYTES, fill_tensor
 
@@ -22,15 +23,20 @@ PRODUCER = 134  # the version of graphs that TensorFlow 1.15 writes; all later o
 
 
 def graph_def(nodes: Iterable[Any], add_shapes: bool = False) -> Any:
-    """A ``GraphDef`` of ``nodes``.
+    """A ``GraphDef`` of ``nodes``, our own node types written as nodes of TensorFlow.
 
     ``add_shapes`` notes static shapes in ``_output_shapes``. Raises: ValueError over 2 GB.
     """
     found = messages.GraphDef()
     found.versions.producer = PRODUCER
     for op in nodes:
-        node = found.node.add()
-        write_node(node, op)
+        rule = expansion_of(op)
+        if rule is not None:
+            rule(Expansion(found, op, [input_name(tensor) for tensor in op.inputs]))
+            node = found.node[-1]
+        else:
+            node = found.node.add()
+            write_node(node, op)
         if add_shapes and op.outputs:
             shapes = [tensor.shape.sizes for tensor in op.outputs]
             write_attribute(node.attr["_output_shapes"], "list(shape)", shapes)

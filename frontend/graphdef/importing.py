@@ -21,7 +21,6 @@ from stepforge.frontend.operation import Operation, Tensor
 from stepforge.frontend.scopes import name_scope
 
 _PREFIX = "loc:@"  # of the node names in `_class`
-_DERIVED = ("_output_shapes",)  # what inference finds again
 
 
 def import_graph_def(
@@ -47,8 +46,9 @@ def import_graph_def(
     graph = get_default_graph()
     if graph.finalized:
         raise RuntimeError("Graph is finalized and cannot be modified.")
-    with name_scope(name, "import", list(mapping.values())) as scope:
+    with name_scope(name, "import") as scope:
         tensors = _mapped_tensors(mapping, name)
+        _check_graph(graph, mapping)
         importer = _Importer(graph, tensors, scope)
         importer.run(message)
         return None if wanted is None else [importer.element(text) for text in wanted]
@@ -113,6 +113,16 @@ def _mapped_tensors(mapping: dict[str, Any], name: str | None) -> dict[tuple[str
     return {_source(key): converted.get(key, value) for key, value in mapping.items()}
 
 
+def _check_graph(graph: Graph, mapping: dict[str, Any]) -> None:
+    for key, value in mapping.items():
+        if isinstance(value, (Tensor, Operation)) and value.graph is not graph:
+            node = getattr(value, "op", value).name
+            raise ValueError(
+                f"node '{node}' in input_map does not exist in graph (input_map entry: "
+                f"{key}->{value.name})"
+            )
+
+
 def _is_element(key: str, value: Any) -> bool:
     return isinstance(value, Tensor) or (key.startswith("^") and isinstance(value, Operation))
 
@@ -145,7 +155,7 @@ class _Importer:
         self._graph, self._mapped, self._scope = graph, mapped, scope
         self._made: dict[str, Operation] = {}
         self._used: set[tuple[str, int]] = set()
-        self._attributes = AttributeReader()
+        self._attributes = AttributeReader(scope)
         self._names: frozenset[str] = frozenset()
 
     def run(self, message: Any) -> None:
@@ -166,16 +176,15 @@ class _Importer:
         if dtypes is not None:
             _check_dtypes(full_name, inputs, dtypes)
         self._colocate(node, attrs)
-        for key in _DERIVED:
-            attrs.pop(key, None)
         with ExitStack() as stack:
             for context in self._contexts(node, control):
                 stack.enter_context(context)
             try:
                 return self._graph.create_op(node.op, inputs, attrs, full_name + "/")
             except Exception as error:  # rules expect what API functions have checked
-                text = f"{error} for '{{{{node {full_name}}}}} = {node.op}'"
-                raise ValueError(text) from error
+                text, line, site = str(error).partition("\n")
+                text = f"{text} for '{{{{node {full_name}}}}} = {node.op}'"
+                raise ValueError(text + line + site) from error
 
     def _contexts(self, node: Any, control: list[Any]) -> list[AbstractContextManager[Any]]:
         contexts: list[AbstractContextManager[Any]] = []
@@ -201,7 +210,7 @@ class _Importer:
     def _control(self, edge: Edge) -> Any:
         key = (edge.source, edge.index)
         self._used.add(key)
-        return self._mapped.get(key) or self._made[edge.source]
+        return self._mapped[key] if key in self._mapped else self._made[edge.source]
 
     def _colocate(self, node: Any, attrs: dict[str, Any]) -> None:
         groups = attrs.get("_class", [])

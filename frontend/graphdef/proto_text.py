@@ -40,7 +40,8 @@ class _Reader:
         parts = _TOKEN.findall(text)
         if sum(map(len, parts)) != len(text):
             raise SyntaxError(f"{file.name} has characters that belong to no token")
-        self._tokens: deque[str] = deque(part for part in parts if part.strip() and part[:2] != "//")
+        tokens = (part for part in parts if part.strip() and part[:2] != "//")
+        self._tokens: deque[str] = deque(tokens)
         self._file = file
         self._kinds: dict[str, int] = {}  # full name -> message or enum
         self._references: list[tuple[Any, str, str]] = []  # field, scope, type as it is written

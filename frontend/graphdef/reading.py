@@ -7,7 +7,7 @@ brings before anything of that size is made.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ from stepforge.frontend.nodedefs.base import REQUIRED, NodeDef, lookup_node
 from stepforge.ir.errors import NotFoundError
 
 MAX_OUTPUTS = 2**16  # of one node; what splits further is an attack rather than a program
+# What says how to compute, not what.
+_HINTS = ("allowed_devices", "debug_name", "grad_a", "grad_b", "grad_x", "grad_y")
 _LISTED = 5  # nodes that are named for each op that is missing
 _SPELLED = {"float32": "float", "float64": "double", "float16": "half"}
 
@@ -146,7 +148,8 @@ def in_order(edges: Mapping[str, list[Edge]], mapped: Collection[tuple[str, int]
 class AttributeReader:
     """Reads the attributes of the nodes of one GraphDef, whose constants share ``room`` bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, scope: str) -> None:
+        self._scope = scope  # in front of names that errors mention
         self.room = MAX_BYTES
 
     def read(self, node: Any, count: int) -> tuple[dict[str, Any], list[DType] | None]:
@@ -157,65 +160,71 @@ class AttributeReader:
         attributes that stepforge does not have.
         """
         definition = lookup_node(node.op)
+        about = f"Op<name={node.op}>; NodeDef: {{{{node {self._scope}{node.name}}}}}"
         found = signatures.signature(node.op)
-        own = {name: _private(node, name) for name in node.attr if name.startswith("_")}
+        own = dict(_private(node))
         if found is None:
-            _check_number(node, definition, count)
+            _check_number(about, node, definition, count)
             given = {name: read_attribute(node.attr[name]) for name in definition.attrs}
             return {**given, **own}, None
-        values = {name: _value(node, attribute) for name, attribute in found.attributes.items()}
-        _check_counts(node, found, values, count)
+        values = {key: _value(about, node, attr) for key, attr in found.attributes.items()}
+        _check_counts(about, node, found, values, count)
         if "value" in values:
-            values["value"] = self._constant(node, values)
-        return {**_known(node, definition, found, values), **own}, signatures.input_dtypes(
-            found, values
-        )
+            values["value"] = self._constant(about, values)
+        dtypes = signatures.input_dtypes(found, values)
+        return {**_known(about, node, definition, found, values), **own}, dtypes
 
-    def _constant(self, node: Any, values: Mapping[str, Any]) -> np.ndarray[Any, Any]:
-        array = read_tensor(values["value"], self.room)
+    def _constant(self, about: str, values: Mapping[str, Any]) -> np.ndarray[Any, Any]:
+        try:
+            array = read_tensor(values["value"], self.room)
+        except ValueError as error:
+            raise ValueError(f"{error}; {about}") from None
         self.room -= array.nbytes
         declared = from_ir(values["dtype"])
         have = values["value"].dtype
         if have != declared.as_datatype_enum:
             raise ValueError(
-                f"Node '{node.name}': dtype {declared.name} and the dtype of its value, number "
-                f"{have}, are not the same"
+                f"dtype {declared.name} is not that of the value, which is number {have}; {about}"
             )
         return array
 
 
-def _private(node: Any, name: str) -> Any:
-    value = read_attribute(node.attr[name])
-    return [text.encode() for text in value] if name == "_class" else value
+def _private(node: Any) -> Iterator[tuple[str, Any]]:
+    """Attributes that are not the op's own. Tensors and functions among them mean nothing here."""
+    for name in sorted(node.attr):
+        if not name.startswith("_"):
+            continue
+        if name == "_class":
+            groups = read_attribute(node.attr[name], "list(string)")
+            yield name, [group.encode("utf-8", "surrogateescape") for group in groups]
+        elif node.attr[name].WhichOneof("value") in ("s", "i", "f", "b"):
+            yield name, read_attribute(node.attr[name])
 
 
-def _value(node: Any, attribute: Attribute) -> Any:
+def _value(about: str, node: Any, attribute: Attribute) -> Any:
     if attribute.name in node.attr:
         try:
             value = read_attribute(node.attr[attribute.name], attribute.kind)
         except ValueError as error:
-            raise ValueError(
-                f"{error}\n\t for attr '{attribute.name}'\n\t; NodeDef: {{{{node {node.name}}}}}; "
-                f"Op<name={node.op}>"
-            ) from None
+            text = f"{error}\n\t for attr '{attribute.name}'\n\t; {about}"
+            raise ValueError(text) from None
         return tuple(value) if attribute.kind == "list(type)" else value
     if attribute.default is NO_DEFAULT:
-        raise ValueError(
-            f"NodeDef missing attr '{attribute.name}' from Op<name={node.op}>; "
-            f"NodeDef: {{{{node {node.name}}}}}"
-        )
+        raise ValueError(f"NodeDef missing attr '{attribute.name}' from {about}")
     return attribute.default
 
 
-def _check_counts(node: Any, found: Signature, values: Mapping[str, Any], count: int) -> None:
+def _check_counts(
+    about: str, node: Any, found: Signature, values: Mapping[str, Any], count: int
+) -> None:
     for argument in (*found.inputs, *found.outputs):
         if argument.number and values[argument.number] < 0:
             raise ValueError(
                 f"Value for attr '{argument.number}' of {values[argument.number]} must be at least "
-                f"minimum 0\n\t; NodeDef: {{{{node {node.name}}}}}; Op<name={node.op}>"
+                f"minimum 0\n\t; {about}"
             )
     if signatures.count_outputs(found, values) > MAX_OUTPUTS:
-        raise ValueError(f"Node '{node.name}' has more than {MAX_OUTPUTS} outputs")
+        raise ValueError(f"More than {MAX_OUTPUTS} outputs; {about}")
     expected = signatures.count_inputs(found, values)
     if expected != count:
         dtypes = ""
@@ -223,22 +232,22 @@ def _check_counts(node: Any, found: Signature, values: Mapping[str, Any], count:
             dtypes = f" '{', '.join(map(spelled, signatures.input_dtypes(found, values)))}'"
         raise ValueError(
             f"NodeDef expected inputs{dtypes or f' of number {expected}'} do not match {count} "
-            f"inputs specified; Op<name={node.op}>; NodeDef: {{{{node {node.name}}}}}"
+            f"inputs specified; {about}"
         )
 
 
-def _check_number(node: Any, definition: NodeDef, count: int) -> None:
+def _check_number(about: str, node: Any, definition: NodeDef, count: int) -> None:
     names = definition.inputs
     variadic = any(name.startswith("*") for name in names)
     if count < len(names) - variadic or (not variadic and count > len(names)):
         raise ValueError(
             f"NodeDef expected inputs '{', '.join(names)}' do not match {count} inputs "
-            f"specified; Op<name={node.op}>; NodeDef: {{{{node {node.name}}}}}"
+            f"specified; {about}"
         )
 
 
 def _known(
-    node: Any, definition: NodeDef, found: Signature, values: Mapping[str, Any]
+    about: str, node: Any, definition: NodeDef, found: Signature, values: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The values that our node type keeps. The others are implied, or must be the default."""
     known: dict[str, Any] = {}
@@ -246,22 +255,22 @@ def _known(
         if name in definition.attrs:
             default = definition.attrs[name]
             known[name] = tuple(value) if isinstance(default, tuple) else value
-        elif not signatures.is_implied(found, name) and not _equal(found.attributes[name], value):
+        elif not _is_default(found, name, value):
             raise ValueError(
-                f"Node '{node.name}': stepforge's {node.op} knows {name} as "
-                f"{found.attributes[name].default!r} only, not {value!r}"
+                f"stepforge knows {name} as {found.attributes[name].default!r} only, not "
+                f"{value!r}; {about}"
             )
     missing = [name for name, value in definition.attrs.items() if value is REQUIRED]
     for name in missing:
         if name not in known:
-            raise ValueError(
-                f"NodeDef missing attr '{name}' from Op<name={node.op}>; "
-                f"NodeDef: {{{{node {node.name}}}}}"
-            )
+            raise ValueError(f"NodeDef missing attr '{name}' from {about}")
     return known
 
 
-def _equal(attribute: Attribute, value: Any) -> bool:
+def _is_default(found: Signature, name: str, value: Any) -> bool:
+    if name in _HINTS or signatures.is_implied(found, name):
+        return True
+    attribute = found.attributes[name]
     if attribute.kind == "float":
         return bool(np.float32(attribute.default) == np.float32(value))
     return bool(attribute.default == value)

@@ -29,37 +29,47 @@ _FIELDS = {
 }
 
 
+# dtypes that TensorFlow writes as bytes
+_PACKED = frozenset(_FIELDS) - {"string", "bool", "bfloat16", "uint16", "complex64", "complex128"}
+
+
 def fill_tensor(message: Any, array: Array, dtype: str) -> None:
     """Write ``array``, of the IR's ``dtype``, into a ``TensorProto``.
 
-    As TensorFlow does: one number and strings as values, everything else as bytes.
+    As TensorFlow does: several numbers as bytes; as values one number, one that fills the whole
+    tensor, strings, and some dtypes.
     """
     kind = from_ir(dtype)
     message.dtype = kind.as_datatype_enum
     message.tensor_shape.SetInParent()
     for size in array.shape:
         message.tensor_shape.dim.add(size=size)
-    if kind.name == "string":
-        message.string_val.extend(_encoded(element) for element in array.reshape(-1))
-    elif array.size > 1:
-        message.tensor_content = array.tobytes()
-    elif array.size == 1:
-        _fill_single(message, array, kind)
+    values = array[(slice(1),) * array.ndim] if _repeats(array) else array
+    if values.size > 1 and kind.name in _PACKED:
+        message.tensor_content = values.tobytes()
+    else:
+        _fill_values(message, values.reshape(-1), kind)
+
+
+def _repeats(array: Array) -> bool:
+    """True where one element in memory is all elements."""
+    return array.size > 1 and not any(array.strides)
 
 
 def _encoded(element: Any) -> bytes:
     return element.encode() if isinstance(element, str) else bytes(element)
 
 
-def _fill_single(message: Any, array: Array, dtype: DType) -> None:
+def _fill_values(message: Any, values: Array, dtype: DType) -> None:
     field = getattr(message, _FIELDS[dtype.name])
-    value = array.reshape(-1)
-    if dtype.is_complex:
-        field.extend(part.item() for part in (value.real[0], value.imag[0]))
+    if dtype.name == "string":
+        field.extend(map(_encoded, values))
+    elif dtype.is_complex:
+        field.extend(np.stack([values.real, values.imag], axis=1).reshape(-1).tolist())
     elif _FIELDS[dtype.name] == "half_val":
-        field.append(int(value.view(np.uint16)[0]))
+        field.extend(np.ascontiguousarray(values).view(np.uint16).tolist())
     else:
-        field.append(value[0].item())
+        field.extend(values.tolist())
 
 
 def read_tensor(message: Any, room: int = MAX_BYTES) -> Array:
