@@ -18,7 +18,7 @@ help:
 	@echo "make demo         train on handwritten digits, draw the result into $(BUILD)/digits.png"
 	@echo "make bench        speed against NumPy, numba and gcc"
 	@echo "make bench-peers  the same programs on TensorFlow (a large download)"
-	@echo "make parity       the demo on TensorFlow, its import line changed"
+	@echo "make parity       the demo on TensorFlow, its import line changed; graphs exchanged with it"
 	@echo "make clean        remove $(BUILD) and the environment"
 
 test: $(VENV)/.with-test
@@ -57,6 +57,7 @@ parity: $(BUILD)/peers/.done
 	sed 's/^import stepforge as tf$$/import tensorflow.compat.v1 as tf/' examples/digits.py \
 		> $(BUILD)/parity/digits.py
 	$(BUILD)/peers/bin/python $(BUILD)/parity/digits.py --picture $(BUILD)/parity/digits.png
+	$(BUILD)/peers/bin/python tests/graphdefs/parity.py
 
 clean:
 	rm -rf $(BUILD) dist $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
@@ -71,5 +72,5 @@ $(VENV)/.with-%: pyproject.toml | $(BIN)/python
 # TensorFlow pins versions of what it shares with stepforge, so it gets an environment of its own.
 $(BUILD)/peers/.done: pyproject.toml
 	$(PYTHON) -m venv $(BUILD)/peers
-	$(BUILD)/peers/bin/python $(QUIET_PIP) install --editable '.[bench,peers]'
+	$(BUILD)/peers/bin/python $(QUIET_PIP) install --editable '.[bench,full,peers]'
 	@touch $@

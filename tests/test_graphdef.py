@@ -238,7 +238,7 @@ def test_parts_of_a_graph_def() -> None:
         tf.graph_util.extract_sub_graph(message, ["z"])
     with pytest.raises(TypeError, match="dest_nodes must be an iterable of strings"):
         tf.graph_util.extract_sub_graph(message, "y")
-    with pytest.raises(TypeError, match="graph_def must be a graph_pb2.GraphDef proto"):
+    with pytest.raises(TypeError, match=r"graph_def must be a graph_pb2\.GraphDef proto"):
         tf.graph_util.extract_sub_graph(3, ["y"])
 
 

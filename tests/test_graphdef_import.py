@@ -1,4 +1,4 @@
-"""``tf.import_graph_def``: its arguments, TensorFlow's errors, and files that nobody should trust."""
+"""``tf.import_graph_def``: arguments, TensorFlow's errors, and files that nobody should trust."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_message_of_another_class_will_do() -> None:
     class Message:
         DESCRIPTOR = tf.GraphDef.DESCRIPTOR
 
-        def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf's name
+        def SerializeToString(self) -> bytes:
             return parsed(X).SerializeToString()  # type: ignore[no-any-return]
 
     (x,) = tf.import_graph_def(Message(), return_elements=["x"])
@@ -187,16 +187,15 @@ BAD_GRAPHS = {
     ),
     "shape": (constant("dtype: DT_FLOAT tensor_shape { dim { size: -5 } }"), "[-5] is not fully"),
 }  # name -> (graph, what TensorFlow 2.21 says of it)
+WINDOW = attribute("ksize", "list { i: 1 }") + attribute("strides", "list { i: 1 }")
 OUR_LIMITS = {
     "padding": (
-        X
-        + node("a", "MaxPool", "x", attr=T + attribute("padding", 's: "FOO"'))
-        .replace("DT_FLOAT } }", 'DT_FLOAT } } attr { key: "ksize" value { list { i: 1 } } }', 1)
-        .replace("DT_FLOAT } }", 'DT_FLOAT } } attr { key: "strides" value { list { i: 1 } } }', 1),
+        X + node("a", "MaxPool", "x", attr=T + WINDOW + attribute("padding", 's: "FOO"')),
         "for '{{node import/a}} = MaxPool'",
     ),
     "semantics": (
-        X + node("a", "Equal", "x", "x", attr=T + attribute("incompatible_shape_error", "b: false")),
+        X
+        + node("a", "Equal", "x", "x", attr=T + attribute("incompatible_shape_error", "b: false")),
         "stepforge knows incompatible_shape_error as True only, not False",
     ),
     "quantized": (
@@ -338,7 +337,6 @@ def test_values_of_tensors(text: str, dtype: str, wanted: list[Any]) -> None:
     (c,) = imported(message, return_elements=["c:0"])
     with tf.Session() as session:
         assert session.run(c).tolist() == wanted
-    assert tf.Graph is not None
     again = tf.get_default_graph().as_graph_def()
     assert tensors.read_tensor(again.node[0].attr["value"].tensor).tolist() == wanted
 
@@ -355,7 +353,7 @@ def _try(data: bytes) -> None:
     message = tf.GraphDef()
     try:
         message.ParseFromString(data)
-    except DecodeError:
+    except (DecodeError, UnicodeDecodeError):  # the latter from protobuf written in Python
         return
     with tf.Graph().as_default() as graph:
         try:
@@ -385,7 +383,7 @@ def test_changed_bytes(name: str, changes: list[tuple[float, int]]) -> None:
 @given(
     types=st.lists(st.sampled_from(["Neg", "Add", "Split", "Const", "ConcatV2", "Assert", "Frob"])),
     inputs=st.lists(st.sampled_from(["n0", "n1:1", "^n2", "n3", "", "^", ":0", "n0:-1", "^n0:0"])),
-    value=st.sampled_from(["i: -1", "i: 9", "type: DT_FLOAT", "list { }", "s: '\\377'", "shape { }"]),
+    value=st.sampled_from(["i: -1", "i: 9", "type: DT_FLOAT", "list {}", "s: '\\377'", "shape {}"]),
     key=st.sampled_from(["T", "N", "num_split", "value", "_class", "_other", "dtype"]),
 )
 def test_made_up_nodes(types: list[str], inputs: list[str], value: str, key: str) -> None:

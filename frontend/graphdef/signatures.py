@@ -104,12 +104,12 @@ def _implied(argument: Argument) -> Iterator[Attribute]:
 
 
 def _is_dtype(name: str) -> bool:
-    """Names of dtypes are in lower case, and those of attributes mostly not."""
+    """True for the name of a dtype; ``U`` is NumPy's name of one, and here an attribute."""
     try:
         as_dtype(name)
     except TypeError:
         return False
-    return True
+    return name.islower()
 
 
 # ---- from tensors to attributes ------------------------------------------------------------------

@@ -130,8 +130,8 @@ def _from_content(content: bytes, dtype: DType, shape: tuple[int, ...]) -> Array
             f"Cannot parse tensor from proto: shape {list(shape)} of {dtype.name} takes {needed} "
             f"bytes, tensor_content has {len(content)}"
         )
-    array: Array = np.frombuffer(content, numpy_dtype(dtype.ir)).reshape(shape)
-    return array.copy()
+    array: Array = np.frombuffer(content, numpy_dtype(dtype.ir)).copy()
+    return array.reshape(shape)
 
 
 def _values(message: Any, dtype: DType) -> Array:

@@ -92,6 +92,16 @@ def batch_norm(tf: Any) -> Any:
 
 
 @program
+def fused_batch_norm(tf: Any) -> Any:
+    x = tf.placeholder(tf.float32, [2, 3, 3, 4], "x")
+    scale, offset, mean = numbers(4, seed=1), numbers(4, seed=2), numbers(4, seed=3)
+    fixed = tf.nn.fused_batch_norm(x, scale, offset, mean, np.abs(scale), is_training=False)
+    y, middle, width = tf.nn.fused_batch_norm(x, scale, offset)
+    slopes = tf.gradients([y * y, fixed[0] * fixed[0]], [x])
+    return {x: numbers(2, 3, 3, 4)}, [fixed[0], y, middle, width, *slopes]
+
+
+@program
 def attention(tf: Any) -> Any:
     x = tf.placeholder(tf.float32, [None, 6, 8], "x")
     heads = tf.transpose(tf.reshape(x, [-1, 6, 2, 4]), [0, 2, 1, 3])
