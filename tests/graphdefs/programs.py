@@ -97,8 +97,7 @@ def fused_batch_norm(tf: Any) -> Any:
     scale, offset, mean = numbers(4, seed=1), numbers(4, seed=2), numbers(4, seed=3)
     fixed = tf.nn.fused_batch_norm(x, scale, offset, mean, np.abs(scale), is_training=False)
     y, middle, width = tf.nn.fused_batch_norm(x, scale, offset)
-    slopes = tf.gradients([y * y, fixed[0] * fixed[0]], [x])
-    return {x: numbers(2, 3, 3, 4)}, [fixed[0], y, middle, width, *slopes]
+    return {x: numbers(2, 3, 3, 4)}, [fixed[0], y, middle, width]
 
 
 @program
