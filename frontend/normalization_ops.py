@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from stepforge.frontend import elementwise_ops, reduction_ops
 from stepforge.frontend.array_ops import zeros_like
 from stepforge.frontend.convert import constant, convert_to_tensor
@@ -227,17 +225,16 @@ def fused_batch_norm(
             f"{variance!r}"
         )
     value = convert_to_tensor(x, name="input")
-    parts = [
-        convert_to_tensor(scale, name="scale"),
-        convert_to_tensor(offset, name="offset"),
-        convert_to_tensor(np.zeros(0, np.float32) if mean is None else mean),
-        convert_to_tensor(np.zeros(0, np.float32) if variance is None else variance),
-    ]
+    parts = [convert_to_tensor(scale, name="scale"), convert_to_tensor(offset, name="offset")]
+    given = [constant([]) if part is None else part for part in (mean, variance)]
     attrs = {
-        "epsilon": max(epsilon, 1.001e-5),
+        "epsilon": epsilon,
         "exponential_avg_factor": exponential_avg_factor,
         "data_format": data_format,
         "is_training": is_training,
     }
-    op = create_op("FusedBatchNormV3", [value, *parts], attrs, name)
+    with name_scope(name, "FusedBatchNormV3", [value]) as scope:
+        named = zip(given, ("mean", "variance"), strict=True)
+        statistics = [convert_to_tensor(part, name=label) for part, label in named]
+        op = create_op("FusedBatchNormV3", [value, *parts, *statistics], attrs, scope)
     return op.outputs[0], op.outputs[1], op.outputs[2]

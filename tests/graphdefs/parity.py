@@ -48,7 +48,8 @@ def write(tf: Any, program: Program, *, frozen: bool) -> Written:
         values = [session.run(fetches, feeds) for _ in range(1 if frozen else STEPS)]
         fed = {tensor.name: value for tensor, value in feeds.items()}
         flat = [value for step in values for value in step]
-        return Written(message.SerializeToString(deterministic=True), fed, names, initializer.name, flat)
+        data = message.SerializeToString(deterministic=True)
+        return Written(data, fed, names, initializer.name, flat)
 
 
 def read(tf: Any, written: Written, *, frozen: bool) -> list[Any]:
