@@ -22,7 +22,7 @@ help:
 	@echo "make demo         train on handwritten digits, draw the result into $(BUILD)/digits.png"
 	@echo "make bench        speed against NumPy, numba and gcc"
 	@echo "make bench-peers  speed against JAX, onnxruntime, torch and TensorFlow (a large download)"
-	@echo "make parity       the demo on TensorFlow, its import line changed"
+	@echo "make parity       the demo on TensorFlow, its import line changed; graphs exchanged with it"
 	@echo "make clean        remove $(BUILD) and the environments"
 
 test: $(VENV)/.with-test
@@ -68,6 +68,7 @@ parity: $(PEERS)/.with-parity
 	sed 's/^import stepforge as tf$$/import tensorflow.compat.v1 as tf/' examples/digits.py \
 		> $(BUILD)/parity/digits.py
 	$(PEERS)/bin/python $(BUILD)/parity/digits.py --picture $(BUILD)/parity/digits.png
+	$(PEERS)/bin/python tests/graphdefs/parity.py
 
 clean:
 	rm -rf $(BUILD) dist $(VENV) .venv-3.* $(PEERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -295,7 +295,7 @@ def _as_list_of(given: Any, op: Operation) -> list[Any]:
     into = list(given) if isinstance(given, (list, tuple)) else [given]
     if len(into) != len(op.inputs):
         raise ValueError(
-            f"Num gradients {len(into)} generated for op {op.node_def} do not match num inputs "
+            f"Num gradients {len(into)} generated for op {op} do not match num inputs "
             f"{len(op.inputs)}"
         )
     return into

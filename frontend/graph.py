@@ -135,6 +135,16 @@ class Graph:
             self._seed_requests += 1
             return self._seed_requests - 1
 
+    def as_graph_def(self, from_version: int | None = None, add_shapes: bool = False) -> Any:
+        """The graph as a ``GraphDef``: all nodes, or those that are newer than ``from_version``.
+
+        ``add_shapes`` notes static shapes. Raises: ImportError where protobuf is not installed,
+        ValueError over 2 GB.
+        """
+        from stepforge.frontend.graphdef import exporting
+
+        return exporting.graph_def(self._operations[from_version or 0 :], add_shapes)
+
     # ---- finding elements -----------------------------------------------------------------------
     def as_graph_element(
         self, obj: Any, allow_tensor: bool = True, allow_operation: bool = True

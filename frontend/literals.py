@@ -180,5 +180,7 @@ def filled(array: Array, shape: Any) -> Array:
         )
     flat = array.reshape(-1)
     last = flat[-1] if flat.size else np.zeros((), array.dtype)[()]
+    if flat.size <= 1:  # one value in memory, and one in a GraphDef
+        return np.broadcast_to(np.array(last, array.dtype), wanted)
     tail = np.full(count - flat.size, last, dtype=array.dtype)
     return np.concatenate([flat, tail]).reshape(wanted)

@@ -10,6 +10,7 @@ from stepforge.frontend.array_ops import zeros_like
 from stepforge.frontend.convert import constant, convert_to_tensor
 from stepforge.frontend.core_ops import stop_gradient
 from stepforge.frontend.dtypes import float16, float32
+from stepforge.frontend.graph import create_op
 from stepforge.frontend.indexing_ops import gather
 from stepforge.frontend.node_calls import call, renamed
 from stepforge.frontend.operation import Tensor
@@ -198,3 +199,42 @@ def _unit_complex(value: Tensor, axis: Any, epsilon: float, scope: str) -> Tenso
     inverse = _inverse_root(real(total), epsilon)
     first = elementwise_ops.multiply(real(value), inverse)
     return elementwise_ops.complex(first, elementwise_ops.multiply(imag(value), inverse), scope)
+
+
+def fused_batch_norm(
+    x: Any,
+    scale: Any,
+    offset: Any,
+    mean: Any = None,
+    variance: Any = None,
+    epsilon: float = 0.001,
+    data_format: str = "NHWC",
+    is_training: bool = True,
+    name: str | None = None,
+    exponential_avg_factor: float = 1.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Batch normalisation of images in one node: the result, mean and variance.
+
+    Without ``is_training`` mean and variance are those given, otherwise those of the batch.
+    Raises: ValueError where statistics are missing.
+    """
+    if (not is_training or exponential_avg_factor != 1.0) and (mean is None or variance is None):
+        raise ValueError(
+            "Both `mean` and `variance` must be a 1D tensor when `is_training` is False or "
+            f"`exponential_avg_factor` != 1.0. Received: `mean` {mean!r} and `variance` "
+            f"{variance!r}"
+        )
+    value = convert_to_tensor(x, name="input")
+    parts = [convert_to_tensor(scale, name="scale"), convert_to_tensor(offset, name="offset")]
+    given = [constant([]) if part is None else part for part in (mean, variance)]
+    attrs = {
+        "epsilon": epsilon,
+        "exponential_avg_factor": exponential_avg_factor,
+        "data_format": data_format,
+        "is_training": is_training,
+    }
+    with name_scope(name, "FusedBatchNormV3", [value]) as scope:
+        named = zip(given, ("mean", "variance"), strict=True)
+        statistics = [convert_to_tensor(part, name=label) for part, label in named]
+        op = create_op("FusedBatchNormV3", [value, *parts, *statistics], attrs, scope)
+    return op.outputs[0], op.outputs[1], op.outputs[2]

@@ -7,7 +7,6 @@ dtype and symbolic shape) was inferred when its node was made and is kept in ``T
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from stepforge.frontend import dtypes, shapes, sites
@@ -28,26 +27,6 @@ OPERATORS = (
 
 class OperatorNotAllowedInGraphError(TypeError):
     """A Python operator that needs a value was applied to a tensor, which has none before a run."""
-
-
-@dataclass(frozen=True)
-class NodeSummary:
-    """What a ``NodeDef`` of TensorFlow says of a node; ``str`` gives it in the same text format."""
-
-    name: str
-    op: str
-    input: list[str]
-    device: str = ""
-    attr: dict[str, Any] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        lines = [f'name: "{self.name}"', f'op: "{self.op}"']
-        lines += [f'input: "{name}"' for name in self.input]
-        if self.device:
-            lines.append(f'device: "{self.device}"')
-        for key in sorted(self.attr):
-            lines += ["attr {", f'  key: "{key}"', f"  value: {self.attr[key]!r}", "}"]
-        return "\n".join(lines) + "\n"
 
 
 class Operation:
@@ -83,7 +62,10 @@ class Operation:
         return f"<tf.Operation '{self.name}' type={self.type}>"
 
     def __str__(self) -> str:
-        return str(self.node_def)
+        try:
+            return str(self.node_def)
+        except ImportError:  # without protobuf there is no node_def
+            return repr(self)
 
     @property
     def site(self) -> Site:
@@ -98,11 +80,11 @@ class Operation:
         return sites.summaries(self._stack)
 
     @property
-    def node_def(self) -> NodeSummary:
-        """Name, type, inputs and attributes, as far as they differ from what a type makes plain."""
-        inputs = [_input_text(tensor) for tensor in self.inputs]
-        inputs += [f"^{op.name}" for op in self.control_inputs]
-        return NodeSummary(self.name, self.type, inputs, self.device, dict(self.attrs))
+    def node_def(self) -> Any:
+        """The node as a ``NodeDef``. Raises: ImportError where protobuf is not installed."""
+        from stepforge.frontend.graphdef import exporting
+
+        return exporting.node_def(self)
 
     def described(self) -> str:
         """The node as errors quote it before it is made: its type, attributes, input shapes."""
@@ -122,16 +104,16 @@ class Operation:
         return list(given) if given else [b"loc:@" + self.name.encode()]
 
     def get_attr(self, name: str) -> Any:
-        """An attribute: dtypes as ``DType``, everything else as it was given.
+        """An attribute, also one that the inputs tell: dtypes as ``DType``, text as ``bytes``,
+        shapes as ``TensorShape``, a constant's value as an array.
 
         Raises: ValueError where the node has no such attribute.
         """
-        if name in self.attrs:
-            value = self.attrs[name]
-            is_dtype = isinstance(value, str) and (value in NUMERIC or value in ("string",))
-            return dtypes.from_ir(value) if is_dtype else value
-        if name == "T" and (self.inputs or self.outputs):
-            return (*self.inputs, *self.outputs)[0].dtype.base_dtype
+        from stepforge.frontend.graphdef.exporting import all_attributes
+
+        for found, kind, value in all_attributes(self):
+            if found == name:
+                return _python_value(kind, value)
         raise ValueError(f"Operation '{self.name}' has no attr named '{name}'.")
 
     def run(self, feed_dict: Any = None, session: Any = None) -> None:
@@ -170,6 +152,18 @@ def _literal(value: Any) -> str:
 
 def _input_text(tensor: Tensor) -> str:
     return tensor.op.name if tensor.value_index == 0 else tensor.name
+def _python_value(kind: str, value: Any) -> Any:
+    if kind.startswith("list("):
+        return [_python_value(kind[5:-1], element) for element in value]
+    convert = _PYTHON_VALUES.get(kind)
+    return convert(value) if convert is not None else value
+
+
+_PYTHON_VALUES: dict[str, Callable[[Any], Any]] = {
+    "type": dtypes.from_ir,
+    "string": lambda text: text.encode() if isinstance(text, str) else text,
+    "shape": TensorShape,
+}
 
 
 class Tensor:

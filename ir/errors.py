@@ -88,7 +88,7 @@ class OpError(Exception):
 
     def attach(self, op: Any) -> None:
         """Say which graph node failed, once that is known."""
-        self._op, self._node_def = op, op.node_def
+        self._op = op
 
     @property
     def op(self) -> Any:
@@ -97,8 +97,8 @@ class OpError(Exception):
 
     @property
     def node_def(self) -> Any:
-        """The node as data."""
-        return self._node_def
+        """The node as a ``NodeDef``; of the node itself where none was given."""
+        return self._op.node_def if self._node_def is None and self._op else self._node_def
 
     def __str__(self) -> str:
         return f"{self.message}{quote(self.site)}"

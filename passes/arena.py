@@ -23,6 +23,7 @@ from stepforge.ir.dims import Dim
 
 LIKELY = (32, 128)  # what unknown sizes are taken for: the better of the choices counts
 TRIED = (4, 32, 256)  # and what a bound is to lose little at
+MOST_TRIED = 128  # temporaries of which more than one layout is made
 MOST_TERMS = 4  # polynomials in a maximum
 Array: TypeAlias = np.ndarray[Any, Any]
 Polynomial: TypeAlias = tuple[int, ...]  # coefficients of the units of a layout
@@ -152,7 +153,7 @@ class Layout:
 def tightest(spans: Sequence[Span]) -> Layout:
     """The layout whose arena is the smaller one for most of the sizes tried."""
     layouts = [Layout(spans, LIKELY[0])]
-    if any(not isinstance(span.size, int) for span in spans):
+    if len(spans) <= MOST_TRIED and any(not isinstance(span.size, int) for span in spans):
         layouts += [Layout(spans, size) for size in LIKELY[1:]]
     first = np.maximum(layouts[0].typical, 1)
     return min(layouts, key=lambda layout: float((layout.typical / first).sum()))

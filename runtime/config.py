@@ -218,12 +218,6 @@ class StepStats(Message):
     fields: ClassVar = {"dev_stats": list}
 
 
-class GraphDef(Message):
-    """The nodes of a graph in order of creation."""
-
-    fields: ClassVar = {"node": list}
-
-
 class RunMetadata(Message):
     """What a run may report about itself."""
 

@@ -24,7 +24,7 @@ from stepforge.frontend.graph import Graph, get_default_graph
 from stepforge.ir.errors import OpError
 from stepforge.runtime import errors
 from stepforge.runtime.callables import EmptyCallable, NamedCallable, SteppingCallable
-from stepforge.runtime.config import CallableOptions, ConfigProto, GraphDef
+from stepforge.runtime.config import CallableOptions, ConfigProto
 from stepforge.runtime.devices import DeviceAttributes, check_placement, local_devices
 from stepforge.runtime.feeds import bind_feeds, feed_tensors, is_composite
 from stepforge.runtime.fetches import FetchTree, bind_fetches, named_element
@@ -67,9 +67,9 @@ class BaseSession:
         return self._graph
 
     @property
-    def graph_def(self) -> GraphDef:
-        """The nodes of the graph as data, in order of creation."""
-        return GraphDef(node=[op.node_def for op in self._graph.get_operations()])
+    def graph_def(self) -> Any:
+        """The graph as a ``GraphDef``."""
+        return self._graph.as_graph_def()
 
     @property
     def sess_str(self) -> bytes:

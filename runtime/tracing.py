@@ -9,10 +9,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from stepforge.frontend.graphdef.exporting import graph_def
 from stepforge.runtime import errors
 from stepforge.runtime.config import (
     DeviceStepStats,
-    GraphDef,
     NodeExecStats,
     RunMetadata,
     RunOptions,
@@ -67,5 +67,5 @@ def _metadata(
             dev_stats=[DeviceStepStats(device=device, node_stats=[stats])]
         )
     if options.output_partition_graphs:
-        metadata.partition_graphs = [GraphDef(node=[op.node_def for op in program.nodes()])]
+        metadata.partition_graphs = [graph_def(program.nodes())]
     return metadata

@@ -29,6 +29,8 @@ __getattr__, __dir__ = namespace(
             "SparseTensor SparseTensorValue sparse_placeholder sparse_tensor_to_dense "
             "sparse_to_dense"
         ),
+        "graph_util": "graph_util=",
+        "io": "io=",
         "frontend.check_ops": (
             "assert_equal assert_greater assert_greater_equal assert_integer assert_less "
             "assert_less_equal assert_negative assert_non_negative assert_non_positive "
@@ -41,6 +43,8 @@ __getattr__, __dir__ = namespace(
         ),
         "frontend.graph": "Graph get_default_graph reset_default_graph",
         "frontend.operation": "Operation Tensor",
+        "frontend.graphdef.messages": "AttrValue GraphDef NameAttrList NodeDef",
+        "frontend.graphdef.importing": "import_graph_def",
         "frontend.default": "get_default_session",
         "frontend.graph_collections": "GraphKeys",
         "frontend.devices": "DeviceSpec",

@@ -29,8 +29,8 @@ __getattr__, __dir__ = namespace(
             "weighted_cross_entropy_with_logits"
         ),
         "frontend.normalization_ops": (
-            "batch_norm_with_global_normalization batch_normalization l2_normalize moments "
-            "normalize_moments sufficient_statistics weighted_moments"
+            "batch_norm_with_global_normalization batch_normalization fused_batch_norm "
+            "l2_normalize moments normalize_moments sufficient_statistics weighted_moments"
         ),
         "frontend.segment_ops": "embedding_lookup",
         "frontend.elementwise_ops": "log_sigmoid",

@@ -16,6 +16,7 @@ __getattr__, __dir__ = namespace(
             "linear_cosine_decay natural_exp_decay noisy_linear_cosine_decay piecewise_constant "
             "piecewise_constant_decay=piecewise_constant polynomial_decay"
         ),
+        "frontend.graphdef.exporting": "write_graph",
         "frontend.moving_averages": "ExponentialMovingAverage",
         "frontend.variable_lists": (
             "assert_global_step create_global_step get_global_step get_or_create_global_step "

@@ -252,6 +252,6 @@ def test_attributes_are_tensorflows(inputs: Any) -> None:
     assert op.get_attr("explicit_paddings") == []
     assert op.get_attr("use_cudnn_on_gpu") is True
     pool = tf.nn.max_pool(inputs["x"], [1, 3, 3, 1], [1, 2, 2, 1], [[0, 0], [1, 0], [0, 1], [0, 0]])
-    assert pool.op.get_attr("padding") == "EXPLICIT"
+    assert pool.op.get_attr("padding") == b"EXPLICIT"
     assert pool.op.get_attr("explicit_paddings") == [0, 0, 1, 0, 0, 1, 0, 0]
     assert pool.op.get_attr("ksize") == [1, 3, 3, 1]

@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = ("ir", "frontend", "passes", "codegen", "runtime")
 # What `import stepforge` must leave alone: each costs tens of milliseconds, or is optional.
-LATE = ("cffi", "llvmlite", "matplotlib", "ml_dtypes", "numba", "scipy")
+LATE = ("cffi", "google", "llvmlite", "matplotlib", "ml_dtypes", "numba", "scipy")
 NOT_COPIED = (".*_cache", ".git", ".venv*", "*.egg-info", "__pycache__", "build")
 BUILD = """
 import sys
@@ -72,6 +72,7 @@ def test_the_wheel_holds_every_module_and_its_types(archives: Archives) -> None:
     wanted = {installed(path) for path in modules()}
     packages = {path.rpartition("/")[0] for path in wanted}
     wanted |= {f"{package}/py.typed" for package in packages}
+    wanted |= {f"stepforge/frontend/graphdef/{name}" for name in ("graph.proto", "signatures.txt")}
     assert wanted <= archives.in_wheel
 
 

@@ -108,7 +108,7 @@ def extract(request: Request) -> Extraction:
 
 def failure(cls: type[OpError], node: Any, message: str) -> OpError:
     """An error of ``node``."""
-    return cls(node.node_def, node, message, site=node.site)
+    return cls(None, node, message, site=node.site)
 
 
 class ProgramExtractor(Extractor):

@@ -32,10 +32,10 @@ def uninitialized(variable: Any, reader: Any) -> OpError:
             f"container=localhost, status error message={missing}"
         )
     else:  # an update, or a gather
-        return NotFoundError(reader.node_def, reader, missing, site=reader.site)
+        return NotFoundError(None, reader, missing, site=reader.site)
     if reader is variable:
         return FailedPreconditionError(None, None, text, site=reader.site)
-    return FailedPreconditionError(reader.node_def, reader, text, site=reader.site)
+    return FailedPreconditionError(None, reader, text, site=reader.site)
 
 
 class StepState:

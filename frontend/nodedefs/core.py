@@ -119,7 +119,7 @@ class PreventGradient(NodeDef):
 
     def gradient(self, tf: Any, op: Any, dz: Any) -> Any:
         """Raises: LookupError."""
-        raise LookupError(f"Gradient explicitly disabled. Reason: {op.get_attr('message')!r}.")
+        raise LookupError(f"Gradient explicitly disabled. Reason: {op.attrs['message']!r}.")
 
 
 @define_node

@@ -1,4 +1,4 @@
-"""Node types that gradient rules need: sums over what broadcasting has repeated."""
+"""Node types that gradients need: sums over what broadcasting has repeated."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from stepforge.frontend.extract.extractor import InferenceExtractor
+from stepforge.frontend.nodedefs import sizes
 from stepforge.frontend.nodedefs.base import REQUIRED, NodeDef, define_node
 from stepforge.ir.core import Value
 from stepforge.ir.dims import Dim
@@ -66,3 +67,34 @@ def summed(x: Any, value: Any, shape: Sequence[Dim]) -> Any:
             x.broadcast_sizes(wanted, size)
             x.unify(size, wanted, "a gradient does not fit its tensor")
     return x.emit("reduce_sum", value, axes=tuple(axes), keep_dims=True) if axes else value
+
+
+@define_node
+class BroadcastGradientArgs(NodeDef):
+    """The axes over which broadcasting from the shapes ``s0`` and ``s1`` has repeated either.
+
+    Gradients in graphs of TensorFlow sum over them; ours say ``SumToLike``.
+    """
+
+    inputs = ("s0", "s1")
+    outputs = 2
+    no_gradient = True
+
+    def extract(self, x: Any, node: Any, first: Any, second: Any) -> Any:
+        """Shape arithmetic; what is open becomes an assumption of the step's variant."""
+        dtype = first.type.dtype
+        if sizes.building(x):
+            unknown = sizes.undetermined(x, dtype, 1)
+            return unknown, sizes.undetermined(x, dtype, 1)
+        shapes = list(x.sizes(first)), list(x.sizes(second))
+        rank = max(map(len, shapes))
+        padded = ([1] * (rank - len(shape)) + shape for shape in shapes)
+        axes: tuple[list[int], list[int]] = ([], [])
+        for axis, (a, b) in enumerate(zip(*padded, strict=True)):
+            if a != b and a != 1 and b != 1:
+                x.broadcast_sizes(a, b)
+                x.unify(a, b, "Incompatible shapes")
+            for found, size in zip(axes, (a, b), strict=True):
+                if size == 1:
+                    found.append(axis)
+        return tuple(x.dimensions(tuple(found), dtype) for found in axes)

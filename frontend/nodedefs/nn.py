@@ -320,7 +320,7 @@ class BiasAdd(NodeDef):
 
     def gradient(self, tf: Any, op: Any, dy: Any) -> list[Any]:
         """``dy``, and its sum for each channel."""
-        return [dy, tf.bias_add_grad(dy, data_format=op.get_attr("data_format"))]
+        return [dy, tf.bias_add_grad(dy, data_format=op.attrs["data_format"])]
 
 
 @define_node
@@ -346,7 +346,7 @@ class BiasAddGrad(NodeDef):
     def gradient(self, tf: Any, op: Any, g: Any) -> list[Any]:
         """Spread over the other axes again."""
         zeros = tf.zeros_like(op.inputs[0])
-        return [tf.bias_add(zeros, g, data_format=op.get_attr("data_format"))]
+        return [tf.bias_add(zeros, g, data_format=op.attrs["data_format"])]
 
 
 @define_node

@@ -122,4 +122,4 @@ class Einsum(NodeDef):
 
     def gradient(self, tf: Any, op: Any, dz: Any) -> list[Any]:
         """Einsums of dz with the other operand; see ``einsum.operand_gradient``."""
-        return einsum.gradients(tf, op.get_attr("equation"), list(op.inputs), dz)
+        return einsum.gradients(tf, op.attrs["equation"], list(op.inputs), dz)

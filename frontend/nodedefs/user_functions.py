@@ -30,7 +30,7 @@ class NumbaOp(NodeDef):
 
     def gradient(self, tf: Any, op: Any, *grads: Any) -> Any:
         """What the user's gradient function gives. Raises: LookupError where there is none."""
-        function = NUMBA_FUNCTIONS[op.get_attr("token")]
+        function = NUMBA_FUNCTIONS[op.attrs["token"]]
         if function.gradient is None:
             raise LookupError(
                 f"No gradient defined for operation '{op.name}' (op type: NumbaOp): declare one by "

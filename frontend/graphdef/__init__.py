@@ -1,0 +1,1 @@
+"""Graphs as data: TensorFlow's GraphDef, written and read without TensorFlow."""
