@@ -97,7 +97,8 @@ def without_last_store(block: Any) -> Any:
 def test_a_wrong_plan_is_named(session: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(plan, "_last_uses", lambda ops: {})  # every place is free at once
     feed = tf.placeholder(tf.float32, [64, 64])
-    a, b = tf.matmul(feed, feed), tf.matmul(feed, feed, transpose_a=True)
+    first = tf.matmul(feed, feed)
+    a, b = tf.matmul(first, feed), tf.matmul(first, feed, transpose_a=True)
     with pytest.raises(tf.errors.InternalError, match="the pass 'plan'"):
         session.run(tf.matmul(a, b), {feed: np.tri(64, dtype=np.float32)})
 
