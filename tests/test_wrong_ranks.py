@@ -54,6 +54,10 @@ BARE: dict[str, tuple[list[str], dict[str, Any]]] = {  # dtypes of inputs, attri
         "Add", "ApproximateEqual", "BatchMatMul", "BiasAddV1", "Div", "MatrixSetDiag", "Mod",
         "SoftplusGrad", "SparseMatMul"
     )},
+    **{type_: ([F] * 5, {}) for type_ in (
+        "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"
+    )},
+    "BroadcastGradientArgs": ([N, N], {}),
     "Gather": ([F, N], {}),
     "IdentityN": ([F, N], {}),
     "PlaceholderWithDefault": ([F], {"dtype": "f32", "shape": None}),

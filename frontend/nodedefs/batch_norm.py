@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from stepforge.frontend.nodedefs.base import NodeDef, define_node
+from stepforge.frontend.nodedefs.layouts import ranked
+from stepforge.frontend.nodedefs.sizes import require_equal
 from stepforge.ir import dims
-from stepforge.ir.errors import ShapeError
 
 
 @define_node
@@ -29,12 +30,16 @@ class FusedBatchNorm(NodeDef):
     }
     outputs = 5
 
-    def extract(self, x: Any, node: Any, value: Any, scale: Any, offset: Any, *given: Any) -> Any:
+    def extract(self, x: Any, node: Any, value: Any, *vectors: Any) -> Any:
         """In the dtype of the scale."""
-        shape, attrs = x.shape(value), node.attrs
-        if len(shape) not in (4, 5):
-            raise ShapeError(f"Shape must be rank 4 but is rank {len(shape)}")
+        scale, offset, *given = (ranked(x, vector, 1) for vector in vectors)
+        attrs = node.attrs
+        value = ranked(x, value, len(attrs["data_format"]))
+        shape = x.shape(value)
         channel = 1 if attrs["data_format"].startswith("NC") else len(shape) - 1
+        for place, part in enumerate((scale, offset, *given), 1):
+            if place < 3 or not attrs["is_training"]:  # else it may be empty
+                _check_channels(x, self.inputs[place], part, shape[channel])
         axes = tuple(axis for axis in range(len(shape)) if axis != channel)
         column = (shape[channel], *(1,) * (len(shape) - 1 - channel))
         dtype = scale.type.dtype
@@ -74,6 +79,11 @@ class FusedBatchNorm(NodeDef):
             dx = slope - level - normal * tilt
         dx = tf.cast(dx * width * tf.reshape(scale, column), op.inputs[0].dtype)
         return [dx, d_scale, d_offset, None, None]
+
+
+def _check_channels(x: Any, name: str, vector: Any, channels: Any) -> None:
+    message = f"{name} must have the same number of elements as the channels of x"
+    require_equal(x, x.shape(vector)[0], channels, message)
 
 
 def _unbiased(x: Any, variance: Any, count: Any) -> Any:
