@@ -143,7 +143,7 @@ class PartText(LoopText):
 
     def _cell(self, cell: int, dtype: str) -> str:
         """The element in a cell, to be read or assigned to."""
-        element = self.source.use("numba", self.element_type(dtype))
+        element = self.source.use("numba", self.element_type("i64" if dtype == "index" else dtype))
         carray = self.source.use("numba", "carray")
         return f"{carray}({self.at(f'cells + {8 * cell}')}, (1,), {element})[0]"
 
