@@ -52,7 +52,7 @@ class FusedBatchNorm(NodeDef):
             count = dims.product([shape[axis] for axis in axes])
             batch = mean, _unbiased(x, variance, count)
             pairs = zip(given, batch, strict=True)
-            running = tuple(_mixed(x, node, old, new) for old, new in pairs)
+            running = [_mixed(x, node, old, new) for old, new in pairs]
         shifted = x.emit("add", variance, x.const(attrs["epsilon"], dtype))
         factor = x.emit("mul", x.emit("rsqrt", shifted), scale)
         rest = x.emit("sub", offset, x.emit("mul", mean, factor))
