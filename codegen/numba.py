@@ -251,7 +251,8 @@ class KernelText(PartText):
         size = self.plan.arena
         if isinstance(size, int) and size <= STACK_ARENA:
             text = f"{self.library('stack')}({size})" if size else "0"
-            if size or len(self.parts) > 1:
+            empty = any(op.name == "place" for op in self.plan.function.body.ops)  # of no bytes
+            if size or empty or len(self.parts) > 1:
                 self.source.line(f"arena = {text}")
             return
         self.bring_sizes(dims.names(size))
