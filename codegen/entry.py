@@ -53,12 +53,12 @@ def emit_entry(module: ModuleWriter, signature: Signature, kernel: str) -> str:
 
 def _call_variant(fn: FunctionWriter, variant: str, table: str) -> str:
     args = [(type_, f"%{name}") for type_, name in ENTRY_PARAMS]
-    return fn.call("ptr", variant, *args, ("ptr", table))
+    return fn.call("ptr", variant, *args, ("ptr", table), tail=True)
 
 
 def _return_miss(fn: FunctionWriter) -> None:
     args = [(type_, f"%{name}") for type_, name in ENTRY_PARAMS]
-    fn.do(f"ret ptr {fn.call('ptr', declare(fn.module, 'stepforge_miss'), *args)}")
+    fn.do(f"ret ptr {fn.call('ptr', declare(fn.module, 'stepforge_miss'), *args, tail=True)}")
 
 
 class _Entry:

@@ -90,7 +90,7 @@ def emit_product(fn: FunctionWriter, target: Target, product: Product, memory: M
     if product.n == "1":
         writer.column()
     else:
-        writer.either(_is(fn, product.m, 1), writer.row, writer.matrix)
+        fn.either(_is(fn, product.m, 1), writer.row, writer.matrix)
 
 
 def _is(fn: FunctionWriter, size: str, value: int) -> str:
@@ -105,22 +105,6 @@ class _Calls:
     target: Target
     product: Product
     memory: Memory
-
-    def either(self, condition: str, yes: Callable[[], None], no: Callable[[], None]) -> None:
-        """One of two ways, chosen now where the condition is known."""
-        if condition in ("true", "false"):
-            (yes if condition == "true" else no)()
-            return
-        fn = self.fn
-        then, other, after = fn.label("then"), fn.label("else"), fn.label("after")
-        fn.branch_if(condition, then, other)
-        fn.start(then)
-        yes()
-        fn.branch(after)
-        fn.start(other)
-        no()
-        fn.branch(after)
-        fn.start(after)
 
     # ---- products with a vector -----------------------------------------------------------------
     def row(self) -> None:
@@ -143,7 +127,7 @@ class _Calls:
     # ---- other products -------------------------------------------------------------------------
     def matrix(self) -> None:
         """By tiles, or by the library where that is faster."""
-        self.either(self._for_library(), self._library, self._tiles)
+        self.fn.either(self._for_library(), self._library, self._tiles)
 
     def _for_library(self) -> str:
         fn, product = self.fn, self.product

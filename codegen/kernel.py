@@ -124,7 +124,7 @@ def emit_kernel(module: ModuleWriter, plan: KernelPlan, target: Target) -> Kerne
 def emit_forward(module: ModuleWriter, name: str) -> str:
     """The kernel that entries call where that of another back end is in the table: it goes there.
     """
-    fn = FunctionWriter(module, name, "i32", KERNEL_PARAMS)
+    fn = FunctionWriter(module, name, "i32", KERNEL_PARAMS, attributes="alwaysinline")
     table = fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
     callee = fn.load("ptr", table, 8 * abi.TABLE_KERNEL)
     status = fn.call("i32", callee, *((type_, f"%{param}") for type_, param in KERNEL_PARAMS))
@@ -170,6 +170,7 @@ class KernelWriter(NestWriter):
         fn.start(self._exit)
         self._release_arena()
         fn.do(f"ret i32 {fn.load('i32', self._status)}")
+        fn.expand_if_short()
         fn.define()
         return Kernel(f"@{self.plan.name}", self.checks, self.shares)
 

@@ -15,6 +15,7 @@ from typing import Any
 LIKELY = "!prof !0"
 UNLIKELY = "!prof !1"
 NO_UNROLL = ", !llvm.loop !2"  # metadata of the back edge of a loop that LLVM shall leave as it is
+AS_WRITTEN = "noinline optnone"  # of a function whose speed matters less than its compilation
 NONTEMPORAL = "!nontemporal !4"  # of a store that goes past the caches
 _FOOTER = """\
 !0 = !{!"branch_weights", i32 2000, i32 1}
@@ -38,6 +39,7 @@ def float_literal(value: float, type_: str) -> str:
 
 # Calls of one function that are expanded in place; with more, LLVM takes seconds for the copies.
 EXPANDED_CALLS = 64
+EXPANDED_LINES = 64  # of a function that is worth a copy where it is called
 
 
 class ModuleWriter:
@@ -135,11 +137,10 @@ class FunctionWriter:
     ) -> None:
         self.module = module
         self.name = name
-        self._head = (
-            f"define {linkage} {returns} @{name}("
-            + ", ".join(f"{type_} %{param}" for type_, param in params)
-            + f") {attributes} #0 {{"
-        ).replace("  ", " ")
+        self.attributes = attributes
+        self._head = f"define {linkage} {returns} @{name}(".replace("  ", " ") + ", ".join(
+            f"{type_} %{param}" for type_, param in params
+        )
         self._allocas: list[str] = []
         self._lines: list[str] = []
         self._count = 0
@@ -227,6 +228,19 @@ class FunctionWriter:
         self.branch(after)
         self.start(after)
 
+    def either(self, condition: str, yes: Callable[[], Any], no: Callable[[], Any]) -> None:
+        """Run ``yes`` where ``condition`` holds, else ``no``; written as one where it is known."""
+        if condition in ("true", "false"):
+            (yes if condition == "true" else no)()
+            return
+        then, other, after = self.label("then"), self.label("else"), self.label("after")
+        self.branch_if(condition, then, other)
+        for label, body in ((then, yes), (other, no)):
+            self.start(label)
+            body()
+            self.branch(after)
+        self.start(after)
+
     def loop(
         self,
         low: str | int,
@@ -239,22 +253,28 @@ class FunctionWriter:
     ) -> tuple[str, ...]:
         """Count from ``low`` while below ``high``; ``body(i, *values)`` returns the next values.
 
-        ``carried`` are (type, initial value) pairs; the last values are returned.
+        ``carried`` are (type, initial value) pairs; the last values are returned. The test stands
+        at the end, and another before the loop unless there is a first turn for certain.
         """
+        turns = _known_turns(low, high, step)
+        if turns == 1:
+            return tuple(body(str(low), *(initial for _, initial in carried)) or ())
         before = self.block
-        head, inside, after = (self.label(hint) for hint in ("head", "body", "done"))
-        self.branch(head)
-        self.start(head)
+        inside, after = self.label("body"), self.label("done")
+        if turns:
+            self.branch(inside)
+        else:
+            self.branch_if(self.emit(f"icmp slt i64 {low}, {high}"), inside, after)
+        self.start(inside)
         counter = f"%{self.fresh('i')}"
         phis = [f"%{self.fresh('c')}" for _ in carried]
         slot = len(self._lines)
         self._lines += [""] * (1 + len(phis))
-        self.branch_if(self.emit(f"icmp slt i64 {counter}, {high}"), inside, after)
-        self.start(inside)
         following = list(body(counter, *phis) or ())
         advanced = self.emit(f"add nsw i64 {counter}, {step}")
+        again = self.emit(f"icmp slt i64 {advanced}, {high}")
         last = self.block
-        self.do(f"br label %{head}{metadata}")
+        self.do(f"br i1 {again}, label %{inside}, label %{after}{metadata}")
         self._lines[slot] = f"  {counter} = phi i64 [{low}, %{before}], [{advanced}, %{last}]"
         for k, (phi, (type_, initial), value) in enumerate(
             zip(phis, carried, following, strict=True)
@@ -263,7 +283,12 @@ class FunctionWriter:
                 f"  {phi} = phi {type_} [{initial}, %{before}], [{value}, %{last}]"
             )
         self.start(after)
-        return tuple(phis)
+        if turns:
+            return tuple(following)
+        return tuple(
+            self.phi(type_, (initial, before), (value, last))
+            for (type_, initial), value in zip(carried, following, strict=True)
+        )
 
     # ---- calls ----------------------------------------------------------------------------------
     def intrinsic(self, name: str, type_: str, suffix: str, *args: str) -> str:
@@ -271,10 +296,20 @@ class FunctionWriter:
         callee = self.module.declare(f"llvm.{name}.{suffix}", type_, ", ".join([type_] * len(args)))
         return self.emit(f"call {type_} {callee}({', '.join(f'{type_} {a}' for a in args)})")
 
-    def call(self, returns: str, callee: str, *args: tuple[str, str], variadic: str = "") -> str:
-        """Call ``callee``; ``args`` are (type, value) pairs; returns "" for a void function."""
+    def call(
+        self,
+        returns: str,
+        callee: str,
+        *args: tuple[str, str],
+        variadic: str = "",
+        tail: bool = False,
+    ) -> str:
+        """Call ``callee``; ``args`` are (type, value) pairs; returns "" for a void function.
+
+        ``tail``: the callee touches no stack memory of this function, which returns its result.
+        """
         text = (
-            f"call {returns} {variadic}{' ' if variadic else ''}{callee}("
+            f"{'tail ' if tail else ''}call {returns} {variadic}{' ' if variadic else ''}{callee}("
             + ", ".join(f"{t} {v}" for t, v in args)
             + ")"
         )
@@ -285,11 +320,24 @@ class FunctionWriter:
 
     def finish(self) -> str:
         """The text of the function."""
-        return "\n".join([self._head, "entry:", *self._allocas, *self._lines, "}"])
+        head = f"{self._head}) {self.attributes} #0 {{".replace("  ", " ")
+        return "\n".join([head, "entry:", *self._allocas, *self._lines, "}"])
+
+    def expand_if_short(self) -> None:
+        """Have the calls of this function expanded where it is no longer than what that saves."""
+        if len(self._allocas) + len(self._lines) <= EXPANDED_LINES:
+            self.attributes = "alwaysinline"
 
     def define(self) -> str:
         """Add the function to its module and return ``@name``."""
         return self.module.helper(self.name, self.finish)
+
+
+def _known_turns(low: str | int, high: str | int, step: int) -> int | None:
+    """How often a loop turns, where its bounds are numbers and it does at all."""
+    if not (str(low).isdigit() and str(high).isdigit()):
+        return None
+    return max(0, -((int(low) - int(high)) // step)) or None
 
 
 def mangle(dtype_text: str) -> Any:

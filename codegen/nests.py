@@ -14,7 +14,7 @@ from typing import Any
 
 from stepforge.codegen import signature as abi
 from stepforge.codegen.lane_core import Lane, register_element
-from stepforge.codegen.llvm import FunctionWriter, ModuleWriter
+from stepforge.codegen.llvm import AS_WRITTEN, FunctionWriter, ModuleWriter
 from stepforge.codegen.loop_values import Buffer, Element, Position
 from stepforge.codegen.loops import LoopWriter
 from stepforge.codegen.target import Target
@@ -118,32 +118,44 @@ class NestWriter(LoopWriter):
             op.defn, op.operands, {**op.attrs, **bounds}, op.results, op.regions, op.site
         )
         call = self._function(ranged, (FIRST, BEHIND))
-        sizes = [("i64", self.dim(size)) for size in (op.attr("low"), op.attr("high"), work)]
+        low, high, text = (self.dim(size) for size in (op.attr("low"), op.attr("high"), work))
+        turns = (("i64", low), ("i64", high))
         runner = self._runner(call, by_lanes=op.attr("simd"))
-        self.fn.call("void", runner, ("ptr", self.table()), *call.arguments, *sizes)
+
+        def share() -> None:
+            arguments = (("ptr", self.table()), *call.arguments, *turns, ("i64", text))
+            self.fn.call("void", runner, *arguments)
+
+        if isinstance(work, int):
+            share()
+            return
+        enough = self.fn.emit(f"icmp sgt i64 {text}, {PARALLEL_WORK}")
+        self.fn.either(
+            enough, share, lambda: self.fn.call("void", call.function, *call.arguments, *turns)
+        )
 
     def _runner(self, call: Call, *, by_lanes: bool) -> str:
-        """``run(table, arguments..., low, high, work)``: alone, or by chunks on the pool."""
+        """``run(table, arguments..., low, high, work)``: by chunks on the pool where there is one.
+        """
         name = f"{call.function[1:]}_run"
 
         def text() -> str:
             own = [(type_, f"a_{i}") for i, (type_, _) in enumerate(call.arguments)]
             params = [("ptr", "table"), *own, ("i64", "low"), ("i64", "high"), ("i64", "work")]
             fn = FunctionWriter(
-                self.module, name, "void", params, linkage="internal", attributes="noinline"
+                self.module, name, "void", params, linkage="internal", attributes=AS_WRITTEN
             )
             arguments = [(type_, f"%{param}") for type_, param in own]
             pool = fn.load("ptr", "%table", 8 * abi.TABLE_POOL)
-            enough = fn.emit(f"icmp sgt i64 %work, {PARALLEL_WORK}")
-            several = fn.emit(f"icmp ne ptr {pool}, null")
-            share, alone = fn.label("share"), fn.label("alone")
-            fn.branch_if(fn.emit(f"and i1 {enough}, {several}"), share, alone)
-            fn.start(alone)
-            fn.call("void", call.function, *arguments, ("i64", "%low"), ("i64", "%high"))
-            fn.do("ret void")
-            fn.start(share)
-            chunk = _chunk_turns(fn, by_lanes=by_lanes)
-            self._share(fn, pool, Call(call.function, arguments), chunk)
+            fn.either(
+                fn.emit(f"icmp eq ptr {pool}, null"),
+                lambda: fn.call(
+                    "void", call.function, *arguments, ("i64", "%low"), ("i64", "%high")
+                ),
+                lambda: self._share(
+                    fn, pool, Call(call.function, arguments), _chunk_turns(fn, by_lanes=by_lanes)
+                ),
+            )
             fn.do("ret void")
             return fn.finish()
 
@@ -168,7 +180,9 @@ class NestWriter(LoopWriter):
 
         def text() -> str:
             params = [("ptr", "arguments"), ("i64", "chunk")]
-            fn = FunctionWriter(self.module, name, "void", params, linkage="internal")
+            fn = FunctionWriter(
+                self.module, name, "void", params, linkage="internal", attributes=AS_WRITTEN
+            )
             types = [*(t for t, _ in call.arguments), "i64", "i64", "i64"]
             values = [fn.load(t, "%arguments", 8 * i) for i, t in enumerate(types)]
             low, high, chunk = values[-3:]

@@ -50,12 +50,14 @@ MOST_NODES = 8  # that a comment names
 class NumbaKernel:
     """A kernel as source, with its checks; ``calls`` are functions of the LLVM module.
 
-    Their addresses stand in the table, in this order, behind the slots of the plan.
+    Their addresses stand in the table, in this order, behind the slots of the plan; ``shares`` says
+    that some have loops for the pool of threads.
     """
 
     source: str
     checks: list[Check] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    shares: bool = False
 
 
 def write_kernel(module: ModuleWriter, plan: KernelPlan, target: Target) -> NumbaKernel:
@@ -186,6 +188,7 @@ class KernelText(PartText):
         """An operation that LLVM does: a function of the step's module."""
         name = f"{op.name}_{len(self.made.calls)}"
         call = emit_call(self.module, self.target, self.plan, op, name)
+        self.made.shares = self.made.shares or call.shares
         cells = [f"{self.library('cell')}({self._text(v)})" for v in call.scalars]
         pointers = [*map(self.address, call.buffers), *cells]
         numbers = [self.source.expression(self.sizes[n]) for n in call.sizes]

@@ -36,6 +36,7 @@ class OpCall:
     sizes: Sequence[str]
     positions: Sequence[Value]
     checks: Sequence[Check]
+    shares: bool = False  # its loops, among threads
 
 
 def emit_call(
@@ -66,7 +67,7 @@ def emit_call(
         sizes=(*sizes, *places), arena=0, name=name,
     )
     made = emit_kernel(module, part, target)
-    return OpCall(name, buffers, scalars, sizes, positions, made.checks)
+    return OpCall(name, buffers, scalars, sizes, positions, made.checks, made.shares)
 
 
 def _op(name: str, operands: Sequence[Value], *results: Value) -> Operation:

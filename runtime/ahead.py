@@ -41,10 +41,8 @@ from stepforge.runtime.ahead_problems import (
     problems_of,
     problems_of_lowered,
 )
-from stepforge.runtime.pipeline import (
-    output_numbers,
-    stream_names,
-)
+from stepforge.runtime.needs import stream_names
+from stepforge.runtime.pipeline import output_numbers
 from stepforge.runtime.signatures import signature_of
 
 Array: TypeAlias = np.ndarray[Any, Any]

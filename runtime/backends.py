@@ -34,7 +34,8 @@ class MadeKernel:
     """A kernel. Either it is in the step's module, or ``code`` makes it outside of it.
 
     ``checks`` are what its positive results mean; ``source`` is its text where the back end has one
-    of its own; ``calls`` are functions of the module that the step's table holds behind the slots.
+    of its own; ``calls`` are functions of the module that the step's table holds behind the slots;
+    ``shares`` says that it has loops for the pool of threads.
     """
 
     checks: Sequence[Check] = ()
@@ -43,6 +44,7 @@ class MadeKernel:
     code: Callable[[], Code] | None = None
     backend: str = ""
     note: str = ""
+    shares: bool = False
 
 
 Write: TypeAlias = Callable[[ModuleWriter, KernelPlan], MadeKernel]
@@ -77,14 +79,15 @@ def define_backend(name: str, *, suffix: str = "") -> Callable[[Write], Write]:
 
 @define_backend(DEFAULT)
 def _llvm(module: ModuleWriter, plan: KernelPlan) -> MadeKernel:
-    return MadeKernel(kernel.emit_kernel(module, plan, target.host()).checks)
+    made = kernel.emit_kernel(module, plan, target.host())
+    return MadeKernel(made.checks, shares=made.shares)
 
 
 @define_backend("numba", suffix="py")
 def _numba(module: ModuleWriter, plan: KernelPlan) -> MadeKernel:
     made = numba.write_kernel(module, plan, target.host())
     code = partial(numba_compile.compile_source, made.source, plan.function.name)
-    return MadeKernel(made.checks, made.source, made.calls, code)
+    return MadeKernel(made.checks, made.source, made.calls, code, shares=made.shares)
 
 
 def sources() -> dict[str, str]:

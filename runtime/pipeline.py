@@ -8,67 +8,75 @@ same interface.
 
 from __future__ import annotations
 
-import ctypes
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-import numpy as np
-
-from stepforge.codegen import entry, entry_support, jit, kernel, layout, numba_compile
+from stepforge.codegen import entry, entry_support, jit, kernel, layout
 from stepforge.codegen import signature as abi
 from stepforge.codegen.jit import Level
-from stepforge.codegen.signature import Structure
 from stepforge.frontend.extract.program import Extraction
-from stepforge.ir import dims
 from stepforge.ir.core import Function
-from stepforge.ir.ops.user_functions import call_key
 from stepforge.passes.bisect import Trail
 from stepforge.passes.lower import Lowered, lower, lowerable
 from stepforge.passes.manager import Pass, run_passes
 from stepforge.passes.order import ORDER
 from stepforge.passes.plan import Planned, plan
-from stepforge.runtime import backends, checking, hostcalls, native, threads
-from stepforge.runtime.signatures import signature_of, symbol_name
-from stepforge.runtime.variables import VariableStore
-from stepforge.runtime.variant import Variant, graph_text, state_of
+from stepforge.runtime import backends, checking, recipes
+from stepforge.runtime.job import Job
+from stepforge.runtime.needs import needs_of
+from stepforge.runtime.signatures import signature_of
+from stepforge.runtime.table import fill_table
+from stepforge.runtime.variant import Variant, graph_text
 
 # A first run may be the only one, so it gets code that compiles fast.
 FIRST_LEVEL: Level = "O0"
 # Characters of LLVM text from which a first run gets its final code at once, lest the second run
 # take seconds to compile. Not where nothing is fed and nothing fetched: an initialiser runs once.
 LARGE = 200_000
-FINAL_LEVEL: Level = "O2"
-MODULE_DATA = 256  # bytes of a constant that are written into the module itself
-
-
-@dataclass(frozen=True)
-class Job:
-    """One compile: the extracted function, the session's variables, and how the result is built."""
-
-    extraction: Extraction
-    store: VariableStore
-    name: str
-    structure: Structure
-    level: Level
-    nodes: Sequence[Any] = ()
+FINAL_LEVEL: Level = "O1"
 
 
 def compile_variant(job: Job) -> Variant:
-    """Compile an extracted function for one session's variables."""
+    """Compile an extracted function for one session's variables.
+
+    Where an earlier process left what became of the same function, it is that.
+    """
     started = time.perf_counter()
     trail = checking.trail(job.store)
+    obstacle = recipes.obstacle(job) if trail is None else "every pass is checked"
+    key = "" if obstacle else recipes.key_of(job)
+    stored = recipes.prepared(job, key, (FINAL_LEVEL, job.level)) if key else None
+    variant = stored[0] if stored is not None else _compiled(job, trail)
+    variant.recipe, variant.trail, variant.obstacle = key, trail, obstacle
+    if stored is not None:
+        variant.remake = partial(_compiled, job, None)
+        fill_table(variant, job.store)
+        _adopt(variant, stored[1])
+    elif variant.plan is not None:
+        fill_table(variant, job.store)
+        link(variant, FINAL_LEVEL if _large(variant) else job.level)
+    variant.seconds = time.perf_counter() - started
+    return variant
+
+
+def _large(variant: Variant) -> bool:
+    signature = variant.signature
+    fetches = any(fetch.kind != "none" for fetch in signature.fetches)
+    return len(variant.stages["llvm"]) >= LARGE and bool(signature.feeds or fetches)
+
+
+def _compiled(job: Job, trail: Trail | None) -> Variant:
+    """The variant with its LLVM text, not linked yet; without a plan where the evaluator runs it.
+    """
     function = _run(job.extraction.function, ORDER["tensor"], trail)
     stages: dict[str, Any] = {"graph": graph_text(job.nodes), "tensor": function}
     if lowerable(function):
-        variant = _compile_native(job, function, stages, trail)
-    else:
-        signature = signature_of(job.extraction, function, job.name, job.structure, python=True)
-        variant = Variant(job.extraction, signature, stages)
-    variant.trail = trail
-    variant.seconds = time.perf_counter() - started
-    return variant
+        return _lowered(job, function, stages, trail)
+    signature = signature_of(job.extraction, function, job.name, job.structure, python=True)
+    return Variant(job.extraction, signature, stages)
 
 
 def _run(function: Function, passes: Sequence[Pass], trail: Trail | None) -> Function:
@@ -79,7 +87,7 @@ def _run(function: Function, passes: Sequence[Pass], trail: Trail | None) -> Fun
     return run_passes(function, passes, check=True, dump=trail.passed)
 
 
-def _compile_native(
+def _lowered(
     job: Job, function: Function, stages: dict[str, Any], trail: Trail | None
 ) -> Variant:
     fused = _run(function, ORDER["fusion"], trail)
@@ -93,11 +101,8 @@ def _compile_native(
         made = replace(lowered.step(), function=planned.function, arena=planned.arena)
         trail.lowered("plan", made)
     stages.update(fused=fused, loops=planned.function)
-    variant = Variant(job.extraction, signature, stages)
+    variant = Variant(job.extraction, signature, stages, needs_of(lowered))
     _write_module(variant, lowered, planned, backends.chosen(job.store.backend))
-    _fill_table(variant, lowered, job.store)
-    large = len(variant.stages["llvm"]) >= LARGE and (signature.feeds or lowered.outputs)
-    link(variant, FINAL_LEVEL if large else job.level)
     return variant
 
 
@@ -109,7 +114,7 @@ def _write_module(variant: Variant, lowered: Lowered, planned: Planned, backend:
         planned.function,
         len(signature.feeds),
         output_numbers(variant.extraction, lowered),
-        [*slots, *stream_names(lowered), *_constant_names(lowered), *_functions(lowered)],
+        [*slots, *variant.needs.names],
         signature.sizes,
         planned.arena,
     )
@@ -117,7 +122,7 @@ def _write_module(variant: Variant, lowered: Lowered, planned: Planned, backend:
     variant.backend, variant.note, variant.code = made.backend, made.note, made.code
     if made.source:
         variant.stages[made.backend] = made.source
-    variant.calls = tuple(made.calls)
+    variant.calls, variant.shares = tuple(made.calls), made.shares
     variant.exports = ("kernel", *made.calls)
     if layout.native_entry():
         entry.emit_entry(module, signature, f"@{variant.plan.name}")
@@ -131,11 +136,18 @@ def link(variant: Variant, level: Level) -> None:
 
     Where an earlier process left the object of the final level, that is taken at once.
     """
-    if level != FINAL_LEVEL and jit.is_stored(variant.stages["llvm"], FINAL_LEVEL):
+    text = variant.stage("llvm")
+    if level != FINAL_LEVEL and jit.is_stored(text, FINAL_LEVEL):
         level = FINAL_LEVEL
     symbols = entry_support.symbols(variant.externals)
-    library = jit.build(variant.stages["llvm"], level, symbols, variant.exports)
-    variant.level, variant.stored = level, library.stored
+    variant.level = level
+    _adopt(variant, jit.build(text, level, symbols, variant.exports))
+    recipes.keep(variant, jit.object_key(text, level))
+
+
+def _adopt(variant: Variant, library: jit.Library) -> None:
+    """Let a variant run the code of ``library``."""
+    variant.stored = library.stored
     variant.kernel_address = library["kernel"]
     if "entry" in variant.exports:
         variant.entry_address = library["entry"]
@@ -159,77 +171,3 @@ def output_numbers(extraction: Extraction, lowered: Lowered) -> list[int]:
     """The fetch that each output parameter fills; results are in the order of value fetches."""
     fetch_of = {f.index: i for i, f in enumerate(extraction.fetches) if f.kind == "value"}
     return [fetch_of[j] for j in lowered.outputs]
-
-
-def stream_names(lowered: Lowered) -> list[str]:
-    """The random streams that native code draws from; they follow the variables in the table."""
-    drawing = [op for op in lowered.function.walk() if op.name == "philox"]
-    return list(dict.fromkeys(symbol_name(op) for op in drawing))
-
-
-def _constant_names(lowered: Lowered) -> list[str]:
-    """Constants that kernels find through the table, after the streams: text would be too long."""
-    used = [symbol_name(op) for op in lowered.function.walk() if op.name == "constant"]
-    return [n for n in dict.fromkeys(used) if _constant(lowered, n).nbytes > MODULE_DATA]
-
-
-def _functions(lowered: Lowered) -> dict[str, numba_compile.Compiled]:
-    """The machine code of users' functions, behind the constants, by the keys of their calls."""
-    calls = [op for op in lowered.function.walk() if op.name == "native_call"]
-    return {call_key(op): numba_compile.compile_function(op) for op in calls}
-
-
-def _constant(lowered: Lowered, name: str) -> np.ndarray[Any, Any]:
-    """The elements of a constant symbol, contiguous."""
-    data = lowered.function.globals[name].data
-    assert data is not None
-    return np.ascontiguousarray(data)
-
-
-def _fill_table(variant: Variant, lowered: Lowered, store: VariableStore) -> None:
-    """The pointers that the kernel and the entry find through the step."""
-    slots = variant.signature.slots
-    streams = [store.stream(variant.extraction.streams[name]) for name in stream_names(lowered)]
-    constants = [_constant(lowered, name) for name in _constant_names(lowered)]
-    arrays = [stream.state for stream in streams] + constants
-    functions = _functions(lowered).values()
-    # in the table behind the variables
-    behind = [*(array.ctypes.data for array in arrays), *(f.address for f in functions)]
-    size = abi.FIRST_SLOT + len(slots) + len(behind) + len(variant.calls)
-    table = (ctypes.c_void_p * size)()
-    table[abi.TABLE_ALLOC], table[abi.TABLE_FREE] = native.memory()
-    arena = ctypes.c_void_p()
-    table[abi.TABLE_ARENA] = ctypes.addressof(arena)
-    table[abi.TABLE_LOCK] = store.lock_address
-    pool = threads.pool() if "_job(" in variant.stages["llvm"] and store.threads != 1 else None
-    if pool is not None:
-        table[abi.TABLE_PARALLEL_FOR], table[abi.TABLE_POOL] = pool.function, pool.address
-    for index, address in native.blas().items():
-        table[index] = address
-    for index, slot in enumerate(slots):
-        node = variant.extraction.variables[slot.name]
-        table[abi.FIRST_SLOT + index] = store.cell(node, slot.type.dtype).address
-    for index, address in enumerate(behind, abi.FIRST_SLOT + len(slots)):
-        table[index] = address
-    host = _host_calls(variant, lowered, store)
-    table[abi.TABLE_HOST_CALL] = ctypes.cast(host, ctypes.c_void_p).value
-    if variant.code is not None:
-        code = variant.code()
-        table[abi.TABLE_KERNEL] = code.address
-        variant.keep.append(code)
-    variant.table = table
-    variant.keep += [arena, host, store, *arrays, *functions]
-
-
-def _host_calls(variant: Variant, lowered: Lowered, store: VariableStore) -> Any:
-    """The function through which a kernel has its host operations done."""
-    sizes = [
-        [dims.as_name(n) or "" for n in op.attr("sizes")]
-        for op in lowered.function.walk()
-        if op.name == "host_call"
-    ]
-    state = state_of(variant.extraction, store)
-    types = [fetch.type for fetch in variant.signature.fetches]
-    return hostcalls.callback(
-        lowered.host_operations, sizes, lowered.function.globals, state, types
-    )

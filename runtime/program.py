@@ -32,10 +32,10 @@ from stepforge.ir.types import Type
 from stepforge.runtime import errors, python_entry
 from stepforge.runtime.feeds import check_value
 from stepforge.runtime.handles import fed
+from stepforge.runtime.job import Job
 from stepforge.runtime.pipeline import (
     FINAL_LEVEL,
     FIRST_LEVEL,
-    Job,
     compile_variant,
     hand_over,
     link,

@@ -228,6 +228,7 @@ class BaseSession:
                 "feeds": [str(f.type) for f in variant.signature.feeds],
                 "native": variant.native,
                 "stored": variant.stored,
+                "disk": variant.disk,
                 "backend": variant.backend,
                 "note": variant.note,
             }
@@ -236,7 +237,8 @@ class BaseSession:
     def cache_info(self) -> dict[str, Any]:
         """How many steps and variants there are, and why each was compiled.
 
-        ``stored`` says that the machine code came from disk.
+        ``stored`` says that the machine code came from disk; ``disk`` tells in words what did, and
+        why not the rest.
         """
         return {
             "steps": len(self._programs) + len(self._packing),

@@ -29,7 +29,7 @@ class Pool:
     def __init__(self, workers: int) -> None:
         host = target.host()
         text = threads.pool_text(host.triple, host.attributes)
-        self._library = jit.build(text, "O2", {}, threads.FUNCTIONS)
+        self._library = jit.build(text, "O0", {}, threads.FUNCTIONS)
         self._memory = ctypes.create_string_buffer(threads.POOL_BYTES + 64)
         self.address = -(-ctypes.addressof(self._memory) // 64) * 64
         self.function = self._library["stepforge_parallel_for"]

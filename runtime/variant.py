@@ -23,6 +23,7 @@ from stepforge.ir.evaluate import evaluate
 from stepforge.ir.text import print_function
 from stepforge.passes.bisect import Trail
 from stepforge.runtime import backends, checking, hostcalls
+from stepforge.runtime.needs import Needs
 from stepforge.runtime.variables import VariableStore
 
 
@@ -44,6 +45,7 @@ class Variant:
     extraction: Extraction
     signature: Signature
     stages: dict[str, Any]
+    needs: Needs = field(default_factory=Needs)
     seconds: float = 0.0
     level: Level = "O2"
     stored: bool = False  # its object came from disk
@@ -61,11 +63,25 @@ class Variant:
     exports: tuple[str, ...] = ()
     keep: list[Any] = field(default_factory=list)  # what native code refers to
     trail: Trail | None = None  # its passes, where they are to be checked in the first run
+    shares: bool = False  # it has loops for the pool of threads
+    recipe: str = ""  # the key of what the disk keeps of it beside its object
+    obstacle: str = ""  # why the disk can keep nothing beside its object
+    remake: Callable[[], Variant] | None = None  # what came from disk is without stages until asked
 
     @property
     def native(self) -> bool:
         """False where the evaluator runs the step, and before a first run that is checked."""
         return self.kernel_address != 0 and self.trail is None
+
+    @property
+    def disk(self) -> str:
+        """In words, what of this variant came from disk, and why not the rest."""
+        if not self.kernel_address:
+            return "nothing: the evaluator runs it"
+        if self.stored and self.plan is None:
+            return "all"
+        reason = self.obstacle or ("it calls Python" if self.signature.python else "it is new here")
+        return f"{'the object' if self.stored else 'nothing'}: {reason}"
 
     @property
     def table_address(self) -> int:
@@ -77,11 +93,18 @@ class Variant:
         if stage not in stages():
             raise ValueError(f"stage must be one of {', '.join(stages())}, not {stage!r}")
         if stage == "asm":
-            return jit.assembly(self.stages["llvm"], self.level)
-        if stage in backends.sources() and stage not in self.stages and self.plan is not None:
+            return jit.assembly(self.stage("llvm"), self.level)
+        found = self.stage(stage)
+        if stage in backends.sources() and not found and self.plan is not None:
             return backends.source_of(self.plan, stage)
-        found = self.stages.get(stage, "")
         return found if isinstance(found, str) else print_function(found)
+
+    def stage(self, name: str) -> Any:
+        """What there is of a stage: a function, a text, or nothing."""
+        if self.remake is not None:
+            made, self.remake = self.remake(), None
+            self.stages, self.plan = made.stages, made.plan
+        return self.stages.get(name, "")
 
     def failure(self, context: int) -> BaseException:
         """The exception that a failed kernel left in its context."""

@@ -30,7 +30,8 @@ with tf.Session() as sess:
     values.append(sess.make_callable(y, [x])(np.arange(3.0)))
     stored = [entry["stored"] for entry in sess.cache_info()["history"]]
 cache = disk_cache()
-print(json.dumps([values, stored, cache and [cache.hits, cache.misses]]))
+disk = [entry["disk"] for entry in sess.cache_info()["history"]]
+print(json.dumps([values, stored, cache and [cache.hits, cache.misses], disk]))
 """
 
 
@@ -59,11 +60,13 @@ def run(folder: object, factor: float = 2.0) -> Any:
 
 # ---- steps --------------------------------------------------------------------------------------
 def test_the_next_process_compiles_nothing(tmp_path: Path) -> None:
-    values, stored, _ = run(tmp_path)
+    values, stored, _, disk = run(tmp_path)
     assert stored == [False]
-    again, found, warm = run(tmp_path)
+    assert disk == ["nothing: it is new here"]
+    again, found, warm, all_of_it = run(tmp_path)
     assert again == values
     assert found == [True]
+    assert all_of_it == ["all"]
     assert warm is not None
     assert warm[1] == 0
     assert warm[0] > 0
@@ -73,7 +76,7 @@ def test_the_next_process_compiles_nothing(tmp_path: Path) -> None:
 
 
 def test_off(tmp_path: Path) -> None:
-    assert run("off")[1:] == [[False], None]
+    assert run("off")[1:] == [[False], None, ["nothing: the disk cache is off"]]
 
 
 def test_a_damaged_object_is_compiled_again(tmp_path: Path) -> None:
