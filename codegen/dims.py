@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 
 from stepforge.codegen.llvm import FunctionWriter
 from stepforge.ir.dims import Apply, Atom, Dim, Expr
 
 
-def emit_dim(fn: FunctionWriter, dim: Dim, env: Mapping[str, str]) -> str:
+Applied = MutableMapping[Apply, str]
+
+
+def emit_dim(
+    fn: FunctionWriter, dim: Dim, env: Mapping[str, str], applied: Applied | None = None
+) -> str:
     """Emit the i64 value of ``dim``; ``env`` gives the value of each size name.
 
-    Computing a size never traps: a division by zero gives 0, and that sizes broadcast is checked
+    ``applied`` has the values of minima, quotients and the like that are computed already, and
+    takes those that are computed here. Computing a size never traps: a division by zero gives 0, and that sizes broadcast is checked
     elsewhere. Raises: KeyError for a name that ``env`` lacks.
     """
     if not isinstance(dim, Expr):
         return str(int(dim))
     total: str | None = None
     for monomial, coefficient in dim.terms:
-        factors = [_emit_atom(fn, atom, env) for atom in monomial]
+        factors = [emit_atom(fn, atom, env, applied) for atom in monomial]
         if coefficient != 1 or not factors:
             factors.append(str(coefficient))
         term = factors[0]
@@ -36,15 +42,19 @@ def emit_product(fn: FunctionWriter, factors: list[str]) -> str:
     return total
 
 
-def _emit_atom(fn: FunctionWriter, atom: Atom, env: Mapping[str, str]) -> str:
+def emit_atom(
+    fn: FunctionWriter, atom: Atom, env: Mapping[str, str], applied: Applied | None = None
+) -> str:
+    """Emit the i64 value of a name or a function of sizes; see ``emit_dim``."""
     if isinstance(atom, str):
         return env[atom]
-    return _emit_apply(fn, atom, env)
-
-
-def _emit_apply(fn: FunctionWriter, atom: Apply, env: Mapping[str, str]) -> str:
-    a, b = (emit_dim(fn, arg, env) for arg in atom.args)
-    return _APPLICATIONS[atom.fn](fn, a, b)
+    found = applied.get(atom) if applied is not None else None
+    if found is None:
+        a, b = (emit_dim(fn, arg, env, applied) for arg in atom.args)
+        found = _APPLICATIONS[atom.fn](fn, a, b)
+        if applied is not None:
+            applied[atom] = found
+    return found
 
 
 def _floor_div(fn: FunctionWriter, a: str, b: str) -> str:

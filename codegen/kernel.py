@@ -18,7 +18,6 @@ from typing import Any, ClassVar
 from stepforge.codegen import signature as abi
 from stepforge.codegen.conv import emit_convolution
 from stepforge.codegen.conv_filter import emit_filter_gradient
-from stepforge.codegen.dims import emit_dim
 from stepforge.codegen.driver_values import (
     as_i64,
     cell_type,
@@ -288,8 +287,7 @@ class KernelWriter(NestWriter):
     def _place(self, op: Operation) -> None:
         type_ = op.result.type
         if self._arena:
-            offset = emit_dim(self.fn, op.attr("offset"), self.sizes)  # here: not live before
-            pointer = self.fn.offset(self._arena, offset)
+            pointer = self.fn.offset(self._arena, self.dim_here(op.attr("offset")))
         else:  # a piece of stack for each, which LLVM can turn into registers
             count = dims.product(type_.dims)
             assert isinstance(count, int)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stepforge.codegen.dims import emit_dim
+from stepforge.codegen.dims import emit_atom, emit_dim
 from stepforge.codegen.lane_core import Lane
 from stepforge.codegen.lanes import LaneBuilder
 from stepforge.codegen.llvm import FunctionWriter
@@ -17,7 +17,7 @@ from stepforge.codegen.loop_values import Buffer, Position
 from stepforge.codegen.target import Target
 from stepforge.ir import dims
 from stepforge.ir.core import Operand
-from stepforge.ir.dims import Dim
+from stepforge.ir.dims import Apply, Dim
 from stepforge.ir.types import Type
 
 
@@ -41,6 +41,7 @@ class PositionWriter:
         self.sizes = dict(sizes)
         self.entry_sizes = frozenset(sizes)  # names whose values the start of the function knows
         self._dims: dict[Dim, str] = {}
+        self._applied: dict[Apply, str] = {}
         self.values: dict[Operand, Any] = dict(values or {})
         self.one = LaneBuilder(fn, 1, target.capabilities)
         self.many = self.one
@@ -59,10 +60,22 @@ class PositionWriter:
         if size not in self._dims:
             if dims.names(size) <= self.entry_sizes:
                 with self.fn.preamble():
-                    self._dims[size] = emit_dim(self.fn, size, self.sizes)
+                    self._dims[size] = emit_dim(self.fn, size, self.sizes, self._applied)
             else:
                 return emit_dim(self.fn, size, self.sizes)
         return self._dims[size]
+
+    def dim_here(self, size: Dim) -> str:
+        """The same, computed here so that it is not live before; only its minima, quotients and the
+        like come from the start of the function, where each is computed once.
+        """
+        if isinstance(size, int) or not dims.names(size) <= self.entry_sizes:
+            return emit_dim(self.fn, size, self.sizes)
+        with self.fn.preamble():
+            for monomial, _ in size.terms:
+                for atom in monomial:
+                    emit_atom(self.fn, atom, self.sizes, self._applied)
+        return emit_dim(self.fn, size, self.sizes, self._applied)
 
     def buffer(self, pointer: str, type_: Type) -> Buffer:
         """A buffer, with its strides computed here."""
