@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, MutableMapping
 from stepforge.codegen.llvm import FunctionWriter
 from stepforge.ir.dims import Apply, Atom, Dim, Expr
 
-
 Applied = MutableMapping[Apply, str]
 
 
@@ -17,8 +16,8 @@ def emit_dim(
     """Emit the i64 value of ``dim``; ``env`` gives the value of each size name.
 
     ``applied`` has the values of minima, quotients and the like that are computed already, and
-    takes those that are computed here. Computing a size never traps: a division by zero gives 0, and that sizes broadcast is checked
-    elsewhere. Raises: KeyError for a name that ``env`` lacks.
+    takes those that are computed here. Computing a size never traps: a division by zero gives 0,
+    and that sizes broadcast is checked elsewhere. Raises: KeyError for a name that ``env`` lacks.
     """
     if not isinstance(dim, Expr):
         return str(int(dim))

@@ -260,35 +260,35 @@ class FunctionWriter:
         if turns == 1:
             return tuple(body(str(low), *(initial for _, initial in carried)) or ())
         before = self.block
-        inside, after = self.label("body"), self.label("done")
-        if turns:
-            self.branch(inside)
-        else:
-            self.branch_if(self.emit(f"icmp slt i64 {low}, {high}"), inside, after)
-        self.start(inside)
-        counter = f"%{self.fresh('i')}"
-        phis = [f"%{self.fresh('c')}" for _ in carried]
+        inside, after = self._enter("" if turns else f"icmp slt i64 {low}, {high}")
+        phis = [f"%{self.fresh(hint)}" for hint in ("i", *("c" for _ in carried))]
         slot = len(self._lines)
-        self._lines += [""] * (1 + len(phis))
-        following = list(body(counter, *phis) or ())
-        advanced = self.emit(f"add nsw i64 {counter}, {step}")
+        self._lines += [""] * len(phis)
+        following = list(body(*phis) or ())
+        advanced = self.emit(f"add nsw i64 {phis[0]}, {step}")
         again = self.emit(f"icmp slt i64 {advanced}, {high}")
         last = self.block
         self.do(f"br i1 {again}, label %{inside}, label %{after}{metadata}")
-        self._lines[slot] = f"  {counter} = phi i64 [{low}, %{before}], [{advanced}, %{last}]"
-        for k, (phi, (type_, initial), value) in enumerate(
-            zip(phis, carried, following, strict=True)
-        ):
-            self._lines[slot + 1 + k] = (
-                f"  {phi} = phi {type_} [{initial}, %{before}], [{value}, %{last}]"
-            )
+        entering = [("i64", str(low)), *carried]
+        values = [
+            f"phi {type_} [{initial}, %{before}], [{value}, %{last}]"
+            for (type_, initial), value in zip(entering, [advanced, *following], strict=True)
+        ]
+        for k, (phi, value) in enumerate(zip(phis, values, strict=True)):
+            self._lines[slot + k] = f"  {phi} = {value}"
         self.start(after)
-        if turns:
-            return tuple(following)
-        return tuple(
-            self.phi(type_, (initial, before), (value, last))
-            for (type_, initial), value in zip(carried, following, strict=True)
-        )
+        return tuple(following if turns else map(self.emit, values[1:]))
+
+    def _enter(self, condition: str) -> tuple[str, str]:
+        """Go to a new block, where there is a condition only if it holds; that and the one behind.
+        """
+        inside, after = self.label("body"), self.label("done")
+        if condition:
+            self.branch_if(self.emit(condition), inside, after)
+        else:
+            self.branch(inside)
+        self.start(inside)
+        return inside, after
 
     # ---- calls ----------------------------------------------------------------------------------
     def intrinsic(self, name: str, type_: str, suffix: str, *args: str) -> str:
