@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from stepforge.codegen import loop_streams
+from stepforge.codegen import loop_rows, loop_streams
 from stepforge.codegen.lane_core import Lane, storage_bytes, storage_element
 from stepforge.codegen.loop_carried import (
     Carried,
@@ -90,6 +90,10 @@ class LoopWriter(PositionWriter):
     def _for(self, op: Operation) -> None:
         if op.attr("simd") and self.many is self.one:
             self._for_lanes(op)
+            return
+        rows = loop_rows.short_rows(op, self.target.vector_bits) if self.many is self.one else None
+        if rows:
+            loop_rows.write(self, rows)
             return
         region = op.regions[0]
         wide = self.many is not self.one
@@ -171,14 +175,28 @@ class LoopWriter(PositionWriter):
             self.values[op.result] = Element(self.one.load(pointer, dtype))
             return
         if at.stride != "1":
-            stride = self.fn.emit(f"mul i64 {at.stride}, {size}")
-            lane = k.gather(pointer, stride, dtype, self.mask)
+            lane = self._apart(pointer, at, dtype)
         elif self.mask is None:
             lane = k.load(pointer, dtype)
             self._fetch_ahead(op, buffer, pointer, size)
         else:
             lane = k.load_masked(pointer, dtype, self.mask, 0)
         self.values[op.result] = Element(lane, True)
+
+    def _apart(self, pointer: str, at: Position, dtype: str) -> Lane:
+        """What is loaded from places that are not side by side."""
+        k = self.many
+        places = at.known(k.width)
+        if self.mask is None and places and k.picks_well(places, dtype):
+            return k.load_picked(pointer, places, dtype)
+        return k.gather_at(pointer, self._distances(at, storage_bytes(dtype)), dtype, self.mask)
+
+    def _distances(self, at: Position, size: int) -> Lane:
+        """How many bytes each lane is from ``at.base``."""
+        if at.places:
+            return self.many.numbers([size * place for place in at.places], "i64")
+        stride = self.spread(self.fn.emit(f"mul i64 {at.stride}, {size}"))
+        return self.many.mul(self.many.iota("i64"), stride)
 
     def _fetch_ahead(self, op: Operation, buffer: Buffer, pointer: str, size: int) -> None:
         """Ask for what a later turn of the loop around loads, where it is in another row: hardware
@@ -207,8 +225,7 @@ class LoopWriter(PositionWriter):
             return
         pointer = self._element_pointer(buffer, at.base, size)
         if at.stride != "1":
-            stride = self.fn.emit(f"mul i64 {at.stride}, {size}")
-            k.scatter(lane, pointer, stride, self.mask)
+            k.scatter_at(lane, pointer, self._distances(at, size), self.mask)
         elif self.mask is None:
             k.store(lane, pointer, stream=self.streaming)
         else:
@@ -311,7 +328,8 @@ class _Lanes:
     def write(self, low: str, turns: int | str) -> None:
         """Write the loop; its results are the carried values of all lanes combined."""
         lanes = self.carried.identities()
-        places = self._places(low) if self.stores else []
+        many = isinstance(turns, str) or turns >= loop_streams.LEAST_TURNS * self.width
+        places = self._places(low) if self.stores and many else []
         if places:
             self._dynamic_tail(*self._streaming(low, str(turns), places), [])
             return

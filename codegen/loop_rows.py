@@ -1,0 +1,159 @@
+"""Nests over rows that are shorter than a vector, or hardly longer: written as one flat loop.
+
+A vector for each row of three would do the work of three lanes. The rows of a matrix follow each
+other in memory, so that whole vectors can go over them as if they were one. Which row and which
+column a lane has is known where the code is written, as both repeat after a few vectors: these few
+are the body of the loop. What a column decides alone, such as the elements of a broadcast row, is
+loaded once before it. Rows that are left over are done one by one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stepforge.codegen.loop_carried import widest
+from stepforge.codegen.loop_values import Position
+from stepforge.codegen.vector_math import FLOAT_RULES
+from stepforge.ir import dims
+from stepforge.ir.core import Operand, Operation, Value
+
+if TYPE_CHECKING:
+    from stepforge.codegen.loops import LoopWriter
+
+MOST_OPS = 64  # in all vectors of the body
+PER_FUNCTION = 12  # operations that a function counts as
+MOST_VECTORS = 2  # of a row
+REST = "rows.rest"  # the size by which the loop over rows that are left begins
+_MEMORY = ("load", "store", "index", "from_index")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A loop over rows around a loop over ``length`` columns by vectors of ``width``."""
+
+    outer: Operation
+    inner: Operation
+    length: int
+    width: int
+
+    @property
+    def body(self) -> list[Operation]:
+        """What is done for each element."""
+        region = self.outer.regions[0]
+        return [*region.ops[:-2], *self.inner.regions[0].ops[:-1]]
+
+    @property
+    def counters(self) -> tuple[Value, Value]:
+        """The row and the column."""
+        return self.outer.regions[0].params[0], self.inner.regions[0].params[0]
+
+    @property
+    def vectors(self) -> int:
+        """How many vectors there are until rows and columns repeat."""
+        return self.length // math.gcd(self.length, self.width)
+
+    @property
+    def rows(self) -> int:
+        """How many rows these vectors take: a power of two."""
+        return self.width // math.gcd(self.length, self.width)
+
+    def lanes(self, number: int) -> range:
+        """The elements that a vector of the body has, counted from the first of the body."""
+        return range(number * self.width, (number + 1) * self.width)
+
+
+def short_rows(op: Operation, bits: int) -> Rows | None:
+    """The rows of a loop that is better written flat; None of another.
+
+    Its turns must be independent, as those of a ``parallel`` loop are, and its stores side by side.
+    """
+    ops = op.regions[0].ops
+    inner = ops[-2] if len(ops) > 1 else op
+    if not op.attr("parallel") or inner.name != "for" or not inner.attr("simd") or inner.operands:
+        return None
+    if op.attr("step") != 1 or inner.attr("step") != 1:
+        return None
+    length, width = inner.attr("high"), bits // widest(op.regions[0])
+    if inner.attr("low") != 0 or not isinstance(length, int) or length % width == 0:
+        return None
+    rows = Rows(op, inner, length, width)
+    turns = op.attr("high") - op.attr("low")
+    some = not isinstance(turns, int) or turns >= rows.rows
+    short = length < MOST_VECTORS * width and rows.vectors * _length(rows) <= MOST_OPS
+    return rows if some and short and all(_known(each, rows) for each in rows.body) else None
+
+
+def _length(rows: Rows) -> int:
+    return sum(PER_FUNCTION if op.name in FLOAT_RULES else 1 for op in rows.body)
+
+
+def _known(op: Operation, rows: Rows) -> bool:
+    """Whether an operation can be done for any lanes, and its store if it is one is flat."""
+    if op.name == "store":
+        sizes = op.operands[1].type.dims
+        return op.operands[-2:] == rows.counters and sizes[-1:] == (rows.length,)
+    return op.name in _MEMORY or op.defn.elementwise
+
+
+def write(writer: LoopWriter, rows: Rows) -> None:
+    """Write a nest flat, then a loop over what is left."""
+    op, fn = rows.outer, writer.fn
+    low, turns = writer.dim(op.attr("low")), op.attr("high") - op.attr("low")
+    count = writer.dim(turns)
+    whole = fn.emit(f"and i64 {count}, {-rows.rows}")
+    behind = writer.add_sizes(low, whole)
+    fn.if_(fn.emit(f"icmp sgt i64 {whole}, 0"), lambda: _flat(writer, rows, low, behind))
+    if isinstance(turns, int) and turns % rows.rows == 0:
+        return
+    writer.sizes[REST] = behind
+    rest = {**op.attrs, "low": dims.named(REST), "parallel": False}
+    writer.operation(Operation(op.defn, op.operands, rest, op.results, op.regions, op.site))
+
+
+def _flat(writer: LoopWriter, rows: Rows, low: str, behind: str) -> None:
+    writer.many = writer.one.rewritten(width=rows.width)
+    try:
+        fixed = _before(writer, rows)
+
+        def turn(row: str) -> None:
+            for number, known in enumerate(fixed):
+                _vector(writer, rows, row, number)
+                writer.values.update(known)
+                for op in rows.body:
+                    if op.name != "load" or op.result not in known:
+                        writer.operation(op)
+
+        writer.fn.loop(low, behind, turn, step=rows.rows)
+    finally:
+        writer.many = writer.one
+
+
+def _vector(writer: LoopWriter, rows: Rows, row: str, number: int) -> None:
+    """Let the counters be what they are in a vector of the body that begins at ``row``."""
+    of_row, of_column = rows.counters
+    lanes = rows.lanes(number)
+    across = tuple(lane % rows.length for lane in lanes)
+    writer.values[of_row] = Position(row, places=tuple(lane // rows.length for lane in lanes))
+    writer.values[of_column] = Position("0", places=across)
+
+
+def _before(writer: LoopWriter, rows: Rows) -> list[dict[Operand, Any]]:
+    """For each vector of the body what the columns decide alone, loaded before the loop.
+
+    An independent loop reads nothing that it writes without its counter, so that it stays the same.
+    """
+    of_row = rows.counters[0]
+    moving: set[Operand] = {of_row}
+    for op in rows.body:
+        if op.name != "store" and not moving.isdisjoint(op.operands):
+            moving.add(op.result)
+    fixed = [op for op in rows.body if op.name in ("load", "index") and op.result not in moving]
+    found = []
+    for number in range(rows.vectors):
+        _vector(writer, rows, "0", number)
+        for op in fixed:
+            writer.operation(op)
+        found.append({op.result: writer.values[op.result] for op in fixed})
+    return found
