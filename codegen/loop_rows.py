@@ -150,7 +150,7 @@ def _before(writer: LoopWriter, rows: Rows) -> list[dict[Operand, Any]]:
         if op.name != "store" and not moving.isdisjoint(op.operands):
             moving.add(op.result)
     fixed = [op for op in rows.body if op.name in ("load", "index") and op.result not in moving]
-    found = []
+    found: list[dict[Operand, Any]] = []
     for number in range(rows.vectors):
         _vector(writer, rows, "0", number)
         for op in fixed:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from stepforge.codegen import loop_rows, loop_streams
 from stepforge.codegen.lane_core import Lane, storage_bytes, storage_element
+from stepforge.codegen.llvm import NO_UNROLL
 from stepforge.codegen.loop_carried import (
     Carried,
     adds_up,
@@ -331,7 +332,7 @@ class _Lanes:
         many = isinstance(turns, str) or turns >= loop_streams.LEAST_TURNS * self.width
         places = self._places(low) if self.stores and many else []
         if places:
-            self._dynamic_tail(*self._streaming(low, str(turns), places), [])
+            self._aligned(low, str(turns), places)
             return
         if isinstance(turns, str):
             end, rest, lanes = self._full(low, turns, lanes)
@@ -421,24 +422,29 @@ class _Lanes:
             found.append(loop_streams.Place(pointer, size, total))
         return found
 
-    def _streaming(
-        self, low: str, turns: str, places: Sequence[loop_streams.Place]
-    ) -> tuple[str, str]:
-        """All full vectors of a loop that may stream: where they end, and how many turns are left.
-        """
-        end, _ = self._span(low, turns, self.width)
-        parts = loop_streams.span(self.fn, places, low, turns, self.width, end)
+    def _aligned(self, low: str, turns: str, places: Sequence[loop_streams.Place]) -> None:
+        """A loop whose vectors are aligned, and may stream; then masked turns for its ends."""
+        fn = self.fn
+        parts = loop_streams.span(fn, places, low, turns, self.width)
 
         def turn(counter: str) -> None:
             self._turn(counter, [])
 
-        self.fn.loop(low, parts.usual, turn, step=self.width)
+        fn.loop(parts.first, parts.usual, turn, step=self.width)
         self.writer.streaming = True
-        self.fn.loop(parts.first, parts.behind, turn, step=self.width)
+        fn.loop(parts.usual, parts.behind, turn, step=self.width)
         self.writer.streaming = False
-        loop_streams.fence(self.fn, parts.streams)
-        whole = self.writer.add_sizes(low, turns)
-        return parts.behind, self.fn.emit(f"sub i64 {whole}, {parts.behind}")
+        loop_streams.fence(fn, parts.streams)
+
+        def end(number: str) -> None:
+            last = fn.emit(f"icmp ne i64 {number}, 0")
+            begin = fn.emit(f"select i1 {last}, i64 {parts.behind}, i64 {low}")
+            count = fn.emit(f"select i1 {last}, i64 {parts.rest}, i64 {parts.head}")
+            self._masked_turn(begin, count, [])
+
+        first = fn.emit(f"zext i1 {fn.emit(f'icmp eq i64 {parts.head}, 0')} to i64")
+        some = fn.emit(f"zext i1 {fn.emit(f'icmp sgt i64 {parts.rest}, 0')} to i64")
+        fn.loop(first, fn.emit(f"add i64 {some}, 1"), end, metadata=NO_UNROLL)
 
     def _span(self, low: str, turns: int | str, step: int) -> tuple[str, int | str]:
         """Where whole steps end, and how many turns are left."""

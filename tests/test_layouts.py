@@ -167,3 +167,18 @@ def test_known_numbers_of_rows(n: int) -> None:
 }}"""
     x, y = numbers(np.dtype("f4"), n, 3), np.array([1, 2, 3], np.float32)
     check(NativeModule([parse_function(text)]), 0, [x, y], x * y)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64", "i8", "f16"])
+def test_long_rows_that_begin_anywhere(dtype: str) -> None:
+    """Their whole vectors begin where stores are aligned."""
+    text = """func @f(%x: T[n, m], %y: T[m]) -> T[n, m] {
+  %r = plus(%x, %y) : T[n, m]
+  return(%r)
+}"""
+    kind = numpy_dtype(dtype)
+    module = NativeModule([function(text, dtype)])
+    lanes = 64 // kind.itemsize
+    for m in (16 * lanes + more for more in (-1, 0, 1, 2, 3, lanes - 1, lanes + 5)):
+        x, y = numbers(kind, 5, m), numbers(kind, m)
+        check(module, 0, [x, y], x + y)
