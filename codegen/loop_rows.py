@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stepforge.codegen import loop_streams
 from stepforge.codegen.loop_carried import widest
 from stepforge.codegen.loop_values import Position
 from stepforge.codegen.vector_math import FLOAT_RULES
@@ -59,6 +60,13 @@ class Rows:
         """How many rows these vectors take: a power of two."""
         return self.width // math.gcd(self.length, self.width)
 
+    @property
+    def streams(self) -> list[Operation]:
+        """The stores, where all may stream and another copy of the body is not too much."""
+        stores = [op for op in self.body if op.name == "store"]
+        some = all(op.attr("stream") for op in stores) and 2 * _work(self) <= MOST_OPS
+        return stores if some else []
+
     def lanes(self, number: int) -> range:
         """The elements that a vector of the body has, counted from the first of the body."""
         return range(number * self.width, (number + 1) * self.width)
@@ -81,12 +89,13 @@ def short_rows(op: Operation, bits: int) -> Rows | None:
     rows = Rows(op, inner, length, width)
     turns = op.attr("high") - op.attr("low")
     some = not isinstance(turns, int) or turns >= rows.rows
-    short = length < MOST_VECTORS * width and rows.vectors * _length(rows) <= MOST_OPS
+    short = length < MOST_VECTORS * width and _work(rows) <= MOST_OPS
     return rows if some and short and all(_known(each, rows) for each in rows.body) else None
 
 
-def _length(rows: Rows) -> int:
-    return sum(PER_FUNCTION if op.name in FLOAT_RULES else 1 for op in rows.body)
+def _work(rows: Rows) -> int:
+    """How many operations the body has, all vectors together."""
+    return rows.vectors * sum(PER_FUNCTION if op.name in FLOAT_RULES else 1 for op in rows.body)
 
 
 def _known(op: Operation, rows: Rows) -> bool:
@@ -113,6 +122,7 @@ def write(writer: LoopWriter, rows: Rows) -> None:
 
 
 def _flat(writer: LoopWriter, rows: Rows, low: str, behind: str) -> None:
+    fn = writer.fn
     writer.many = writer.one.rewritten(width=rows.width)
     try:
         fixed = _before(writer, rows)
@@ -125,7 +135,18 @@ def _flat(writer: LoopWriter, rows: Rows, low: str, behind: str) -> None:
                     if op.name != "load" or op.result not in known:
                         writer.operation(op)
 
-        writer.fn.loop(low, behind, turn, step=rows.rows)
+        _vector(writer, rows, low, 0)
+        places = writer.stream_places(rows.streams)
+        if places:
+            streams = loop_streams.streaming(fn, places, "0", rows.width)
+            usual = fn.emit(f"select i1 {streams}, i64 {low}, i64 {behind}")
+            fn.loop(low, usual, turn, step=rows.rows)
+            writer.streaming = True
+            fn.loop(usual, behind, turn, step=rows.rows)
+            writer.streaming = False
+            loop_streams.fence(fn, streams)
+        else:
+            fn.loop(low, behind, turn, step=rows.rows)
     finally:
         writer.many = writer.one
 

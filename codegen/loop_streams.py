@@ -43,12 +43,12 @@ class Span:
 
 def span(fn: FunctionWriter, places: Sequence[Place], low: str, turns: str, width: int) -> Span:
     """How a loop of ``turns`` from ``low`` is divided."""
-    addresses = [fn.emit(f"ptrtoint ptr {place.pointer} to i64") for place in places]
     size = places[0].size
-    missing = fn.emit(f"and i64 {fn.emit(f'sub i64 0, {addresses[0]}')}, {width * size - 1}")
+    before = fn.emit(f"sub i64 0, {fn.emit(f'ptrtoint ptr {places[0].pointer} to i64')}")
+    missing = fn.emit(f"udiv i64 {fn.emit(f'and i64 {before}, {width * size - 1}')}, {size}")
     enough = fn.emit(f"icmp sge i64 {turns}, {LEAST_TURNS * width}")
-    head = fn.emit(f"select i1 {enough}, i64 {fn.emit(f'udiv i64 {missing}, {size}')}, i64 0")
-    streams = _condition(fn, places, addresses, head, width, enough)
+    head = fn.emit(f"select i1 {enough}, i64 {missing}, i64 0")
+    streams = fn.emit(f"and i1 {enough}, {streaming(fn, places, head, width)}")
     first = fn.emit(f"add i64 {low}, {head}")
     left = fn.emit(f"sub i64 {turns}, {head}")
     vectors = fn.emit(f"and i64 {left}, {-width}")
@@ -58,20 +58,14 @@ def span(fn: FunctionWriter, places: Sequence[Place], low: str, turns: str, widt
     return Span(head, first, usual, behind, rest, streams)
 
 
-def _condition(
-    fn: FunctionWriter,
-    places: Sequence[Place],
-    addresses: Sequence[str],
-    head: str,
-    width: int,
-    enough: str,
-) -> str:
-    """Whether stores shall stream: many, large, and all aligned behind the first ``head`` turns."""
+def streaming(fn: FunctionWriter, places: Sequence[Place], head: str, width: int) -> str:
+    """Whether the results are large, and vectors of all aligned behind ``head`` elements."""
     total = places[0].total
     for place in places[1:]:
         total = fn.emit(f"add i64 {total}, {place.total}")
-    streams = fn.emit(f"and i1 {enough}, {fn.emit(f'icmp sge i64 {total}, {STREAM_BYTES}')}")
-    for place, address in zip(places, addresses, strict=True):
+    streams = fn.emit(f"icmp sge i64 {total}, {STREAM_BYTES}")
+    for place in places:
+        address = fn.emit(f"ptrtoint ptr {place.pointer} to i64")
         begin = fn.emit(f"add i64 {address}, {fn.emit(f'mul i64 {head}, {place.size}')}")
         odd = fn.emit(f"and i64 {begin}, {width * place.size - 1}")
         streams = fn.emit(f"and i1 {streams}, {fn.emit(f'icmp eq i64 {odd}, 0')}")

@@ -232,6 +232,23 @@ class LoopWriter(PositionWriter):
         else:
             k.store_masked(lane, pointer, self.mask)
 
+    def stream_places(self, stores: Sequence[Operation]) -> list[loop_streams.Place]:
+        """Where the stores of the turn at hand go; none where they cannot all stream."""
+        found = []
+        for op in stores:
+            _, target, *indices = op.operands
+            size = storage_bytes(target.type.dtype)
+            known = all(isinstance(i, Const) or i in self.values for i in indices)
+            if not known or self.many.width * size < loop_streams.LEAST_VECTOR:
+                return []
+            buffer, at = self._address(target, indices)
+            if at.stride != "1":
+                return []
+            pointer = self._element_pointer(buffer, at.base, size)
+            total = self.dim(dims.product(target.type.dims) * size)
+            found.append(loop_streams.Place(pointer, size, total))
+        return found
+
     def _element_pointer(self, buffer: Buffer, offset: str, size: int) -> str:
         return self.fn.offset(buffer.pointer, offset, f"i{8 * size}")
 
@@ -330,7 +347,10 @@ class _Lanes:
         """Write the loop; its results are the carried values of all lanes combined."""
         lanes = self.carried.identities()
         many = isinstance(turns, str) or turns >= loop_streams.LEAST_TURNS * self.width
-        places = self._places(low) if self.stores and many else []
+        places: Sequence[loop_streams.Place] = ()
+        if self.stores and many:
+            self.writer.values[self.region.params[0]] = Position(low, "1")
+            places = self.writer.stream_places(self.stores)
         if places:
             self._aligned(low, str(turns), places)
             return
@@ -402,25 +422,6 @@ class _Lanes:
             carried=self.carried.typed(lanes),
         )
         return end, rest, list(last)
-
-    def _places(self, low: str) -> list[loop_streams.Place]:
-        """Where streaming stores of the first turn go; none where they cannot all stream."""
-        writer, counter = self.writer, self.region.params[0]
-        writer.values[counter] = Position(low, "1")
-        found = []
-        for op in self.stores:
-            _, target, *indices = op.operands
-            size = storage_bytes(target.type.dtype)
-            known = all(isinstance(i, Const) or i in writer.values for i in indices)
-            if not known or self.width * size < loop_streams.LEAST_VECTOR:
-                return []
-            buffer, at = writer._address(target, indices)
-            if at.stride != "1":
-                return []
-            pointer = writer._element_pointer(buffer, at.base, size)
-            total = writer.dim(dims.product(target.type.dims) * size)
-            found.append(loop_streams.Place(pointer, size, total))
-        return found
 
     def _aligned(self, low: str, turns: str, places: Sequence[loop_streams.Place]) -> None:
         """A loop whose vectors are aligned, and may stream; then masked turns for its ends."""

@@ -15,8 +15,10 @@ import pytest
 from fenced import about, both_ways, numbers
 from native import NativeModule
 
+import stepforge as tf
 from stepforge.codegen import target
 from stepforge.ir.core import Function
+from stepforge.ir.ops.loops import STREAM_BYTES
 from stepforge.ir.parser import parse_function
 from stepforge.ir.types import numpy_dtype
 
@@ -182,3 +184,35 @@ def test_long_rows_that_begin_anywhere(dtype: str) -> None:
     for m in (16 * lanes + more for more in (-1, 0, 1, 2, 3, lanes - 1, lanes + 5)):
         x, y = numbers(kind, 5, m), numbers(kind, m)
         check(module, 0, [x, y], x + y)
+
+
+def test_rows_inside_of_another_loop() -> None:
+    text = """func @f(%x: f32[a, n, 3], %y: f32[a, 1, 3], %z: f32[n, 1]) -> f32[a, n, 3] {
+  %s = add(%x, %y) : f32[a, n, 3]
+  %r = mul(%s, %z) : f32[a, n, 3]
+  return(%r)
+}"""
+    module = NativeModule([parse_function(text)])
+    assert "shufflevector" in module.text
+    kind = np.dtype("f4")
+    for n in about(16):
+        x, y, z = numbers(kind, 3, n, 3), numbers(kind, 3, 1, 3), numbers(kind, n, 1)
+        check(module, 0, [x, y, z], (x + y) * z)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("m", [3, 5, 8, 17])
+def test_large_results_of_short_rows_stream(m: int, threads: int) -> None:
+    """Where sessions put them they are aligned."""
+    config = tf.ConfigProto(intra_op_parallelism_threads=threads)
+    least = -(-STREAM_BYTES // (4 * m))
+    with tf.Graph().as_default(), tf.Session(config=config) as sess:
+        x, y = (tf.placeholder(tf.float32, shape) for shape in ([None, m], [m]))
+        step = sess.make_callable([x + y, x * y], [x, y])
+        text = step.text("llvm")
+        assert ("!nontemporal" in text) == (m < 17)  # a second copy of the body
+        for n in (least // 2 - 1, least, least + 15, 5 * least + 100):
+            values = numbers(np.dtype("f4"), n, m), np.arange(m, dtype=np.float32)
+            total, product = step(*values)
+            np.testing.assert_array_equal(total, values[0] + values[1])
+            np.testing.assert_array_equal(product, values[0] * values[1])
