@@ -4,21 +4,25 @@ A vector for each row of three would do the work of three lanes. The rows of a m
 other in memory, so that whole vectors can go over them as if they were one. Which row and which
 column a lane has is known where the code is written, as both repeat after a few vectors: these few
 are the body of the loop. What a column decides alone, such as the elements of a broadcast row, is
-loaded once before it. Rows that are left over are done one by one.
+loaded once before it. Rows that are left over are done one by one, and so are a few before, where
+the loop is long enough that its stores shall be aligned.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stepforge.codegen import loop_streams
+from stepforge.codegen.llvm import NO_UNROLL
 from stepforge.codegen.loop_carried import widest
 from stepforge.codegen.loop_values import Position
 from stepforge.codegen.vector_math import FLOAT_RULES
 from stepforge.ir import dims
 from stepforge.ir.core import Operand, Operation, Value
+from stepforge.ir.dims import Dim
 
 if TYPE_CHECKING:
     from stepforge.codegen.loops import LoopWriter
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 MOST_OPS = 64  # in all vectors of the body
 PER_FUNCTION = 12  # operations that a function counts as
 MOST_VECTORS = 2  # of a row
-REST = "rows.rest"  # the size by which the loop over rows that are left begins
+LOW, HIGH = "rows.low", "rows.high"  # the sizes by which the loop over rows that are left goes
 _MEMORY = ("load", "store", "index", "from_index")
 
 
@@ -61,11 +65,15 @@ class Rows:
         return self.width // math.gcd(self.length, self.width)
 
     @property
+    def stores(self) -> list[Operation]:
+        """The stores of the body."""
+        return [op for op in self.body if op.name == "store"]
+
+    @property
     def streams(self) -> list[Operation]:
-        """The stores, where all may stream and another copy of the body is not too much."""
-        stores = [op for op in self.body if op.name == "store"]
-        some = all(op.attr("stream") for op in stores) and 2 * _work(self) <= MOST_OPS
-        return stores if some else []
+        """The same where all may stream and another copy of the body is not too much."""
+        some = all(op.attr("stream") for op in self.stores) and 2 * _work(self) <= MOST_OPS
+        return self.stores if some else []
 
     def lanes(self, number: int) -> range:
         """The elements that a vector of the body has, counted from the first of the body."""
@@ -106,49 +114,94 @@ def _known(op: Operation, rows: Rows) -> bool:
     return op.name in _MEMORY or op.defn.elementwise
 
 
-def write(writer: LoopWriter, rows: Rows) -> None:
-    """Write a nest flat, then a loop over what is left."""
-    op, fn = rows.outer, writer.fn
-    low, turns = writer.dim(op.attr("low")), op.attr("high") - op.attr("low")
-    count = writer.dim(turns)
-    whole = fn.emit(f"and i64 {count}, {-rows.rows}")
-    behind = writer.add_sizes(low, whole)
-    fn.if_(fn.emit(f"icmp sgt i64 {whole}, 0"), lambda: _flat(writer, rows, low, behind))
-    if isinstance(turns, int) and turns % rows.rows == 0:
-        return
-    writer.sizes[REST] = behind
-    rest = {**op.attrs, "low": dims.named(REST), "parallel": False}
-    writer.operation(Operation(op.defn, op.operands, rest, op.results, op.regions, op.site))
+def write(writer: LoopWriter, rows: Rows, loop: Callable[[Operation], None]) -> None:
+    """Write a nest flat, then with ``loop`` the rows before and behind that."""
+    fn, turns = writer.fn, rows.outer.attr("high") - rows.outer.attr("low")
+    low, count = writer.dim(rows.outer.attr("low")), writer.dim(turns)
+    writer.many = writer.one.rewritten(width=rows.width)
+    try:
+        head = _head(writer, rows, low, turns)
+        first = writer.add_sizes(low, head)
+        left = count if head == "0" else fn.emit(f"sub i64 {count}, {head}")
+        whole = fn.emit(f"and i64 {left}, {-rows.rows}")
+        behind = writer.add_sizes(first, whole)
+        fn.if_(fn.emit(f"icmp sgt i64 {whole}, 0"), lambda: _flat(writer, rows, first, behind))
+    finally:
+        writer.many = writer.one
+    if head != "0":
+        _ends(writer, rows, loop, [(low, first), (behind, writer.add_sizes(low, count))])
+    elif not isinstance(turns, int) or turns % rows.rows:
+        _rest(writer, rows, loop, behind, writer.add_sizes(low, count))
+
+
+def _head(writer: LoopWriter, rows: Rows, low: str, turns: Dim) -> str:
+    """How many rows come before one whose store is aligned; 0 where there are few, or none is."""
+    fn, least = writer.fn, loop_streams.LEAST_TURNS * rows.rows
+    if isinstance(turns, int) and turns < least:
+        return "0"
+    _vector(writer, rows, low, 0)
+    places = writer.stream_places(rows.stores)
+    if not places:
+        return "0"
+    missing = loop_streams.missing(fn, places[0], rows.width)
+    # The rows of ``shared * odd`` elements that are ``missing`` but for whole vectors.
+    shared = rows.width // rows.rows
+    inverse = pow(rows.length // shared, -1, rows.rows)
+    steps = fn.emit(f"mul i64 {fn.emit(f'udiv i64 {missing}, {shared}')}, {inverse}")
+    head = fn.emit(f"and i64 {steps}, {rows.rows - 1}")
+    some = fn.emit(f"icmp eq i64 {fn.emit(f'and i64 {missing}, {shared - 1}')}, 0")
+    enough = fn.emit(f"icmp sge i64 {writer.dim(turns)}, {least}")
+    return fn.emit(f"select i1 {fn.emit(f'and i1 {some}, {enough}')}, i64 {head}, i64 0")
+
+
+def _ends(
+    writer: LoopWriter, rows: Rows, loop: Callable[[Operation], None],
+    ranges: Sequence[tuple[str, str]],
+) -> None:
+    """Row by row before the flat loop, and behind it."""
+    fn, ((low, first), (behind, high)) = writer.fn, ranges
+
+    def end(number: str) -> None:
+        last = fn.emit(f"icmp ne i64 {number}, 0")
+        begin = fn.emit(f"select i1 {last}, i64 {behind}, i64 {low}")
+        _rest(writer, rows, loop, begin, fn.emit(f"select i1 {last}, i64 {high}, i64 {first}"))
+
+    fn.loop(0, 2, end, metadata=NO_UNROLL)
+
+
+def _rest(
+    writer: LoopWriter, rows: Rows, loop: Callable[[Operation], None], low: str, high: str
+) -> None:
+    op = rows.outer
+    writer.sizes.update({LOW: low, HIGH: high})
+    bounds = {"low": dims.named(LOW), "high": dims.named(HIGH), "parallel": False}
+    loop(Operation(op.defn, op.operands, {**op.attrs, **bounds}, op.results, op.regions, op.site))
 
 
 def _flat(writer: LoopWriter, rows: Rows, low: str, behind: str) -> None:
-    fn = writer.fn
-    writer.many = writer.one.rewritten(width=rows.width)
-    try:
-        fixed = _before(writer, rows)
+    """Whole turns of the flat loop; streaming ones where they may be."""
+    fn, fixed = writer.fn, _before(writer, rows)
 
-        def turn(row: str) -> None:
-            for number, known in enumerate(fixed):
-                _vector(writer, rows, row, number)
-                writer.values.update(known)
-                for op in rows.body:
-                    if op.name != "load" or op.result not in known:
-                        writer.operation(op)
+    def turn(row: str) -> None:
+        for number, known in enumerate(fixed):
+            _vector(writer, rows, row, number)
+            writer.values.update(known)
+            for op in rows.body:
+                if op.name != "load" or op.result not in known:
+                    writer.operation(op)
 
-        _vector(writer, rows, low, 0)
-        places = writer.stream_places(rows.streams)
-        if places:
-            streams = loop_streams.streaming(fn, places, "0", rows.width)
-            usual = fn.emit(f"select i1 {streams}, i64 {low}, i64 {behind}")
-            fn.loop(low, usual, turn, step=rows.rows)
-            writer.streaming = True
-            fn.loop(usual, behind, turn, step=rows.rows)
-            writer.streaming = False
-            loop_streams.fence(fn, streams)
-        else:
-            fn.loop(low, behind, turn, step=rows.rows)
-    finally:
-        writer.many = writer.one
+    _vector(writer, rows, low, 0)
+    places = writer.stream_places(rows.streams)
+    if not places:
+        fn.loop(low, behind, turn, step=rows.rows)
+        return
+    streams = loop_streams.streaming(fn, places, "0", rows.width)
+    usual = fn.emit(f"select i1 {streams}, i64 {low}, i64 {behind}")
+    fn.loop(low, usual, turn, step=rows.rows)
+    writer.streaming = True
+    fn.loop(usual, behind, turn, step=rows.rows)
+    writer.streaming = False
+    loop_streams.fence(fn, streams)
 
 
 def _vector(writer: LoopWriter, rows: Rows, row: str, number: int) -> None:

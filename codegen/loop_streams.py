@@ -43,11 +43,9 @@ class Span:
 
 def span(fn: FunctionWriter, places: Sequence[Place], low: str, turns: str, width: int) -> Span:
     """How a loop of ``turns`` from ``low`` is divided."""
-    size = places[0].size
-    before = fn.emit(f"sub i64 0, {fn.emit(f'ptrtoint ptr {places[0].pointer} to i64')}")
-    missing = fn.emit(f"udiv i64 {fn.emit(f'and i64 {before}, {width * size - 1}')}, {size}")
+    before = missing(fn, places[0], width)
     enough = fn.emit(f"icmp sge i64 {turns}, {LEAST_TURNS * width}")
-    head = fn.emit(f"select i1 {enough}, i64 {missing}, i64 0")
+    head = fn.emit(f"select i1 {enough}, i64 {before}, i64 0")
     streams = fn.emit(f"and i1 {enough}, {streaming(fn, places, head, width)}")
     first = fn.emit(f"add i64 {low}, {head}")
     left = fn.emit(f"sub i64 {turns}, {head}")
@@ -56,6 +54,13 @@ def span(fn: FunctionWriter, places: Sequence[Place], low: str, turns: str, widt
     usual = fn.emit(f"select i1 {streams}, i64 {first}, i64 {behind}")
     rest = fn.emit(f"sub i64 {left}, {vectors}")
     return Span(head, first, usual, behind, rest, streams)
+
+
+def missing(fn: FunctionWriter, place: Place, width: int) -> str:
+    """How many elements come before the first where a vector is aligned."""
+    below = fn.emit(f"sub i64 0, {fn.emit(f'ptrtoint ptr {place.pointer} to i64')}")
+    gap = fn.emit(f"and i64 {below}, {width * place.size - 1}")
+    return fn.emit(f"udiv i64 {gap}, {place.size}")
 
 
 def streaming(fn: FunctionWriter, places: Sequence[Place], head: str, width: int) -> str:

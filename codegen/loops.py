@@ -94,7 +94,7 @@ class LoopWriter(PositionWriter):
             return
         rows = loop_rows.short_rows(op, self.target.vector_bits) if self.many is self.one else None
         if rows:
-            loop_rows.write(self, rows)
+            loop_rows.write(self, rows, self._for)
             return
         region = op.regions[0]
         wide = self.many is not self.one

@@ -200,6 +200,23 @@ def test_rows_inside_of_another_loop() -> None:
         check(module, 0, [x, y, z], (x + y) * z)
 
 
+@pytest.mark.parametrize("dtype", ["f32", "f64", "i8", "f16"])
+@pytest.mark.parametrize("m", [3, 4, 5, 6, 12])
+def test_many_short_rows_begin_aligned(m: int, dtype: str) -> None:
+    """From every place that the result may have."""
+    text = f"""func @f(%x: T[n, {m}], %y: T[{m}], %z: T[n, 1]) -> T[n, {m}] {{
+  %s = plus(%x, %y) : T[n, {m}]
+  %r = plus(%s, %z) : T[n, {m}]
+  return(%r)
+}}"""
+    kind = numpy_dtype(dtype)
+    module = NativeModule([function(text, dtype)])
+    rows = 64 // kind.itemsize
+    for n in (16 * rows - 1, *range(16 * rows, 17 * rows + 2)):
+        x, y, z = numbers(kind, n, m), numbers(kind, m), numbers(kind, n, 1)
+        check(module, 0, [x, y, z], x + y + z)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("m", [3, 5, 8, 17])
 def test_large_results_of_short_rows_stream(m: int, threads: int) -> None:
