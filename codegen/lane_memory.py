@@ -6,6 +6,8 @@ until one element is left, so their order depends on the width alone, never on t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from stepforge.codegen import half
 from stepforge.codegen.lane_convert import ConvertLanes
 from stepforge.codegen.lane_core import (
@@ -136,9 +138,12 @@ class MemoryLanes(ConvertLanes):
         """0, 1, ... ``width`` - 1."""
         if self.width == 1:
             return self.constant(0, dtype)
+        return self.numbers(range(self.width), dtype)
+
+    def numbers(self, values: Sequence[int], dtype: str) -> Lane:
+        """These constants, as many as the width, which is not 1."""
         element = register_element(dtype)
-        numbers = ", ".join(f"{element} {literal(i, dtype)}" for i in range(self.width))
-        return Lane(dtype, f"<{numbers}>")
+        return Lane(dtype, f"<{', '.join(f'{element} {literal(i, dtype)}' for i in values)}>")
 
     def element(self, x: Lane, index: str | int) -> Lane:
         """Element ``index`` (a number or i64 text) as a lane of width 1."""

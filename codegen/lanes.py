@@ -1,8 +1,8 @@
 """The LLVM implementation of scalar rules: primitives over one element or a vector of them.
 
 ``LaneBuilder(fn, width)`` writes into ``fn``. Its chapters: ``lane_core`` (types, constants),
-``lane_arithmetic``, ``lane_convert``, ``lane_memory``, and here what is a function of its own in
-the module (``vector_math``).
+``lane_arithmetic``, ``lane_convert``, ``lane_memory``, ``lane_picks``, and here what is a function
+of its own in the module (``vector_math``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stepforge.codegen.lane_core import (
     storage_bytes,
     storage_element,
 )
-from stepforge.codegen.lane_memory import MemoryLanes
+from stepforge.codegen.lane_picks import PickLanes
 
 __all__ = [
     "PRIMITIVES",
@@ -41,7 +41,7 @@ def _function(name: str) -> Callable[..., Lane]:
     return primitive
 
 
-class LaneBuilder(MemoryLanes):
+class LaneBuilder(PickLanes):
     """All primitives; see the module's text."""
 
     floor_div = _function("floor_div")

@@ -7,13 +7,14 @@ are not written, so that plain loops come out as plain text.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from stepforge.codegen.dims import emit_atom, emit_dim
 from stepforge.codegen.lane_core import Lane
 from stepforge.codegen.lanes import LaneBuilder
 from stepforge.codegen.llvm import FunctionWriter
-from stepforge.codegen.loop_values import Buffer, Position
+from stepforge.codegen.loop_values import Buffer, Position, evenly, is_number
 from stepforge.codegen.target import Target
 from stepforge.ir import dims
 from stepforge.ir.core import Operand
@@ -87,6 +88,8 @@ class PositionWriter:
     # ---- positions ------------------------------------------------------------------------------
     def affine(self, terms: Sequence[tuple[Position, str]], offset: str) -> Position:
         """``offset + sum(position * scale)``."""
+        if any(position.places for position, _ in terms):
+            return self._placed(terms, offset)
         base, stride, each = offset, "0", ""
         for position, scale in terms:
             if position.each:
@@ -102,6 +105,26 @@ class PositionWriter:
             steps = self.many.mul(self.many.iota("i64"), self.spread(stride))
             whole = self.many.add(whole, steps)
         return Position("0", "0", whole.text)
+
+    def _placed(self, terms: Sequence[tuple[Position, str]], offset: str) -> Position:
+        """The same of positions that are known numbers apart, or one of these for each lane."""
+        base, each = offset, ""
+        places = [0] * self.many.width
+        for position, scale in terms:
+            base = self.add_sizes(base, self.multiply_sizes(position.base, scale))
+            known = position.known(self.many.width)
+            if known and is_number(scale):
+                places = [a + b * int(scale) for a, b in zip(places, known, strict=True)]
+                continue
+            lanes = self.each_lane(replace(position, base="0"))
+            scaled = self.many.mul(Lane("i64", lanes), self.spread(scale))
+            each = scaled.text if not each else self.many.add(Lane("i64", each), scaled).text
+        base = self.add_sizes(base, str(places[0]))
+        even = evenly(base, [place - places[0] for place in places])
+        if not each:
+            return even
+        whole = self.each_lane(even)
+        return Position("0", "0", self.many.add(Lane("i64", each), Lane("i64", whole)).text)
 
     def spread(self, text: str) -> Lane:
         """A size in every lane."""
@@ -125,5 +148,8 @@ class PositionWriter:
         """One index per lane."""
         if position.each:
             return position.each
+        if position.places:
+            numbers = self.many.numbers(position.places, "i64")
+            return self.many.add(numbers, self.spread(position.base)).text
         steps = self.many.mul(self.many.iota("i64"), self.spread(position.stride))
         return self.many.add(steps, self.spread(position.base)).text

@@ -1,9 +1,9 @@
-"""Loops by lanes whose stores may go past the caches: where such stores begin and end.
+"""Loops by lanes whose stores are aligned, and may go past the caches: where which turns begin.
 
-It is decided at run time: the results must be large, and their vectors aligned. A loop then writes
-its first vector as usual, goes on from the first aligned element behind its begin with streaming
-stores, and leaves what is behind the last whole vector to its masked turn. Elements between are
-computed twice, which is harmless: such a loop reads nothing that it writes.
+It is decided at run time. A loop that is long enough begins its whole vectors at the first element
+whose store is aligned: a store across two lines of a cache takes twice as long. Where the results
+are so large that they do not stay in the caches anyway, and the vectors of all are aligned, these
+stores stream. What is before the first whole vector and behind the last is left to masked turns.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from stepforge.codegen.llvm import FunctionWriter
 from stepforge.ir.ops.loops import STREAM_BYTES
 
-LEAST_TURNS = 4  # vectors that a loop must have
+LEAST_TURNS = 16  # vectors that a loop must have to be aligned
 LEAST_VECTOR = 16  # bytes of the smallest vector that there are streaming stores for
 
 
@@ -29,59 +29,52 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The parts of a loop: usual turns end at ``usual``; streaming ones go from ``first`` to
-    ``behind``; ``streams`` (an i1) says whether there are any.
+    """The parts of a loop: ``head`` turns up to ``first``, usual ones to ``usual``, streaming ones
+    to ``behind``, then ``rest``; ``streams`` (an i1) says whether there are streaming ones.
     """
 
-    usual: str
+    head: str
     first: str
+    usual: str
     behind: str
+    rest: str
     streams: str
 
 
-def span(
-    fn: FunctionWriter, places: Sequence[Place], low: str, turns: str, width: int, end: str
-) -> Span:
-    """How a loop of ``turns`` from ``low`` is divided, whose whole vectors end at ``end``."""
-    streams, head = _condition(fn, places, turns, width)
-    lead = fn.emit(f"select i1 {fn.emit(f'icmp eq i64 {head}, 0')}, i64 0, i64 {width}")
-    aligned = fn.emit(f"add i64 {low}, {head}")
-    vectors = fn.emit(f"and i64 {fn.emit(f'sub i64 {turns}, {head}')}, {-width}")
-
-    def chosen(streamed: str, usual: str) -> str:
-        return fn.emit(f"select i1 {streams}, i64 {streamed}, i64 {usual}")
-
-    return Span(
-        chosen(fn.emit(f"add i64 {low}, {lead}"), end),
-        chosen(aligned, end),
-        chosen(fn.emit(f"add i64 {aligned}, {vectors}"), end),
-        streams,
-    )
+def span(fn: FunctionWriter, places: Sequence[Place], low: str, turns: str, width: int) -> Span:
+    """How a loop of ``turns`` from ``low`` is divided."""
+    before = missing(fn, places[0], width)
+    enough = fn.emit(f"icmp sge i64 {turns}, {LEAST_TURNS * width}")
+    head = fn.emit(f"select i1 {enough}, i64 {before}, i64 0")
+    streams = fn.emit(f"and i1 {enough}, {streaming(fn, places, head, width)}")
+    first = fn.emit(f"add i64 {low}, {head}")
+    left = fn.emit(f"sub i64 {turns}, {head}")
+    vectors = fn.emit(f"and i64 {left}, {-width}")
+    behind = fn.emit(f"add i64 {first}, {vectors}")
+    usual = fn.emit(f"select i1 {streams}, i64 {first}, i64 {behind}")
+    rest = fn.emit(f"sub i64 {left}, {vectors}")
+    return Span(head, first, usual, behind, rest, streams)
 
 
-def _condition(
-    fn: FunctionWriter, places: Sequence[Place], turns: str, width: int
-) -> tuple[str, str]:
-    """Whether stores shall stream, and how many elements come before the first aligned one."""
+def missing(fn: FunctionWriter, place: Place, width: int) -> str:
+    """How many elements come before the first where a vector is aligned."""
+    below = fn.emit(f"sub i64 0, {fn.emit(f'ptrtoint ptr {place.pointer} to i64')}")
+    gap = fn.emit(f"and i64 {below}, {width * place.size - 1}")
+    return fn.emit(f"udiv i64 {gap}, {place.size}")
+
+
+def streaming(fn: FunctionWriter, places: Sequence[Place], head: str, width: int) -> str:
+    """Whether the results are large, and vectors of all aligned behind ``head`` elements."""
     total = places[0].total
     for place in places[1:]:
         total = fn.emit(f"add i64 {total}, {place.total}")
-    addresses = [fn.emit(f"ptrtoint ptr {place.pointer} to i64") for place in places]
-    first = places[0].size
-    missing = fn.emit(f"and i64 {fn.emit(f'sub i64 0, {addresses[0]}')}, {width * first - 1}")
-    head = fn.emit(f"udiv i64 {missing}, {first}")
-    conditions = [
-        fn.emit(f"icmp sge i64 {total}, {STREAM_BYTES}"),
-        fn.emit(f"icmp sge i64 {turns}, {LEAST_TURNS * width}"),
-    ]
-    for place, address in zip(places, addresses, strict=True):
+    streams = fn.emit(f"icmp sge i64 {total}, {STREAM_BYTES}")
+    for place in places:
+        address = fn.emit(f"ptrtoint ptr {place.pointer} to i64")
         begin = fn.emit(f"add i64 {address}, {fn.emit(f'mul i64 {head}, {place.size}')}")
         odd = fn.emit(f"and i64 {begin}, {width * place.size - 1}")
-        conditions.append(fn.emit(f"icmp eq i64 {odd}, 0"))
-    streams = conditions[0]
-    for condition in conditions[1:]:
-        streams = fn.emit(f"and i1 {streams}, {condition}")
-    return streams, head
+        streams = fn.emit(f"and i1 {streams}, {fn.emit(f'icmp eq i64 {odd}, 0')}")
+    return streams
 
 
 def fence(fn: FunctionWriter, streams: str) -> None:

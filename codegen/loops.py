@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from stepforge.codegen import loop_streams
+from stepforge.codegen import loop_rows, loop_streams
 from stepforge.codegen.lane_core import Lane, storage_bytes, storage_element
+from stepforge.codegen.llvm import NO_UNROLL
 from stepforge.codegen.loop_carried import (
     Carried,
     adds_up,
@@ -90,6 +91,10 @@ class LoopWriter(PositionWriter):
     def _for(self, op: Operation) -> None:
         if op.attr("simd") and self.many is self.one:
             self._for_lanes(op)
+            return
+        rows = loop_rows.short_rows(op, self.target.vector_bits) if self.many is self.one else None
+        if rows:
+            loop_rows.write(self, rows, self._for)
             return
         region = op.regions[0]
         wide = self.many is not self.one
@@ -171,14 +176,28 @@ class LoopWriter(PositionWriter):
             self.values[op.result] = Element(self.one.load(pointer, dtype))
             return
         if at.stride != "1":
-            stride = self.fn.emit(f"mul i64 {at.stride}, {size}")
-            lane = k.gather(pointer, stride, dtype, self.mask)
+            lane = self._apart(pointer, at, dtype)
         elif self.mask is None:
             lane = k.load(pointer, dtype)
             self._fetch_ahead(op, buffer, pointer, size)
         else:
             lane = k.load_masked(pointer, dtype, self.mask, 0)
         self.values[op.result] = Element(lane, True)
+
+    def _apart(self, pointer: str, at: Position, dtype: str) -> Lane:
+        """What is loaded from places that are not side by side."""
+        k = self.many
+        places = at.known(k.width)
+        if self.mask is None and places and k.picks_well(places, dtype):
+            return k.load_picked(pointer, places, dtype)
+        return k.gather_at(pointer, self._distances(at, storage_bytes(dtype)), dtype, self.mask)
+
+    def _distances(self, at: Position, size: int) -> Lane:
+        """How many bytes each lane is from ``at.base``."""
+        if at.places:
+            return self.many.numbers([size * place for place in at.places], "i64")
+        stride = self.spread(self.fn.emit(f"mul i64 {at.stride}, {size}"))
+        return self.many.mul(self.many.iota("i64"), stride)
 
     def _fetch_ahead(self, op: Operation, buffer: Buffer, pointer: str, size: int) -> None:
         """Ask for what a later turn of the loop around loads, where it is in another row: hardware
@@ -207,12 +226,28 @@ class LoopWriter(PositionWriter):
             return
         pointer = self._element_pointer(buffer, at.base, size)
         if at.stride != "1":
-            stride = self.fn.emit(f"mul i64 {at.stride}, {size}")
-            k.scatter(lane, pointer, stride, self.mask)
+            k.scatter_at(lane, pointer, self._distances(at, size), self.mask)
         elif self.mask is None:
             k.store(lane, pointer, stream=self.streaming)
         else:
             k.store_masked(lane, pointer, self.mask)
+
+    def stream_places(self, stores: Sequence[Operation]) -> list[loop_streams.Place]:
+        """Where the stores of the turn at hand go; none where they cannot all stream."""
+        found = []
+        for op in stores:
+            _, target, *indices = op.operands
+            size = storage_bytes(target.type.dtype)
+            known = all(isinstance(i, Const) or i in self.values for i in indices)
+            if not known or self.many.width * size < loop_streams.LEAST_VECTOR:
+                return []
+            buffer, at = self._address(target, indices)
+            if at.stride != "1":
+                return []
+            pointer = self._element_pointer(buffer, at.base, size)
+            total = self.dim(dims.product(target.type.dims) * size)
+            found.append(loop_streams.Place(pointer, size, total))
+        return found
 
     def _element_pointer(self, buffer: Buffer, offset: str, size: int) -> str:
         return self.fn.offset(buffer.pointer, offset, f"i{8 * size}")
@@ -311,9 +346,13 @@ class _Lanes:
     def write(self, low: str, turns: int | str) -> None:
         """Write the loop; its results are the carried values of all lanes combined."""
         lanes = self.carried.identities()
-        places = self._places(low) if self.stores else []
+        many = isinstance(turns, str) or turns >= loop_streams.LEAST_TURNS * self.width
+        places: Sequence[loop_streams.Place] = ()
+        if self.stores and many:
+            self.writer.values[self.region.params[0]] = Position(low, "1")
+            places = self.writer.stream_places(self.stores)
         if places:
-            self._dynamic_tail(*self._streaming(low, str(turns), places), [])
+            self._aligned(low, str(turns), places)
             return
         if isinstance(turns, str):
             end, rest, lanes = self._full(low, turns, lanes)
@@ -384,43 +423,29 @@ class _Lanes:
         )
         return end, rest, list(last)
 
-    def _places(self, low: str) -> list[loop_streams.Place]:
-        """Where streaming stores of the first turn go; none where they cannot all stream."""
-        writer, counter = self.writer, self.region.params[0]
-        writer.values[counter] = Position(low, "1")
-        found = []
-        for op in self.stores:
-            _, target, *indices = op.operands
-            size = storage_bytes(target.type.dtype)
-            known = all(isinstance(i, Const) or i in writer.values for i in indices)
-            if not known or self.width * size < loop_streams.LEAST_VECTOR:
-                return []
-            buffer, at = writer._address(target, indices)
-            if at.stride != "1":
-                return []
-            pointer = writer._element_pointer(buffer, at.base, size)
-            total = writer.dim(dims.product(target.type.dims) * size)
-            found.append(loop_streams.Place(pointer, size, total))
-        return found
-
-    def _streaming(
-        self, low: str, turns: str, places: Sequence[loop_streams.Place]
-    ) -> tuple[str, str]:
-        """All full vectors of a loop that may stream: where they end, and how many turns are left.
-        """
-        end, _ = self._span(low, turns, self.width)
-        parts = loop_streams.span(self.fn, places, low, turns, self.width, end)
+    def _aligned(self, low: str, turns: str, places: Sequence[loop_streams.Place]) -> None:
+        """A loop whose vectors are aligned, and may stream; then masked turns for its ends."""
+        fn = self.fn
+        parts = loop_streams.span(fn, places, low, turns, self.width)
 
         def turn(counter: str) -> None:
             self._turn(counter, [])
 
-        self.fn.loop(low, parts.usual, turn, step=self.width)
+        fn.loop(parts.first, parts.usual, turn, step=self.width)
         self.writer.streaming = True
-        self.fn.loop(parts.first, parts.behind, turn, step=self.width)
+        fn.loop(parts.usual, parts.behind, turn, step=self.width)
         self.writer.streaming = False
-        loop_streams.fence(self.fn, parts.streams)
-        whole = self.writer.add_sizes(low, turns)
-        return parts.behind, self.fn.emit(f"sub i64 {whole}, {parts.behind}")
+        loop_streams.fence(fn, parts.streams)
+
+        def end(number: str) -> None:
+            last = fn.emit(f"icmp ne i64 {number}, 0")
+            begin = fn.emit(f"select i1 {last}, i64 {parts.behind}, i64 {low}")
+            count = fn.emit(f"select i1 {last}, i64 {parts.rest}, i64 {parts.head}")
+            self._masked_turn(begin, count, [])
+
+        first = fn.emit(f"zext i1 {fn.emit(f'icmp eq i64 {parts.head}, 0')} to i64")
+        some = fn.emit(f"zext i1 {fn.emit(f'icmp sgt i64 {parts.rest}, 0')} to i64")
+        fn.loop(first, fn.emit(f"add i64 {some}, 1"), end, metadata=NO_UNROLL)
 
     def _span(self, low: str, turns: int | str, step: int) -> tuple[str, int | str]:
         """Where whole steps end, and how many turns are left."""

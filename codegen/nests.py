@@ -27,6 +27,7 @@ INLINE_TURNS = 64  # nests of up to so many turns of their innermost body are no
 PARALLEL_WORK = 100_000  # nanoseconds of work that are worth waking other threads
 CHUNK_WORK = 25_000  # nanoseconds of a chunk, about
 LANE_CHUNK = 1024  # turns by lanes are shared out in multiples of so many
+ROW_CHUNK = 64  # and other turns, where a chunk has many: short rows of chunks begin aligned then
 IN_DRIVER = ("fail_if", "gemm", "copy", "transpose_matrix", "philox")  # ops that need the context
 FIRST, BEHIND = "turn.first", "turn.behind"  # the sizes by which a nest's turns are passed
 
@@ -201,11 +202,15 @@ def _chunk_turns(fn: FunctionWriter, *, by_lanes: bool) -> str:
     turns = fn.emit("sub i64 %high, %low")
     scaled = fn.emit(f"mul i64 {turns}, {CHUNK_WORK}")
     chunk = fn.emit(f"sdiv i64 {scaled}, %work")
-    least = 1
+
+    def rounded(multiple: int) -> str:
+        return fn.emit(f"and i64 {fn.emit(f'add i64 {chunk}, {multiple - 1}')}, -{multiple}")
+
     if by_lanes:
-        least = LANE_CHUNK
-        chunk = fn.emit(f"and i64 {fn.emit(f'add i64 {chunk}, {LANE_CHUNK - 1}')}, -{LANE_CHUNK}")
-    return fn.intrinsic("smax", "i64", "i64", chunk, str(least))
+        return fn.intrinsic("smax", "i64", "i64", rounded(LANE_CHUNK), str(LANE_CHUNK))
+    many = fn.emit(f"icmp sgt i64 {chunk}, {LANE_CHUNK}")
+    some = fn.emit(f"select i1 {many}, i64 {rounded(ROW_CHUNK)}, i64 {chunk}")
+    return fn.intrinsic("smax", "i64", "i64", some, "1")
 
 
 def argument(value: Buffer | Element | Position) -> tuple[str, str]:

@@ -30,7 +30,6 @@ from stepforge.codegen.vector_math_kernels import (
 # Where expm1 is -1 and tanh is 1 to the last bit, and where 1 + x*x is x*x.
 _ALL_LOST = {"f32": -20.0, "f64": -40.0}
 _SATURATED = {"f32": 10.0, "f64": 22.0}
-_SMALL_TANH = 0.27
 _HALF_LN2_REST = 1.15952340692315e-17  # ln(2)/2 less the f64 next to it
 _ONE_VANISHES = {"f32": 2.0**14, "f64": 2.0**29}
 
@@ -86,18 +85,20 @@ def sigmoid(k: MemoryLanes, x: Lane) -> Lane:
 
 
 def tanh(k: MemoryLanes, x: Lane) -> Lane:
-    """The hyperbolic tangent, through exp(2|x|) - 1."""
-    magnitude = clamp(k, k.abs(x), None, _SATURATED[x.dtype])
-    n = nearest_exponent(k, magnitude, 2 * LOG2_E)
-    r = k.fma(n.whole, -math.log(2) / 2, magnitude)
+    """The hyperbolic tangent, through exp(-2|x|) - 1.
+
+    That is between -1 and 0, so that the denominator, 1 and half of it, loses no more by rounding
+    than the quotient does. It is not made from the numerator, whose error would count twice.
+    """
+    below = clamp(k, k.neg(k.abs(x)), -_SATURATED[x.dtype], None)
+    n = nearest_exponent(k, below, 2 * LOG2_E)
+    r = k.fma(n.whole, -math.log(2) / 2, below)
     if x.dtype == "f64":  # what the constant lacks is half a last bit of the result
         r = k.fma(n.whole, -_HALF_LN2_REST, r)
     power = power_of_two(k, n)
     half = k.fma(k.mul(r, r), polynomial(k, "half_expm1", r), r)
-    half = k.fma(half, power, k.fma(power, 0.5, -0.5))
-    y = k.div(half, k.add(half, 1.0))
-    # For small x the roundings of the sum and of the quotient count by as much as half is below 1.
-    y = k.select(k.lt(magnitude, _SMALL_TANH), k.fma(k.neg(half), y, half), y)
+    less = k.fma(power, 0.5, -0.5)
+    y = k.div(k.fma(half, power, less), k.fma(half, power, k.add(less, 1.0)))
     return k.copysign(y, x)
 
 

@@ -155,8 +155,6 @@ def one_less(k: MemoryLanes, n: Exponent) -> Exponent:
 def power_of_two(k: MemoryLanes, n: Exponent) -> Lane:
     """2**n for n between the smallest and the largest exponent of normal numbers."""
     dtype = n.whole.dtype
-    if k.capabilities.avx512:
-        return native.scaled(k, k.constant(1.0, dtype), n.whole)
     p = PRECISION[dtype]
     return k.bitcast(k.shl(k.bitcast(n.biased, p.integer), p.fraction), dtype)
 

@@ -2,7 +2,9 @@
 
 A turn is independent where everything that the nest writes is addressed by the nest's counter, so
 that results do not depend on how turns are shared out. A small temporary that lives within a turn
-becomes memory of the thread that runs it: its ``alloc`` moves into the nest.
+becomes memory of the thread that runs it: its ``alloc`` moves into the nest. Loops around others
+inside of a nest are marked as well: their turns are not shared out, but vectors may hold elements
+of several.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ def parallelize(function: Function) -> Function:
     moved = {buffer for buffers in private.values() for buffer in buffers}
     makers: dict[Operand, Operation] = {result: op for op in ops for result in op.results}
     out = [
-        _nest(op, private.get(op, []), touched[op], makers) if op.name == "for" else op
+        _nest(op, private.get(op, []), roots, makers) if op.name == "for" else op
         for op in ops
         if not op.results or op.results[0] not in moved
     ]
@@ -68,13 +70,26 @@ def _by_counter(buffer: Value, nest: Operation, touched: dict[Operation, Touched
 
 
 def _nest(
-    op: Operation, private: Sequence[Value], touched: Touched, makers: dict[Operand, Operation]
+    op: Operation, private: Sequence[Value], roots: Roots, makers: dict[Operand, Operation]
 ) -> Operation:
     region = op.regions[0]
-    block = Block(region.params, (*[makers[buffer] for buffer in private], *region.ops))
+    inside = [_inner(each, roots) for each in region.ops]
+    block = Block(region.params, (*[makers[buffer] for buffer in private], *inside))
     attrs = dict(op.attrs)
-    if not op.results and _independent(op, touched, set(private)):
+    if not op.results and _independent(op, roots.touched(op), set(private)):
         attrs.update(parallel=True, work=work_of(op))
+    return Operation(op.defn, op.operands, attrs, op.results, (block,), op.site)
+
+
+def _inner(op: Operation, roots: Roots) -> Operation:
+    """A loop inside of a nest, marked where it is around others and its turns are independent."""
+    if op.name != "for" or op.results or not any(o.name == "for" for o in op.regions[0].ops):
+        return op
+    region = op.regions[0]
+    block = Block(region.params, tuple(_inner(each, roots) for each in region.ops))
+    attrs = dict(op.attrs)
+    if _independent(op, roots.touched(op), set()):
+        attrs.update(parallel=True)
     return Operation(op.defn, op.operands, attrs, op.results, (block,), op.site)
 
 

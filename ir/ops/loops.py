@@ -40,8 +40,8 @@ class For(LoopOp):
     ``simd`` lets the turns run as lanes of a vector: they must be independent but for carried
     values, and ``combine`` names for each of those how lanes combine (add, mul, max, min, and,
     or). ``binds`` is a name for the counter as a size, for the bounds of loops inside. A
-    ``parallel`` loop may run its turns on several threads; ``work`` are the nanoseconds that all
-    of them take on one.
+    ``parallel`` loop may run its turns in any order, on several threads if it is a whole nest;
+    ``work`` are the nanoseconds that all of them take on one.
     ``%s = for(0.0: f32, low=0, high=n, simd=true, combine=["add"]) : f32 |%i: index, %c: f32|
     {...}``
     """
