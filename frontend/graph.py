@@ -107,7 +107,8 @@ class Graph:
 
     def _repr_html_(self) -> str | None:
         """A drawing, for notebooks."""
-        return type(self).drawn(self) if type(self).drawn is not None else None
+        draw = type(self).drawn
+        return draw(self) if draw is not None else None
 
     @property
     def inference(self) -> Any:

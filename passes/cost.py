@@ -109,7 +109,8 @@ def _flops(op: Operation) -> Dim:
     """Arithmetic operations: those of the body of each element, and what sums are made of."""
     body = sum(length(inner) for region in op.regions for inner in region.ops[:-1])
     if op.name == "matmul" or op.name in CONVOLUTIONS:
-        return _products(op) * 2 + op.result.type.size * body
+        made: Type = op.result.type
+        return _products(op) * 2 + made.size * body
     if op.name in ("fused", "reduce"):
         return dims.product(op.attr("shape")) * (body + (op.name == "reduce"))
     return _elements(op)

@@ -111,7 +111,8 @@ def _styles() -> str:
         return "".join(f".{k} rect{{fill:{f};stroke:{s}}}" for k, (f, s) in colours.items())
 
     dark = f"@media (prefers-color-scheme:dark){{{_scoped(_PLAIN_DARK + kinds(_DARK))}}}"
-    return _scoped(_PLAIN.replace("\n", "") + kinds(_LIGHT)) + dark
+    scheme = "svg.stepforge{color-scheme:light dark}"
+    return scheme + _scoped(_PLAIN.replace("\n", "") + kinds(_LIGHT)) + dark
 
 
 def _scoped(rules: str) -> str:
