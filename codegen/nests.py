@@ -104,7 +104,7 @@ class NestWriter(LoopWriter):
     def _defined(self, text: str, label: str) -> str:
         """The function of this text, which is defined unless there is one that is the same."""
         if text not in self.functions:
-            name = f"{self.name}_{label}__nest{len(self.functions)}"
+            name = f"{self.name}_{label}_nest{len(self.functions)}"
             self.functions[text] = self.module.helper(
                 name, lambda: text.replace("@@(", f"@{name}(", 1)
             )

@@ -1,6 +1,6 @@
 """Names of functions that say which of the user's operations they are for.
 
-Profilers, debuggers and whoever reads assembly see ``kernel_y_tanh_mul__nest2``: the result of the
+Profilers, debuggers and whoever reads assembly see ``kernel_y_tanh_mul_nest2``: the result of the
 nest first, then what it is made of. The name is part of the module's text, and thereby of its key
 on disk: programs that differ in names only have objects of their own.
 """
@@ -14,7 +14,8 @@ from stepforge.ir.core import Operation
 LONGEST_RESULT = 24  # characters of the result's path, from its end
 LONGEST = 48  # characters of a label
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9]+")
-SYMBOL = re.compile(r"\bkernel_(\w*?)__nest\d+")  # as it stands in LLVM and assembler text
+# As it stands in LLVM and assembler text. Two underlines in a row would be Ada's to gdb.
+SYMBOL = re.compile(r"\bkernel_(\w+)_nest\d+(?:_run|_job)?\b")
 
 
 def kernel_label(op: Operation) -> str:
