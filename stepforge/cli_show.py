@@ -26,6 +26,7 @@ from stepforge.runtime.devices import local_devices
 from stepforge.runtime.show.dumps import dump
 from stepforge.runtime.show.subject import of_function
 
+
 def add_commands(commands: Any) -> None:
     """Add the commands."""
     _add_run(commands)
@@ -153,8 +154,8 @@ def opt_command(options: argparse.Namespace) -> None:
     text = sys.stdin.read() if options.input == "-" else Path(options.input).read_text("utf-8")
     named = cli_passes.until(options.until) if options.until else cli_passes.listed(options.passes)
     report = Report()
-    for function in parse_module(text).functions:
-        print(print_function(run_passes(function, named, check=True, report=report)))
+    made = [run_passes(f, named, check=True, report=report) for f in parse_module(text).functions]
+    print("\n".join(map(print_function, made)), end="")
     if options.timings:
         print(report, file=sys.stderr)
 
