@@ -1,7 +1,7 @@
 """Tells profilers and debuggers the names of compiled functions, where they ask for them.
 
-``STEPFORGE_PERF=1`` writes ``/tmp/perf-PID.map``, the file in which perf looks for functions of code
-that is made as a program runs: a line ``start size name`` for each, in hexadecimal.
+``STEPFORGE_PERF=1`` writes ``/tmp/perf-PID.map``, where perf looks for functions that are made as a
+program runs: a line ``start size name`` for each, in hexadecimal.
 
 ``STEPFORGE_GDB=1`` registers objects by gdb's JIT interface. LLVM has it too, but llvmlite's linker
 does not use it and keeps its symbols to itself; so a library of two symbols that gdb knows,
@@ -124,7 +124,7 @@ _Entry._fields_ = [
 class _Descriptor(ctypes.Structure):
     """The head of gdb's list, and what was done to it last."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("version", ctypes.c_uint32),
         ("action", ctypes.c_uint32),
         ("relevant", ctypes.POINTER(_Entry)),

@@ -21,8 +21,8 @@ _TOKEN = re.compile(
     r'(?P<s>"(?:[^"\\]|\\.)*")'  # a string
     r"|(?P<v>%[\w./-]+)"
     r'|(?P<g>@(?:[\w./-]+|"(?:[^"\\]|\\.)*"))'  # a global
+    r"|(?P<o>\b[a-z_]\w*(?=\())"  # an operation
     r"|(?P<t>&?\b(?:[fiu]\d+|bf16|c\d+|bool|index|string|resource)\b(?:\[[^\]]*\])?)"
-    r"|(?P<o>\b[a-z_]\w*(?=\())"
 )
 
 

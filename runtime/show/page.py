@@ -32,10 +32,13 @@ from stepforge.runtime.show.markup import (
 )
 from stepforge.runtime.show.memory import memory_html
 from stepforge.runtime.show.origins import Origins
+from stepforge.runtime.show.picture import of_function
 from stepforge.runtime.show.subject import Subject
+from stepforge.runtime.show.svg import svg
 
 OPEN = ("source", "graph", "tensor", "fused", "loops")  # columns that are not folded at first
 LONGEST_TEXT = 20_000  # lines of machine code that are shown
+MOST_DRAWN = 200  # boxes
 ABOUT = {
     "source": "your program",
     "graph": "the nodes that this step needs",
@@ -84,7 +87,7 @@ class _Page:
                 _column(stage, body, folded=stage not in OPEN and len(columns) > 2)
                 for stage, body in columns.items()
             ),
-            changes=changes, memory=memory, costs=costs,
+            changes=changes, drawing=self._drawing(), memory=memory, costs=costs,
             origins=self.origins.json(lines),
         )
 
@@ -135,6 +138,21 @@ class _Page:
                 out.append(line_html(Line(escape(shortened(text))), f' data-n="{number}"{mark}'))
         return "".join(out), numbers
 
+    def _drawing(self) -> str:
+        """The last function of tensors, in which a box is a kernel."""
+        stages = self.subject.history.stages
+        stage = "fused" if "fused" in stages else "tensor"
+        drawn = of_function(stages[stage])
+        if len(drawn.boxes) > MOST_DRAWN:
+            return (
+                f'<p class="none">{len(drawn.boxes)} boxes are too many to look at:'
+                " --format svg draws them all the same.</p>"
+            )
+        return (
+            f'<p class="hint">The stage {stage}: what becomes one loop is one box.</p>'
+            f'<div class="drawing">{svg(drawn, self.origins.add)}</div>'
+        )
+
     # ---- passes ---------------------------------------------------------------------------------
     def _changes(self) -> str:
         naming = Naming(self.subject.function)
@@ -142,9 +160,10 @@ class _Page:
         for change in self.subject.history.changes:
             if not change.changed:
                 out.append(_unchanged(change))
-            elif change.name == "lower":
+            elif change.name == "lower":  # another language: there is nothing to compare
                 naming = Naming(change.after)
-                out.append(_lowered(change))
+                lines = ir_lines(change.after, self.origins, self.subject.feeds, naming.names)[1]
+                out.append(_details(change, 0, len(lines), _hunk(_all_new(lines), [], lines)))
             else:
                 out.append(self._changed(change, naming))
         return "".join(out)
@@ -161,13 +180,21 @@ class _Page:
         if not gone and not came:
             return _unchanged(change)
         body = "".join(_hunk(each, sides[0][1], sides[1][1]) for each in hunks(found))
-        return (
-            f'<details class="pass"><summary><b>{escape(change.name)}</b>'
-            f'<span class="level">{escape(change.level)}</span>'
-            f'<span class="minus">-{gone}</span><span class="plus">+{came}</span>'
-            f'<span class="quiet">{_counts(change)}</span></summary>'
-            f'<div class="diff" tabindex="0">{body}</div></details>'
-        )
+        return _details(change, gone, came, body)
+
+
+def _details(change: Change, gone: int, came: int, body: str) -> str:
+    return (
+        f'<details class="pass"><summary><b>{escape(change.name)}</b>'
+        f'<span class="level">{escape(change.level)}</span>'
+        f'<span class="minus">-{gone}</span><span class="plus">+{came}</span>'
+        f'<span class="quiet">{_counts(change)}</span></summary>'
+        f'<div class="diff" tabindex="0">{body}</div></details>'
+    )
+
+
+def _all_new(lines: Sequence[Line]) -> list[Edit]:
+    return [Edit("+", number) for number in range(len(lines))]
 
 
 def _hunk(hunk: list[Edit] | int, before: list[Line], after: list[Line]) -> str:
@@ -190,14 +217,6 @@ def _unchanged(change: Change) -> str:
         f'<div class="pass same"><b>{escape(change.name)}</b><span class="level">'
         f'{escape(change.level)}</span><span class="quiet">nothing to change, '
         f"{change.seconds * 1e3:.2f} ms</span></div>"
-    )
-
-
-def _lowered(change: Change) -> str:
-    return (
-        f'<div class="pass same"><b>{escape(change.name)}</b><span class="level">'
-        f'{escape(change.level)}</span><span class="quiet">tensors become loops over buffers: '
-        f"the columns fused and loops, {_counts(change)}</span></div>"
     )
 
 

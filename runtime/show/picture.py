@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stepforge.ir.analyses import used_values
-from stepforge.ir.core import Function, Operation, Symbol
+from stepforge.ir.core import Function, Operation, Site, Symbol
 from stepforge.ir.text import Listing
 
 LONGEST = 28  # characters of a line in a box
@@ -20,12 +20,15 @@ INNER = 4  # operations of a region that are named
 
 @dataclass(frozen=True)
 class Box:
-    """A node: two lines of text, what it is in full, its kind (a style), and its scope's path."""
+    """A node: two lines of text, what it is in full, its kind (a style), its scope's path, and
+    where it comes from.
+    """
 
     label: tuple[str, str]
     title: str
     kind: str = "op"
     scope: str = ""
+    site: Site | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ def of_nodes(name: str, nodes: Sequence[Any]) -> Picture:
         scope, _, leaf = node.name.rpartition("/")
         outputs = ", ".join(f"{t.dtype.name}{t.shape}" for t in node.outputs)
         title = f"{node.name} = {node.type} : {outputs}\n{node.site}"
-        boxes.append(Box((short(leaf), short(node.type)), title, _kind(node.type), scope))
+        label = short(leaf), short(node.type)
+        boxes.append(Box(label, title, _kind(node.type), scope, node.site))
         for tensor in node.inputs:
             label = f"{tensor.name} : {tensor.dtype.name}{tensor.shape}"
             arrows.append(Arrow(numbers[tensor.op], number, label))
@@ -96,7 +100,7 @@ def of_function(function: Function) -> Picture:
         title = f"{results or op.name} : {types}" if types else op.name
         site = f"\n{op.site}" if op.site is not None else ""
         boxes.append(Box((short(results or _symbols(op)), short(_described(op))), title + site,
-                         _ir_kind(op)))
+                         _ir_kind(op), site=op.site))
         arrows += [
             Arrow(made[value], number, f"{names[value]} : {value.type}")
             for value in used_values(op)

@@ -6,10 +6,11 @@ Colours follow the reader's scheme, light or dark; every box and every arrow has
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from itertools import pairwise
 
+from stepforge.ir.core import Site
 from stepforge.runtime.show.layers import place
 from stepforge.runtime.show.picture import Box, Picture, short
 
@@ -37,8 +38,11 @@ path:hover{stroke:#b4531a;stroke-width:2.2}"""
 _PLAIN_DARK = "text{fill:#dfe2e7}.kind{fill:#9096a1}path{stroke:#5b616c}marker path{fill:#5b616c}"
 
 
-def svg(picture: Picture) -> str:
-    """The drawing of a picture, a document of its own."""
+def svg(picture: Picture, number: Callable[[Site | None], int] | None = None) -> str:
+    """The drawing of a picture, a document of its own.
+
+    ``number`` gives the boxes of a page's drawing those of their nodes.
+    """
     labels = [_label(box) for box in picture.boxes]
     sizes = [_size(label) for label in labels]
     placed = place(sizes, [(arrow.source, arrow.target) for arrow in picture.arrows])
@@ -61,7 +65,8 @@ def svg(picture: Picture) -> str:
     for box, label, centre, size in zip(
         picture.boxes, labels, placed.centres, sizes, strict=True
     ):
-        lines.append(_box(box, label, centre, size))
+        of = f' data-o="{number(box.site)}"' if number is not None else ""
+        lines.append(f'<g class="{box.kind}"{of}>{_box(box, label, centre, size)}</g>')
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
@@ -89,8 +94,8 @@ def _box(
         for i, (text, style) in enumerate(label)
     )
     return (
-        f'<g class="{box.kind}"><title>{_text(box.title)}</title><rect x="{x - width / 2:.1f}"'
-        f' y="{y - height / 2:.1f}" width="{width:.1f}" height="{height:.1f}" rx="5"/>{texts}</g>'
+        f'<title>{_text(box.title)}</title><rect x="{x - width / 2:.1f}"'
+        f' y="{y - height / 2:.1f}" width="{width:.1f}" height="{height:.1f}" rx="5"/>{texts}'
     )
 
 
