@@ -7,6 +7,7 @@ from html import escape
 from stepforge.ir.core import Function
 from stepforge.ir.dims import Dim
 from stepforge.passes.cost import KernelCost, kernels
+from stepforge.runtime.show.markup import attribute
 from stepforge.runtime.show.memory import likely, readable
 from stepforge.runtime.show.origins import Origins
 from stepforge.runtime.show.subject import LIKELY_SIZE
@@ -48,9 +49,8 @@ def _row(kernel: KernelCost, share: float, origins: Origins) -> str:
         dict.fromkeys(o.name for region in kernel.op.regions for o in region.ops[:-1])
     )
     body = f' <span class="t">{escape(inside)}</span>' if inside else ""
-    numbers = " ".join(map(str, origins.of_operation(kernel.op)))
     return (
-        f'<tr data-o="{numbers}"><td><b>{escape(kernel.op.name)}</b>{body}</td>'
+        f'<tr{attribute(*origins.of_operation(kernel.op))}><td><b>{escape(kernel.op.name)}</b>{body}</td>'
         f'<td class="what">{escape(site.node if site else "")}</td>'
         f'<td class="n"{formulas[0]}>{readable(flops, "")}</td>'
         f'<td class="n"{formulas[1]}>{readable(moved)}</td>'

@@ -65,8 +65,7 @@ def highlighted(text: str, numbers: Mapping[str, tuple[int, int]]) -> str:
         kind, token = str(match.lastgroup), escape(match[0])
         value, origin = numbers.get(match[0], (-1, -1)) if kind == "v" else (-1, -1)
         if value >= 0:
-            of = f' data-o="{origin}"' if origin >= 0 else ""
-            out.append(f'<i data-v="{value}"{of}>{token}</i>')
+            out.append(f'<i data-v="{value}"{attribute(origin)}>{token}</i>')
         elif kind == "o" and seen_op:
             out.append(token)  # a function in a size
         else:
@@ -107,7 +106,13 @@ def listing_html(lines: Sequence[Line]) -> str:
     return "".join(out)
 
 
+def attribute(*numbers: int) -> str:
+    """The attribute that says which nodes an element stems from, those that are known."""
+    known = " ".join([str(number) for number in numbers if number >= 0])
+    return f' data-o="{known}"' if known else ""
+
+
 def line_html(line: Line, attributes: str = "", kind: str = "l") -> str:
     """One line as an element; an empty one still has its height."""
-    of = f' data-o="{" ".join(map(str, line.origins))}"' if line.origins else ""
+    of = attribute(*line.origins)
     return f'<div class="{kind}"{attributes}{of}>{line.markup or "&#8203;"}</div>'

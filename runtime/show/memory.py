@@ -16,6 +16,7 @@ from stepforge.ir.dims import Dim
 from stepforge.ir.text import Listing
 from stepforge.ir.types import item_bytes
 from stepforge.passes.loop_accesses import VIEWS
+from stepforge.runtime.show.markup import attribute
 from stepforge.runtime.show.origins import Origins
 from stepforge.runtime.show.subject import LIKELY_SIZE
 
@@ -120,7 +121,6 @@ def _box(temporary: Temporary, scale: float, step: float, origins: Origins) -> s
     offset, size = temporary.likely
     left, width = temporary.first * step, (temporary.last - temporary.first + 1) * step
     top, height = HEIGHT - (offset + size) * scale, max(size * scale, 1.0)
-    number = origins.add(temporary.op.site)
     node = temporary.op.site.node if temporary.op.site is not None else ""
     title = f"{temporary.name}: {readable(size)} at {offset:,}, for {node}"
     text = ""
@@ -132,7 +132,7 @@ def _box(temporary: Temporary, scale: float, step: float, origins: Origins) -> s
             f'<text x="{left + 5:.1f}" y="{top + height / 2 + 4:.1f}">{escape(shown)}</text>'
         )
     return (
-        f'<g data-o="{number}" class="box"><title>{escape(title)}</title>'
+        f'<g{attribute(origins.add(temporary.op.site))} class="box"><title>{escape(title)}</title>'
         f'<rect x="{left:.1f}" y="{top:.1f}" width="{max(width - 1, 1):.1f}"'
         f' height="{max(height - 1, 0.8):.1f}" rx="2"/>{text}</g>'
     )
@@ -140,7 +140,7 @@ def _box(temporary: Temporary, scale: float, step: float, origins: Origins) -> s
 
 def _table(found: Sequence[Temporary], arena: Dim, origins: Origins) -> str:
     rows = "".join(
-        f'<tr data-o="{origins.add(t.op.site)}"><td><code>{escape(t.name)}</code></td>'
+        f'<tr{attribute(origins.add(t.op.site))}><td><code>{escape(t.name)}</code></td>'
         f"<td><code>{escape(str(t.op.result.type))}</code></td>"
         f'<td class="what">{escape(t.op.site.node if t.op.site is not None else "")}</td>'
         f'<td class="n">{t.first} to {t.last}</td>'

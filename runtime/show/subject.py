@@ -6,7 +6,7 @@ nodes nor machine code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ class Subject:
     nodes: Sequence[Any] = ()
     feeds: Sequence[Site] = ()  # where the parameters of the function come from
     machine: Callable[[str], str] | None = None  # the text of stages beside the IR
-    code: Sequence[str] = ()  # the stages behind the IR
+    code: Collection[str] = ()  # the stages behind the IR
     facts: dict[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -80,7 +80,7 @@ def of_variant(program: Program, variant: Variant) -> Subject:
         program.nodes(),
         feeds,
         cache(variant.text),  # assembly takes a compile
-        [variant.backend, "llvm", "asm"] if variant.kernel_address else (),
+        dict.fromkeys([variant.backend, "llvm", "asm"]) if variant.kernel_address else (),
         _facts(variant),
     )
 

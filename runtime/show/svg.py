@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from stepforge.ir.core import Site
 from stepforge.runtime.show.layers import place
+from stepforge.runtime.show.markup import attribute
 from stepforge.runtime.show.picture import Box, Picture, short
 
 CHARACTER = 6.7  # the width of one, at 11 pixels
@@ -65,7 +66,7 @@ def svg(picture: Picture, number: Callable[[Site | None], int] | None = None) ->
     for box, label, centre, size in zip(
         picture.boxes, labels, placed.centres, sizes, strict=True
     ):
-        of = f' data-o="{number(box.site)}"' if number is not None else ""
+        of = attribute(number(box.site)) if number is not None else ""
         lines.append(f'<g class="{box.kind}"{of}>{_box(box, label, centre, size)}</g>')
     return "\n".join([*lines, "</svg>"]) + "\n"
 
