@@ -76,7 +76,7 @@ def _function(function: Function, format: str) -> str:
 
 
 def _stage(subject: Subject, stage: str, format: str) -> str:
-    if stage != ALL and stage not in subject.stages:
+    if stage != ALL and stage not in subject.stages and not subject.text(stage):
         raise ValueError(
             f"{subject.name} has no stage {stage!r}, only {', '.join((*subject.stages, ALL))}"
         )
