@@ -71,14 +71,13 @@ def test_labels_are_short_and_plain() -> None:
 
 def test_equal_nests_share_a_function_whatever_their_names() -> None:
     with tf.Graph().as_default() as graph:
-        x = tf.placeholder(tf.float32, [None, 100], name="x")
-        y = tf.reduce_sum(tf.tanh(x, name="first"), 1, keepdims=True) * 2.0
-        z = tf.reduce_sum(tf.tanh(x + y, name="other"), 1, keepdims=True) * 2.0
-        w = tf.reduce_sum(tf.tanh(x + z, name="third"), 1, keepdims=True)
-        step: Any = tf.Session(graph=graph).make_callable(tf.matmul(w, w, transpose_a=True), [x])
+        feeds = [tf.placeholder(tf.float32, [None, 100], name=f"x{i}") for i in range(3)]
+        fetches = [tf.tanh(x * 2.0, name=f"tanh_of_{x.op.name}") for x in feeds]
+        step: Any = tf.Session(graph=graph).make_callable(fetches, feeds)
     text = step.text("llvm")
-    defined = re.findall(r"define [^\n]*@(kernel_\w+_nest\d+)\(", text)
-    assert len(defined) == len(set(defined))
+    (defined,) = re.findall(r"define [^\n]*@(kernel_\w+_nest\d+)\(", text)
+    assert defined == "kernel_tanh_of_x0_mul_nest0"
+    assert len(re.findall(rf"call [^\n]*@{defined}_run\(", text)) == 3
 
 
 @LINUX

@@ -151,12 +151,12 @@ def test_every_pass_is_there_with_what_it_changed(tree: Tree, subject: Subject) 
         assert element["text"].startswith(f"{change.name}{change.level}")
     wanted = [step.__name__ for level in ORDER.values() for step in level]
     assert names == [*wanted[:-4], "lower", *wanted[-4:], "plan"]
-    assert any(e["class"] == "pass same" for e in shown)
+    assert any(e["class"] == "pass idle" for e in shown)
     fuse = shown[names.index("fuse")]
     assert fuse["class"] == "pass"
     assert "fused(" in fuse["text"]
     for element, change in zip(shown, subject.history.changes, strict=True):
-        assert change.changed or element["class"] == "pass same"
+        assert change.changed or element["class"] == "pass idle"
 
 
 def test_memory_and_costs_are_those_of_the_step(tree: Tree, subject: Subject) -> None:

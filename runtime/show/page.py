@@ -214,7 +214,7 @@ def _counts(change: Change) -> str:
 
 def _unchanged(change: Change) -> str:
     return (
-        f'<div class="pass same"><b>{escape(change.name)}</b><span class="level">'
+        f'<div class="pass idle"><b>{escape(change.name)}</b><span class="level">'
         f'{escape(change.level)}</span><span class="quiet">nothing to change, '
         f"{change.seconds * 1e3:.2f} ms</span></div>"
     )
