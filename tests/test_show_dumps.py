@@ -205,7 +205,8 @@ def test_a_folder_gets_every_stage_of_every_step(
         assert session.run(y, {x: 0.0}) == 1
         np.testing.assert_array_equal(session.run(y, {x: [0.0]}), [1])
     names = sorted(path.name for path in (tmp_path / "deep" / "dumps").iterdir())
-    endings = ["asm.s", "fused.sf", "graph.txt", "html", "llvm.ll", "loops.sf", "tensor.sf"]
+    endings = ["asm.s", "fused.sf", "graph.txt", "html", "llvm.ll", "loops.sf",
+               "numba.py", "tensor.sf"]
     assert names == [f"a.y_{i}.{ending}" for i in (0, 1) for ending in endings]
     text = (tmp_path / "deep" / "dumps" / "a.y_1.tensor.sf").read_text()
     assert parse_function(text).name == "a.y"

@@ -21,6 +21,7 @@ from stepforge.runtime.show.page import page
 from stepforge.runtime.show.picture import Picture
 from stepforge.runtime.show.subject import Subject
 from stepforge.runtime.show.svg import svg
+from stepforge.runtime.variant import stages
 
 ALL = "all"
 # Each format with the stage that it shows unless another is named.
@@ -115,9 +116,11 @@ def write_all(subject: Subject, folder: str | os.PathLike[str]) -> list[Path]:
             continue
         break
     written = [Path(f"{stem}_{number}.html")]
-    for stage, suffix in subject.stages.items():
-        written.append(Path(f"{stem}_{number}.{stage}.{suffix}"))
-        written[-1].write_text(subject.text(stage), encoding="utf-8")
+    for stage, suffix in stages().items():
+        text = subject.text(stage)
+        if text:
+            written.append(Path(f"{stem}_{number}.{stage}.{suffix}"))
+            written[-1].write_text(text, encoding="utf-8")
     return written
 
 

@@ -134,6 +134,14 @@
     if (!held) { clear(); show(lines[place]); }
   }
 
+  // A program begins where it makes its first node, not with its imports.
+  const first = sourceLines.values().next().value;
+  if (first) {
+    const box = first.closest(".code");
+    box.scrollTop += first.getBoundingClientRect().top - box.getBoundingClientRect().top
+      - 4 * first.offsetHeight;
+  }
+
   document.addEventListener("mouseover", (event) => {
     if (held) return;
     if (event.target.closest("[data-o], [data-s]")) show(event.target); else clear();
