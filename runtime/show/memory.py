@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from html import escape
 
 from stepforge.ir import dims
-from stepforge.ir.core import Function, Operation, Value
+from stepforge.ir.core import Function, Operation
 from stepforge.ir.dims import Dim
 from stepforge.ir.text import Listing
 from stepforge.ir.types import item_bytes
-from stepforge.passes.loop_accesses import VIEWS
+from stepforge.passes.plan import last_uses
 from stepforge.runtime.show.markup import attribute
 from stepforge.runtime.show.origins import Origins
 from stepforge.runtime.show.subject import LIKELY_SIZE
@@ -49,7 +49,7 @@ def likely(size: Dim) -> int:
 
 def temporaries(function: Function) -> list[Temporary]:
     """The buffers of a planned function, in order."""
-    last = _last_uses(function)
+    last = last_uses(function.body.ops)
     names = Listing(function).names
     return [
         Temporary(
@@ -61,19 +61,6 @@ def temporaries(function: Function) -> list[Temporary]:
         for position, op in enumerate(function.body.ops)
         if op.name in ("place", "alloc")
     ]
-
-
-def _last_uses(function: Function) -> dict[Value, int]:
-    root: dict[object, Value] = {}
-    last: dict[Value, int] = {}
-    for position, op in enumerate(function.body.ops):
-        if op.name in VIEWS and isinstance(op.operands[0], Value):
-            root[op.result] = root.get(op.operands[0], op.operands[0])
-        for inner in (op, *(o for region in op.regions for o in region.walk())):
-            for operand in inner.operands:
-                if isinstance(operand, Value):
-                    last[root.get(operand, operand)] = position
-    return last
 
 
 def memory_html(function: Function, arena: Dim, origins: Origins) -> str:

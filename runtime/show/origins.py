@@ -81,6 +81,7 @@ class Origins:
                 wanted.setdefault(site.file, set()).add(site.line)
         found = {}
         for file, numbers in wanted.items():
+            linecache.checkcache(file)  # a program that was changed and run again
             text = linecache.getlines(file)
             if text:
                 shown = [n for n in _shown(numbers, len(text)) if 1 <= n <= len(text)]

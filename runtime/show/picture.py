@@ -62,8 +62,8 @@ def of_nodes(name: str, nodes: Sequence[Any]) -> Picture:
         label = short(leaf), short(node.type)
         boxes.append(Box(label, title, _kind(node.type), scope, node.site))
         for tensor in node.inputs:
-            label = f"{tensor.name} : {tensor.dtype.name}{tensor.shape}"
-            arrows.append(Arrow(numbers[tensor.op], number, label))
+            passes = f"{tensor.name} : {tensor.dtype.name}{tensor.shape}"
+            arrows.append(Arrow(numbers[tensor.op], number, passes))
         arrows += [
             Arrow(numbers[other], number, f"after {other.name}", control=True)
             for other in node.control_inputs
