@@ -7,6 +7,7 @@ and what it moves.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from stepforge.ir import dims
@@ -128,12 +129,9 @@ def _traffic(op: Operation) -> Dim:
 def _elements(op: Operation) -> Dim:
     """How many elements an operation without a body gives, or takes where it gives none."""
     values = op.results or op.operands
-    known = [v.type for v in values if isinstance(v.type, Type) and v.type.shape is not None]
-    return max((t.size for t in known), key=_at_likely_sizes, default=0)
-
-
-def _at_likely_sizes(size: Dim) -> int:
-    return dims.evaluate(size, dict.fromkeys(dims.names(size), 32))
+    types = [value.type for value in values]
+    known = [t.size for t in types if isinstance(t, Type) and t.shape is not None]
+    return functools.reduce(dims.maximum, dict.fromkeys(known)) if known else 0
 
 
 def _cost(op: Operation) -> Dim:

@@ -76,7 +76,7 @@ class Variant:
         """The text of a stage. Raises: ValueError for a stage that there is not."""
         if stage not in stages():
             raise ValueError(f"stage must be one of {', '.join(stages())}, not {stage!r}")
-        if stage == "asm":
+        if stage == "asm" and "llvm" in self.stages:
             return jit.assembly(self.stages["llvm"], self.level)
         if stage in backends.sources() and stage not in self.stages and self.plan is not None:
             return backends.source_of(self.plan, stage)

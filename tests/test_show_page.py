@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 import stepforge as tf
+from stepforge.ir import dims
 from stepforge.ir.parser import parse_function
 from stepforge.passes.order import ORDER
 from stepforge.runtime.show.markup import shortened
-from stepforge.runtime.show.memory import readable, temporaries
+from stepforge.runtime.show.memory import likely, readable, temporaries
 from stepforge.runtime.show.page import page
 from stepforge.runtime.show.subject import Subject, of_function, of_variant
 
@@ -213,7 +214,15 @@ def test_a_step_of_the_evaluator_has_a_page(tmp_path: Path) -> None:
         "source", "graph", "tensor"
     ]
     assert "The evaluator runs this step" in shown
+    assert (step.text("llvm"), step.text("asm")) == ("", "")
     assert (tmp_path / "y.html").read_text() == shown
+
+
+def test_sizes_that_must_broadcast_have_a_likely_value() -> None:
+    n, m = dims.named("n"), dims.named("m")
+    assert likely(n * m + 1) == 32 * 32 + 1
+    assert likely(dims.broadcast(n, m)) == 32
+    assert likely(dims.broadcast(n * m, m)) == 1
 
 
 def test_numbers_are_readable() -> None:

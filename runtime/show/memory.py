@@ -6,6 +6,7 @@ formulas.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -43,8 +44,11 @@ class Temporary:
 
 
 def likely(size: Dim) -> int:
-    """A size where everything unknown has the likely size."""
-    return dims.evaluate(size, dict.fromkeys(dims.names(size), LIKELY_SIZE))
+    """A size where everything unknown has the likely size, or 1 where sizes must then broadcast."""
+    for unknown in (LIKELY_SIZE, 1):
+        with contextlib.suppress(ValueError):
+            return dims.evaluate(size, dict.fromkeys(dims.names(size), unknown))
+    return 0
 
 
 def temporaries(function: Function) -> list[Temporary]:
