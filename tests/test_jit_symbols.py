@@ -15,7 +15,7 @@ import pytest
 import stepforge as tf
 from stepforge.codegen.elf import ElfObject
 from stepforge.codegen.jit import compile_text
-from stepforge.codegen.symbol_names import LONGEST, SYMBOL, kernel_label
+from stepforge.codegen.symbol_names import LONGEST, kernel_label, label_in
 from stepforge.ir.core import Site
 from stepforge.ir.opdef import lookup
 from stepforge.ir.parser import parse_function
@@ -55,7 +55,19 @@ def test_functions_of_nests_are_named_after_nodes() -> None:
     assert "kernel_layer_y_twice_nest0" in symbols
     assert "kernel_layer_y_twice_nest0" in step.text("asm")
     (nest,) = [op for op in step.program.variants[0].stages["loops"].body.ops if op.name == "for"]
-    assert {label for label in SYMBOL.findall(text)} == {kernel_label(nest)}
+    assert set(map(label_in, text.splitlines())) == {"", kernel_label(nest)}
+
+
+def test_products_are_named_after_their_epilogues() -> None:
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float32, [None, 64], name="x")
+        w = tf.placeholder(tf.float32, [64, 64], name="w")
+        with tf.name_scope("layer"):
+            h = tf.nn.relu(tf.matmul(x, w), name="h")
+        more = tf.nn.relu(tf.matmul(h, w), name="again")
+        step: Any = tf.Session(graph=graph).make_callable([h, more], [x, w])
+    labels = set(map(label_in, step.text("llvm").splitlines()))
+    assert labels == {"", "layer_h_MatMul"}  # equal functions are one, named after the first
 
 
 def test_labels_are_short_and_plain() -> None:
