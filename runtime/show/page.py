@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import PurePath
 from string import Template
 
-from stepforge.codegen.symbol_names import SYMBOL, kernel_label
+from stepforge.codegen.symbol_names import kernel_label, label_in
 from stepforge.ir.core import Operation
 from stepforge.passes.history import Change
 from stepforge.runtime.show.changes import Edit, Naming, edits, hunks
@@ -110,12 +110,11 @@ class _Page:
         of_label: dict[str, list[int]] = {}
         loops = self.subject.history.stages["loops"]
         for op in loops.body.ops:
-            if op.name == "for":
+            if op.regions:
                 of_label.setdefault(kernel_label(op), []).extend(self._inside(op))
 
         def origins_of(line: str) -> list[int]:
-            found = SYMBOL.search(line)
-            return list(dict.fromkeys(of_label.get(found[1], []))) if found else []
+            return list(dict.fromkeys(of_label.get(label_in(line), ())))
 
         return origins_of
 
