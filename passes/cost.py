@@ -111,7 +111,7 @@ def _flops(op: Operation) -> Dim:
     body = sum(length(inner) for region in op.regions for inner in region.ops[:-1])
     if op.name == "matmul" or op.name in CONVOLUTIONS:
         made: Type = op.result.type
-        return _products(op) * 2 + made.size * body
+        return products(op) * 2 + made.size * body
     if op.name in ("fused", "reduce"):
         return dims.product(op.attr("shape")) * (body + (op.name == "reduce"))
     return _elements(op)
@@ -138,7 +138,7 @@ def _cost(op: Operation) -> Dim:
     if op.name == "matmul" or op.name in CONVOLUTIONS:
         weight = sum(length(inner) for region in op.regions for inner in region.ops)
         made: Type = op.result.type
-        return _scaled(_products(op) * 2) + made.size * weight
+        return _scaled(products(op) * 2) + made.size * weight
     if op.name in ("fused", "reduce"):
         weight = sum(map(length, op.regions[0].ops))
         return dims.product(op.attr("shape")) * (PER_ELEMENT + weight)
@@ -151,7 +151,7 @@ def _cost(op: Operation) -> Dim:
     return size * PER_ELEMENT
 
 
-def _products(op: Operation) -> Dim:
+def products(op: Operation) -> Dim:
     """How many products of two numbers a matrix product or a convolution sums up."""
     types: list[Type] = [*[o.type for o in op.operands[:2]], op.result.type]
     if op.name == "matmul":

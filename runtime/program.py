@@ -230,7 +230,7 @@ class Program:
             variant = compile_variant(job)
         self.variants.insert(0, variant)
         self.session.compiled(self, variant, reason)
-        _dump(self, variant)
+        self._dump(variant)
         return variant
 
     def _install(self, variant: Variant) -> None:
@@ -275,31 +275,35 @@ class Program:
 
     def dump(self, path: Any = None, **options: Any) -> str:
         """The variant that ran last as text, page or drawing; see ``runtime.show.dumps.dump``."""
-        from stepforge.runtime.show import dumps, subject
+        from stepforge.runtime.show import dumps
 
         with self._lock:
-            return dumps.dump(subject.of_variant(self, self._shown()), path, **options)
+            return dumps.dump(self._subject(self._shown()), path, **options)
 
     def html(self) -> str:
         """What a notebook shows."""
-        from stepforge.runtime.show import notebook, subject
+        from stepforge.runtime.show import notebook
 
         with self._lock:
-            return notebook.step_html(subject.of_variant(self, self._shown()))
+            return notebook.step_html(self._subject(self._shown()))
 
     def _shown(self) -> Variant:
         if not self.variants:
             self.compile(None, "text")
         return self.variants[0]
 
+    def _subject(self, variant: Variant) -> Any:
+        from stepforge.runtime.show import subject
 
-def _dump(program: Program, variant: Variant) -> None:
-    """Write every stage to the folder that STEPFORGE_DUMP names."""
-    folder = os.environ.get("STEPFORGE_DUMP")
-    if folder:
-        from stepforge.runtime.show import dumps, subject
+        return subject.of_variant(self.name, variant, self.nodes())
 
-        dumps.write_all(subject.of_variant(program, variant), folder)
+    def _dump(self, variant: Variant) -> None:
+        """Write every stage to the folder that STEPFORGE_DUMP names."""
+        folder = os.environ.get("STEPFORGE_DUMP")
+        if folder:
+            from stepforge.runtime.show import dumps
+
+            dumps.write_all(self._subject(variant), folder)
 
 
 @contextlib.contextmanager

@@ -77,7 +77,7 @@ def model() -> Any:
 def subject() -> Subject:
     with tf.Graph().as_default():
         program = model().program
-    return of_variant(program, program.variants[0])
+    return of_variant(program.name, program.variants[0], program.nodes())
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +201,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
         namespace = {"tf": tf, "x": tf.placeholder(tf.float32, [3])}
         exec(compile(source.read_text(), str(source), "exec"), namespace)
         program = tf.Session(graph=graph).make_callable(namespace["y"], [namespace["x"]]).program
-    shown = page(of_variant(program, program.variants[0]))
+    shown = page(of_variant(program.name, program.variants[0], program.nodes()))
     assert HOSTILE not in shown
     assert "<img" not in shown
     assert HOSTILE in "".join(e["text"] for e in Tree(shown).lines("source"))

@@ -9,18 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stepforge.ir.core import Function, Site
 from stepforge.ir.text import print_function
 from stepforge.passes.history import Change, History, history
 from stepforge.runtime.variant import Variant, stages
 
-if TYPE_CHECKING:
-    from stepforge.runtime.program import Program
-
 LIKELY_SIZE = 32  # what sizes that are known only to a call are taken for, to draw them
-WHEN = ("before", "after")
 
 
 @dataclass(frozen=True)
@@ -71,13 +67,13 @@ def of_function(function: Function) -> Subject:
     return Subject(function.name, function)
 
 
-def of_variant(program: Program, variant: Variant) -> Subject:
-    """A compiled variant of a program."""
+def of_variant(name: str, variant: Variant, nodes: Sequence[Any] = ()) -> Subject:
+    """A compiled variant of the step ``name``, which computes ``nodes`` of a graph."""
     feeds = [feed.tensor.op.site for feed in variant.extraction.feeds]
     return Subject(
-        program.name,
+        name,
         variant.extraction.function,
-        program.nodes(),
+        nodes,
         feeds,
         cache(variant.text),  # assembly takes a compile
         dict.fromkeys([variant.backend, "llvm", "asm"]) if variant.kernel_address else (),
