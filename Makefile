@@ -10,12 +10,13 @@ LAYERS := frontend ir passes codegen runtime
 QUIET_PIP := -m pip --quiet --quiet --no-input --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help rules test test-all test-pythons fuzz lint typed demo bench bench-peers parity clean
+.PHONY: help rules test test-all test-browser test-pythons fuzz lint typed demo bench bench-peers parity clean
 
 help:
 	@echo "make test         the tests"
 	@echo "make test-all     the tests, slow ones included"
 	@echo "make test-pythons the tests on each Python that the machine has, 3.10 to 3.13"
+	@echo "make test-browser the pages of dumps in a headless Chromium, which must be installed"
 	@echo "make fuzz         random functions and programs, compared for MINUTES=$(MINUTES)"
 	@echo "make rules        write docs/rules.md from the tables of rules"
 	@echo "make lint         ruff and mypy --strict"
@@ -30,6 +31,10 @@ test: $(VENV)/.with-test
 
 test-all: $(VENV)/.with-test
 	$(BIN)/python -m pytest -q
+
+# Pictures of the page go to $(BUILD)/pages.
+test-browser: $(VENV)/.with-test $(VENV)/.with-browser
+	$(BIN)/python -m pytest -q -m "slow or not slow" tests/test_show_browser.py
 
 fuzz: $(VENV)/.with-test
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)

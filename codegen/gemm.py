@@ -77,7 +77,7 @@ def emit_gemm(
         text(a.type.dims[0 if op.attr("transpose_a") else 1]),
         op.attr("transpose_a"),
         op.attr("transpose_b"),
-        Epilogue(op.regions[0], tuple(spreads)) if op.regions else None,
+        Epilogue.of(fn.module, op, spreads),
         [o.pointer for o in operands],
     )
     memory = Memory(table, a.pointer, b.pointer, c.pointer, scratch.pointer)

@@ -15,8 +15,9 @@ from stepforge.codegen.gemm_shapes import load, store
 from stepforge.codegen.lane_core import Lane, bits_of, storage_element
 from stepforge.codegen.lanes import LaneBuilder
 from stepforge.codegen.llvm import NO_UNROLL, FunctionWriter, ModuleWriter
+from stepforge.codegen.symbol_names import kernel_label
 from stepforge.codegen.target import Target
-from stepforge.ir.core import Block, Const, Operand, Value
+from stepforge.ir.core import Block, Const, Operand, Operation, Value
 
 # Operations of few instructions; an epilogue of some of them costs nothing in registers.
 _ARITHMETIC = ("add", "sub", "mul", "neg", "abs", "square", "maximum", "minimum", "relu", "relu6")
@@ -37,10 +38,22 @@ class Spread:
 
 @dataclass(frozen=True, eq=False)
 class Epilogue:
-    """The region, and how each operand behind the first parameter is addressed."""
+    """The region, and how each operand behind the first parameter is addressed.
+
+    ``label`` says in the names of functions what the first product is for that ends like this.
+    """
 
     region: Block
     operands: tuple[Spread, ...]
+    label: str = ""
+
+    @staticmethod
+    def of(module: ModuleWriter, op: Operation, operands: Sequence[Spread]) -> Epilogue | None:
+        """The epilogue of a product, where it has one."""
+        if not op.regions:
+            return None
+        plain = Epilogue(op.regions[0], tuple(operands))
+        return replace(plain, label=module.first_label(plain.key, kernel_label(op)))
 
     @property
     def light(self) -> bool:
@@ -52,7 +65,7 @@ class Epilogue:
     def turned(self) -> Epilogue:
         """The same for the transposed product."""
         swapped = [replace(s, rows=s.columns, columns=s.rows) for s in self.operands]
-        return Epilogue(self.region, tuple(swapped))
+        return replace(self, operands=tuple(swapped))
 
     @property
     def key(self) -> str:
@@ -63,7 +76,8 @@ class Epilogue:
             arguments = [names.get(o) or _constant_text(o) for o in op.operands]
             parts.append(f"{op.name}({arguments}, {sorted(op.attrs.items())})")
             names.update((result, f"v{number}") for result in op.results)
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+        digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+        return f"{self.label}_{digest}" if self.label else digest
 
 
 def _constant_text(operand: Operand) -> str:

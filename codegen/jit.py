@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, Literal
 
+from stepforge.codegen import jit_symbols
 from stepforge.codegen import target as targets
 from stepforge.codegen.disk_cache import disk_cache, key_of
 from stepforge.codegen.elf import ElfObject
@@ -145,6 +146,8 @@ def load(
     except RuntimeError as error:
         missing = set(CompiledObject(compiled).undefined) - symbols.keys()
         raise RuntimeError(f"cannot link, of {sorted(missing)} something is missing") from error
+    if jit_symbols.wanted():
+        jit_symbols.announce(compiled, {name: int(tracker[name]) for name in names})
     return Library(tracker, names, stored=stored)
 
 

@@ -51,6 +51,7 @@ class ModuleWriter:
         self._globals: dict[str, str] = {}
         self._declarations: dict[str, str] = {}
         self._functions: dict[str, str] = {}
+        self._labels: dict[str, str] = {}
 
     def declare(self, name: str, returns: str, params: str) -> str:
         """Declare an external function (or intrinsic) and return ``@name``;
@@ -82,6 +83,10 @@ class ModuleWriter:
     def declares(self, name: str) -> bool:
         """Whether the module uses a function ``name`` from outside, or one that stands for it."""
         return name in self._declarations
+
+    def first_label(self, key: str, label: str) -> str:
+        """What was given first for ``key``: functions that many share are named after the first."""
+        return self._labels.setdefault(key, label)
 
     def helper(self, name: str, text: Callable[[], str]) -> str:
         """Define the function ``name`` by ``text()`` unless it is there already;

@@ -17,6 +17,7 @@ from stepforge.codegen.lane_core import Lane, register_element
 from stepforge.codegen.llvm import AS_WRITTEN, FunctionWriter, ModuleWriter
 from stepforge.codegen.loop_values import Buffer, Element, Position
 from stepforge.codegen.loops import LoopWriter
+from stepforge.codegen.symbol_names import kernel_label
 from stepforge.codegen.target import Target
 from stepforge.ir import dims
 from stepforge.ir.analyses import mentioned_sizes, type_sizes, used_values
@@ -82,7 +83,7 @@ class NestWriter(LoopWriter):
         arguments += [("i64", self.sizes[n]) for n in names if n not in extra]
         key = (structure(op), *names)
         if key not in self.nests:
-            self.nests[key] = self._defined(self._function_text(op, free, names))
+            self.nests[key] = self._defined(self._function_text(op, free, names), kernel_label(op))
         return Call(self.nests[key], arguments)
 
     def _function_text(
@@ -101,10 +102,10 @@ class NestWriter(LoopWriter):
         fn.do("ret void")
         return fn.finish()
 
-    def _defined(self, text: str) -> str:
+    def _defined(self, text: str, label: str) -> str:
         """The function of this text, which is defined unless there is one that is the same."""
         if text not in self.functions:
-            name = f"{self.name}_nest_{len(self.functions)}"
+            name = f"{self.name}_{label}_nest{len(self.functions)}"
             self.functions[text] = self.module.helper(
                 name, lambda: text.replace("@@(", f"@{name}(", 1)
             )

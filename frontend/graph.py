@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, ClassVar
 
 from stepforge.frontend import default, graph_state, sites
 from stepforge.frontend.graph_collections import Collections
@@ -22,6 +22,9 @@ from stepforge.ir.errors import DTypeError, ShapeError, quote
 
 class Graph:
     """A TensorFlow graph. Threads may add nodes at the same time; scopes are per thread."""
+
+    # How notebooks show a graph: set by the layer that draws.
+    drawn: ClassVar[Callable[[Graph], str] | None] = None
 
     def __init__(self) -> None:
         self.state = graph_state.ScopeState()
@@ -101,6 +104,11 @@ class Graph:
         if state.context is not None:
             op.control_flow_context = state.context
             state.context.add_op(op)
+
+    def _repr_html_(self) -> str | None:
+        """A drawing, for notebooks."""
+        draw = type(self).drawn
+        return draw(self) if draw is not None else None
 
     @property
     def inference(self) -> Any:

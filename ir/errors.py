@@ -18,6 +18,7 @@ def quote(site: Site | None) -> str:
     """The lines that show the user where a node was made; empty where that is not known."""
     if site is None:
         return ""
+    linecache.checkcache(site.file)  # the file may be another one by now
     source = linecache.getline(site.file, site.line).strip() if site.file else ""
     return f"\n  {site}" + (f"\n      {source}" if source else "")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -54,12 +54,22 @@ def print_operation(op: Operation) -> str:
 
 
 class Listing:
-    """The lines of a printed function, and the index of the line on which each operation begins."""
+    """The lines of a printed function, and the index of the line on which each operation begins.
 
-    def __init__(self, function: Function | None = None, *, sites: bool = False) -> None:
+    ``names`` are those of values that have one already, with their ``%``; whoever gives some sees
+    to it that they are unique, and gives all.
+    """
+
+    def __init__(
+        self,
+        function: Function | None = None,
+        *,
+        sites: bool = False,
+        names: Mapping[Value, str] | None = None,
+    ) -> None:
         self.lines: list[str] = []
         self.line_of: dict[Operation, int] = {}
-        self.names: dict[Value, str] = {}
+        self.names: dict[Value, str] = dict(names or {})
         self._sites = sites
         self._used: dict[str, int] = {}  # name -> the last suffix tried to make it unique
         self._numbered = 0

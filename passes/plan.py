@@ -41,7 +41,7 @@ def plan(function: Function, names: Set[str]) -> Planned:
     """
     ops = _sources_late(function.body.ops)
     function = with_body(function, Block(function.params, ops))
-    last = _last_uses(ops)
+    last = last_uses(ops)
     spans = {
         op: Span(_bytes(op.result.type), position, last.get(op.result, position))
         for position, op in enumerate(ops)
@@ -114,7 +114,7 @@ def _bytes(type_: Type) -> Dim:
     return size if exact else dims.floor_div(size + (ALIGNMENT - 1), ALIGNMENT) * ALIGNMENT
 
 
-def _last_uses(ops: tuple[Operation, ...]) -> dict[Operand, int]:
+def last_uses(ops: tuple[Operation, ...]) -> dict[Operand, int]:
     """The position of the last operation that uses each buffer, views of it included."""
     root: dict[Operand, Operand] = {}
     last: dict[Operand, int] = {}

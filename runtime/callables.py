@@ -60,6 +60,13 @@ class SteppingCallable:
         """The text of a stage of compilation; see the program's ``text``."""
         return self.program.text(stage)
 
+    def dump(self, *args: Any, **keywords: Any) -> str:
+        """The stages of compilation as text, page or drawing; see the program's ``dump``."""
+        return self.program.dump(*args, **keywords)
+
+    def _repr_html_(self) -> str:
+        return self.program.html()
+
 
 class EmptyCallable:
     """What ``make_callable`` gives for no fetches: a call is an error, as in TensorFlow."""

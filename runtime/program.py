@@ -41,7 +41,7 @@ from stepforge.runtime.pipeline import (
     link,
 )
 from stepforge.runtime.step import make_step, retarget
-from stepforge.runtime.variant import Variant, interpret, stages
+from stepforge.runtime.variant import Variant, interpret
 
 Array = np.ndarray[Any, Any]
 
@@ -230,7 +230,7 @@ class Program:
             variant = compile_variant(job)
         self.variants.insert(0, variant)
         self.session.compiled(self, variant, reason)
-        _dump(variant)
+        self._dump(variant)
         return variant
 
     def _install(self, variant: Variant) -> None:
@@ -271,9 +271,39 @@ class Program:
         last.
         """
         with self._lock:
-            if not self.variants:
-                self.compile(None, "text")
-            return self.variants[0].text(stage)
+            return self._shown().text(stage)
+
+    def dump(self, path: Any = None, **options: Any) -> str:
+        """The variant that ran last as text, page or drawing; see ``runtime.show.dumps.dump``."""
+        from stepforge.runtime.show import dumps
+
+        with self._lock:
+            return dumps.dump(self._subject(self._shown()), path, **options)
+
+    def html(self) -> str:
+        """What a notebook shows."""
+        from stepforge.runtime.show import notebook
+
+        with self._lock:
+            return notebook.step_html(self._subject(self._shown()))
+
+    def _shown(self) -> Variant:
+        if not self.variants:
+            self.compile(None, "text")
+        return self.variants[0]
+
+    def _subject(self, variant: Variant) -> Any:
+        from stepforge.runtime.show import subject
+
+        return subject.of_variant(self.name, variant, self.nodes())
+
+    def _dump(self, variant: Variant) -> None:
+        """Write every stage to the folder that STEPFORGE_DUMP names."""
+        folder = os.environ.get("STEPFORGE_DUMP")
+        if folder:
+            from stepforge.runtime.show import dumps
+
+            dumps.write_all(self._subject(variant), folder)
 
 
 @contextlib.contextmanager
@@ -327,16 +357,3 @@ def _spec(tensor: Any, key: FeedKey) -> Feed:
         shape = tuple(dims.named(f"_{i}") if n is None else n for i, n in enumerate(key.shape))
     site: Site = tensor.op.site
     return Feed(tensor.name, Type(key.dtype, shape), Site(tensor.name, site.file, site.line))
-
-
-def _dump(variant: Variant) -> None:
-    """Write every stage to the folder that STEPFORGE_DUMP names."""
-    folder = os.environ.get("STEPFORGE_DUMP")
-    if not folder:
-        return
-    os.makedirs(folder, exist_ok=True)
-    number = sum(1 for n in os.listdir(folder) if n.endswith(".graph.txt"))
-    for stage, suffix in stages().items():
-        path = os.path.join(folder, f"{variant.signature.name}_{number}.{stage}.{suffix}")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(variant.text(stage))

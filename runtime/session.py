@@ -356,10 +356,17 @@ def _name(leaves: Any) -> str:
     return str(leaves[0].name).split(":")[0].replace("/", ".") if len(leaves) == 1 else "step"
 
 
+def _drawn(graph: Graph) -> str:
+    from stepforge.runtime.show.notebook import graph_html
+
+    return graph_html(graph)
+
+
 def _unlock_after_fork() -> None:
     for session in list(_SESSIONS):
         session.store.unlock()
 
 
+Graph.drawn = _drawn
 os.register_at_fork(after_in_child=_unlock_after_fork)
 __all__ = ["InteractiveSession", "Session"]

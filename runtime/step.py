@@ -18,8 +18,9 @@ from stepforge.runtime import heap_type
 class Program(Protocol):
     """What a step needs of its program.
 
-    It may also have ``text(stage)``, ``dump(...)``, ``memory()`` and ``reduce()``, which the
-    methods of a step call, and ``name``, ``doc`` and ``signature``, which a step shows as its own.
+    It may also have ``text(stage)``, ``dump(...)``, ``html()``, ``memory()`` and ``reduce()``,
+    which the methods of a step call, and ``name``, ``doc`` and ``signature``, which a step shows as
+    its own.
     """
 
     def miss(self, *arguments: Any, **keywords: Any) -> Any:
@@ -86,8 +87,13 @@ def _text(self: Any, *args: Any, **keywords: Any) -> Any:
 
 
 def _dump(self: Any, *args: Any, **keywords: Any) -> Any:
-    """Write the stages of compilation to files; see the program's ``dump``."""
+    """The stages of compilation as text, page or drawing; see the program's ``dump``."""
     return self.program.dump(*args, **keywords)
+
+
+def _html(self: Any) -> str:
+    """The step as a notebook shows it; see the program's ``html``."""
+    return str(self.program.html())
 
 
 def _memory(self: Any, *args: Any, **keywords: Any) -> Any:
@@ -112,6 +118,7 @@ _METHODS = {
     "text": _text,
     "dump": _dump,
     "memory": _memory,
+    "_repr_html_": _html,
     "__reduce__": _reduce,
     "__repr__": _repr,
     "__doc__": _Shown("doc", _DOC),

@@ -92,7 +92,7 @@ class Variant:
         """The text of a stage. Raises: ValueError for a stage that there is not."""
         if stage not in stages():
             raise ValueError(f"stage must be one of {', '.join(stages())}, not {stage!r}")
-        if stage == "asm":
+        if stage == "asm" and self.kernel_address:
             return jit.assembly(self.stage("llvm"), self.level)
         found = self.stage(stage)
         if stage in backends.sources() and not found and self.plan is not None:

@@ -12,22 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from stepforge import cli_inputs
+from stepforge import cli_dump, cli_inputs, cli_passes
 from stepforge.cli_inputs import INPUT_HELP, CommandError, Text
 from stepforge.codegen import target
 from stepforge.ir.core import Function
 from stepforge.ir.evaluate import evaluate
 from stepforge.ir.parser import parse_module
 from stepforge.ir.text import print_function
-from stepforge.passes import lower as lowering
-from stepforge.passes.manager import Pass, Report, name_of, run_passes
-from stepforge.passes.order import ORDER
+from stepforge.passes.manager import Report, run_passes
 from stepforge.runtime import threads
 from stepforge.runtime.ahead_steps import fetched
 from stepforge.runtime.devices import local_devices
-from stepforge.runtime.variant import stages
-
-_PASSES: dict[str, Pass] = {name_of(step): step for steps in ORDER.values() for step in steps}
+from stepforge.runtime.show.dumps import dump
+from stepforge.runtime.show.subject import of_function
 
 
 def add_commands(commands: Any) -> None:
@@ -116,41 +113,38 @@ def _only(given: Text) -> Function:
 
 
 def _add_dump(commands: Any) -> None:
-    more = INPUT_HELP + "\nexample:\n  stepforge dump model.py --fetch y --feed x --stage loops\n"
-    parser = _parser(commands, "dump", "print what a step becomes, at a stage of its way", more)
+    more = f"{INPUT_HELP}\n{cli_dump.DUMP_HELP}"
+    parser = _parser(commands, "dump", "show what a step becomes, at each stage of its way", more)
     cli_inputs.add_input(parser)
     parser.add_argument("--fetch", action="append", default=[], metavar="TENSOR")
     parser.add_argument("--feed", action="append", default=[], metavar="TENSOR")
-    parser.add_argument("--stage", choices=[*stages()], default="fused")
+    cli_dump.add_options(parser)
     parser.set_defaults(command=dump_command)
 
 
 def dump_command(options: argparse.Namespace) -> None:
-    """Print a stage."""
-    given = cli_inputs.read(options)
+    """Print or write a stage, or what a pass made."""
+    given, wanted = cli_inputs.read(options), cli_dump.keywords(options)
     if isinstance(given, Text):
-        raise CommandError(f"{given.path} is IR already: stepforge opt runs passes on it")
+        cli_dump.report(dump(of_function(_only(given)), options.output, **wanted), options)
+        return
     if not options.fetch:
         raise CommandError("nothing to show: name results with --fetch")
     fetches = [fetched(given.graph, name) for name in options.fetch]
     step: Any = given.session.make_callable(fetches, [_tensor(name) for name in options.feed])
-    print(step.text(options.stage))
+    cli_dump.report(step.dump(options.output, **wanted), options)
 
 
 # ---- opt ----------------------------------------------------------------------------------------
 
 
 def _add_opt(commands: Any) -> None:
-    parser = _parser(commands, "opt", "run passes on IR text and print what they make of it", f"""\
-passes: {', '.join(_PASSES)}, lower
-levels: {', '.join(ORDER)} are the lists that compiles use, in that order (lower before loops)
-
-examples:
-  stepforge opt model.sf --passes fold,simplify,cse
-  stepforge opt model.sf --passes tensor,fusion,lower,loops --timings
-""")
+    parser = _parser(commands, "opt", "run passes on IR text and print what they make of it",
+                     cli_passes.PASSES_HELP)
     parser.add_argument("input", help="a file of IR text, or - for standard input")
-    parser.add_argument("--passes", default="tensor", help="passes and levels, in order (tensor)")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--passes", default="tensor", help="passes and levels, in order (tensor)")
+    which.add_argument("--until", metavar="PASS", help="all that a compile runs, up to this one")
     parser.add_argument("--timings", action="store_true", help="print the time of each pass too")
     parser.set_defaults(command=opt_command)
 
@@ -158,27 +152,12 @@ examples:
 def opt_command(options: argparse.Namespace) -> None:
     """Print every function after the passes, each of which is verified."""
     text = sys.stdin.read() if options.input == "-" else Path(options.input).read_text("utf-8")
-    passes = [step for name in options.passes.split(",") for step in _named(name.strip())]
+    named = cli_passes.until(options.until) if options.until else cli_passes.listed(options.passes)
     report = Report()
-    for function in parse_module(text).functions:
-        print(print_function(run_passes(function, passes, check=True, report=report)))
+    made = [run_passes(f, named, check=True, report=report) for f in parse_module(text).functions]
+    print("\n".join(map(print_function, made)), end="")
     if options.timings:
         print(report, file=sys.stderr)
-
-
-def _named(name: str) -> tuple[Pass, ...]:
-    if name == "lower":
-        return (lower,)
-    if name in ORDER:
-        return ORDER[name]
-    if name not in _PASSES:
-        raise CommandError(f"there is no pass {name!r}: {', '.join((*_PASSES, 'lower', *ORDER))}")
-    return (_PASSES[name],)
-
-
-def lower(function: Function) -> Function:
-    """The loops of a function; what host calls stand for is left out."""
-    return lowering.lower(function).function
 
 
 # ---- devices ------------------------------------------------------------------------------------

@@ -7,12 +7,15 @@ nothing known of the shapes at all.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import stepforge as tf
+from stepforge.ir.core import Site
+from stepforge.ir.errors import quote
 
 F, N, B = tf.float32, tf.int32, tf.bool
 
@@ -240,3 +243,10 @@ def test_random_nodes_whose_shape_a_python_function_makes(session: Any) -> None:
     rows = tf.py_func(lambda: np.arange(5), [], tf.int64)
     turned = tf.random_shuffle(rows, seed=2), tf.random_shuffle(np.arange(5), seed=2)
     assert session.run(turned[0]).tolist() == session.run(turned[1]).tolist()
+
+
+def test_the_line_that_is_quoted_is_the_one_in_the_file_now(tmp_path: Path) -> None:
+    path = tmp_path / "model.py"
+    for text in ("first = 1", "another = 2"):
+        path.write_text(text)
+        assert quote(Site("node", str(path), 1)).endswith(f"\n      {text}")

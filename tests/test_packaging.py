@@ -73,6 +73,7 @@ def test_the_wheel_holds_every_module_and_its_types(archives: Archives) -> None:
     packages = {path.rpartition("/")[0] for path in wanted}
     wanted |= {f"{package}/py.typed" for package in packages}
     wanted |= {f"stepforge/frontend/graphdef/{name}" for name in ("graph.proto", "signatures.txt")}
+    wanted |= {f"stepforge/runtime/show/page.{suffix}" for suffix in ("html", "css", "js")}
     assert wanted <= archives.in_wheel
 
 
