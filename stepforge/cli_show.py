@@ -1,29 +1,24 @@
-"""``stepforge run``, ``dump``, ``opt`` and ``devices``: thin commands over what sessions, passes
-and targets offer.
+"""``stepforge dump``, ``opt`` and ``devices``: thin commands over what sessions, passes and targets
+offer.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import sys
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from stepforge import cli_inputs
-from stepforge.cli_inputs import INPUT_HELP, CommandError, Text
+from stepforge import cli_inputs, cli_steps
+from stepforge.cli_files import CommandError
+from stepforge.cli_inputs import INPUT_HELP
+from stepforge.cli_parsers import command_parser, complete
 from stepforge.codegen import target
 from stepforge.ir.core import Function
-from stepforge.ir.evaluate import evaluate
-from stepforge.ir.parser import parse_module
 from stepforge.ir.text import print_function
 from stepforge.passes import lower as lowering
 from stepforge.passes.manager import Pass, Report, name_of, run_passes
 from stepforge.passes.order import ORDER
 from stepforge.runtime import threads
-from stepforge.runtime.ahead_steps import fetched
 from stepforge.runtime.devices import local_devices
 from stepforge.runtime.variant import stages
 
@@ -32,135 +27,77 @@ _PASSES: dict[str, Pass] = {name_of(step): step for steps in ORDER.values() for 
 
 def add_commands(commands: Any) -> None:
     """Add the commands."""
-    _add_run(commands)
     _add_dump(commands)
     _add_opt(commands)
-    devices = commands.add_parser("devices", help="say what there is to compute on")
-    devices.set_defaults(command=devices_command)
-
-
-def _parser(commands: Any, name: str, summary: str, more: str) -> argparse.ArgumentParser:
-    made: argparse.ArgumentParser = commands.add_parser(
-        name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", epilog=more,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    return made
-
-
-# ---- run ----------------------------------------------------------------------------------------
-
-
-def _add_run(commands: Any) -> None:
-    parser = _parser(commands, "run", "run fetches once and print their values", INPUT_HELP + """
-examples:
-  stepforge run model.py --fetch y --feed 'x=[1.0, 2.0]'
-  stepforge run model.py --fetch y --feed x=images.npy -o results.npz
+    devices = command_parser(commands, "devices", "say what there is to compute on", """\
+example:
+  stepforge devices
 """)
-    cli_inputs.add_input(parser)
-    parser.add_argument("--fetch", action="append", default=[], metavar="TENSOR")
-    parser.add_argument("--feed", action="append", default=[], metavar="TENSOR=VALUE",
-                        help="VALUE is a Python literal, or a file that ends in .npy")
-    parser.add_argument("-o", "--output", metavar="FILE.npz", help="keep the values there instead")
-    parser.set_defaults(command=run_command)
-
-
-def run_command(options: argparse.Namespace) -> None:
-    """Compute, then print or keep the values."""
-    given = cli_inputs.read(options)
-    feeds = dict(_fed(text) for text in options.feed)
-    if isinstance(given, Text):
-        function = _only(given)
-        missing = [p.name for p in function.params if p.name not in feeds]
-        if missing:
-            raise CommandError(f"{function.name} needs --feed for {', '.join(missing)}")
-        arguments = [feeds[p.name] for p in function.params]
-        values = evaluate(function, arguments, dict(given.restored))
-        results = {f"result_{i}": value for i, value in enumerate(values)}
-    else:
-        if not options.fetch:
-            raise CommandError("nothing to run: name results with --fetch")
-        feed_dict = {_tensor(name): value for name, value in feeds.items()}
-        fetches = {name: fetched(given.graph, name) for name in options.fetch}
-        results = given.session.run(fetches, feed_dict)
-    if options.output:
-        np.savez(options.output, **{n: v for n, v in results.items() if v is not None})
-        print(f"wrote {options.output}")
-        return
-    for name, value in results.items():
-        print(f"{name} = {value}")
-
-
-def _fed(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise CommandError(f"a feed is written TENSOR=VALUE, not {text!r}")
-    if value.endswith(".npy"):
-        return name, np.load(value)
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        raise CommandError(f"{value!r} is neither a Python literal nor a .npy file") from None
-
-
-def _tensor(name: str) -> str:
-    return name if ":" in name else f"{name}:0"
-
-
-def _only(given: Text) -> Function:
-    if len(given.module.functions) != 1:
-        raise CommandError(f"{given.path} has {len(given.module.functions)} functions, not one")
-    return given.module.functions[0]
+    devices.set_defaults(command=devices_command)
 
 
 # ---- dump ---------------------------------------------------------------------------------------
 
 
 def _add_dump(commands: Any) -> None:
-    more = INPUT_HELP + "\nexample:\n  stepforge dump model.py --fetch y --feed x --stage loops\n"
-    parser = _parser(commands, "dump", "print what a step becomes, at a stage of its way", more)
+    parser = command_parser(
+        commands, "dump", "print what a step becomes, at a stage of its way", f"""\
+{INPUT_HELP}
+stages: {', '.join(stages())}
+
+examples:
+  stepforge dump model.py --fetch y --stage loops
+  stepforge dump frozen.pb:logits --stage graph
+  stepforge dump model.sf --stage llvm
+""")
     cli_inputs.add_input(parser)
-    parser.add_argument("--fetch", action="append", default=[], metavar="TENSOR")
-    parser.add_argument("--feed", action="append", default=[], metavar="TENSOR")
-    parser.add_argument("--stage", choices=[*stages()], default="fused")
+    cli_steps.add_step(parser)
+    parser.add_argument("--stage", choices=[*stages()], default="fused", help="which one (fused)")
     parser.set_defaults(command=dump_command)
 
 
 def dump_command(options: argparse.Namespace) -> None:
     """Print a stage."""
-    given = cli_inputs.read(options)
-    if isinstance(given, Text):
-        raise CommandError(f"{given.path} is IR already: stepforge opt runs passes on it")
-    if not options.fetch:
-        raise CommandError("nothing to show: name results with --fetch")
-    fetches = [fetched(given.graph, name) for name in options.fetch]
-    step: Any = given.session.make_callable(fetches, [_tensor(name) for name in options.feed])
-    print(step.text(options.stage))
+    step = cli_steps.make_step(cli_inputs.read(options), options)
+    print(step.call.text(options.stage))
 
 
 # ---- opt ----------------------------------------------------------------------------------------
 
 
 def _add_opt(commands: Any) -> None:
-    parser = _parser(commands, "opt", "run passes on IR text and print what they make of it", f"""\
+    parser = command_parser(
+        commands, "opt", "run passes on functions and print what they make of them", f"""\
+{INPUT_HELP}  -                    IR text from standard input
+
 passes: {', '.join(_PASSES)}, lower
 levels: {', '.join(ORDER)} are the lists that compiles use, in that order (lower before loops)
 
 examples:
   stepforge opt model.sf --passes fold,simplify,cse
   stepforge opt model.sf --passes tensor,fusion,lower,loops --timings
+  stepforge opt frozen.pb --fetch logits --passes tensor
 """)
-    parser.add_argument("input", help="a file of IR text, or - for standard input")
-    parser.add_argument("--passes", default="tensor", help="passes and levels, in order (tensor)")
+    cli_inputs.add_input(parser)
+    cli_steps.add_step(parser)
+    passes = parser.add_argument(
+        "--passes", default="tensor", metavar="LIST",
+        help="passes and levels between commas, in order (tensor)",
+    )
+    complete(passes, (*_PASSES, "lower", *ORDER))
     parser.add_argument("--timings", action="store_true", help="print the time of each pass too")
     parser.set_defaults(command=opt_command)
 
 
 def opt_command(options: argparse.Namespace) -> None:
     """Print every function after the passes, each of which is verified."""
-    text = sys.stdin.read() if options.input == "-" else Path(options.input).read_text("utf-8")
     passes = [step for name in options.passes.split(",") for step in _named(name.strip())]
     report = Report()
-    for function in parse_module(text).functions:
+    if options.input == "-":
+        functions = list(cli_inputs.parse_text(sys.stdin.read(), "standard input").functions)
+    else:
+        functions = cli_steps.functions_of(cli_inputs.read(options), options)
+    for function in functions:
         print(print_function(run_passes(function, passes, check=True, report=report)))
     if options.timings:
         print(report, file=sys.stderr)

@@ -77,10 +77,10 @@ def test_entry_points_share_variables(model: Path) -> None:
     ("command", "message"),
     [
         ("compile gone.py -o a.o", "there is no file gone.py"),
-        ("compile model.py:none -o a.o", "model.py has no function none"),
-        ("compile model.py -o a.o", "a computes nothing: name results with --fetch"),
+        ("compile model.py:none -o a.o", "model.py has no function or tensor none"),
+        ("compile model.py -o a.o", "a: nothing to compute: name results with --fetch"),
         ("compile model.py --fetch z -o a.o", "'z' refers to an Operation not in the graph"),
-        ("compile model.py --fetch y -o a.o", "x = tf.placeholder(tf.float32"),
+        ("compile model.py --fetch y --feed w -o a.o", "x = tf.placeholder(tf.float32"),
         ("compile model.py --fetch y -o a.exe", "ends in one of .o .a .so"),
         ("compile model.py --fetch y --feed x[3] -o a.o", "a feed is written name"),
         ("compile model.py:more --fetch gamma --feed x -o a.o", "lgamma: has no native lowering"),
@@ -88,11 +88,11 @@ def test_entry_points_share_variables(model: Path) -> None:
          "needs a linker"),
         ("compile model.py --fetch y --feed x -o a.o --target-triple pdp11", "cannot compile for"),
         ("compile model.py --restore model.py --fetch y -o a.o", "cannot read model.py"),
-        ("run model.py", "nothing to run"),
-        ("run model.py --fetch y --feed x", "a feed is written TENSOR=VALUE"),
+        ("run model.py", "nothing to compute"),
+        ("run model.py --fetch y --feed x", "a feed is written TENSOR=VALUE or FILE.npz"),
         ("run model.py --fetch y --feed x=what", "neither a Python literal"),
-        ("dump model.py", "nothing to show"),
-        ("opt model.py", "expected"),
+        ("dump model.py", "nothing to compute"),
+        ("opt model.py", "nothing to compute"),
     ],
 )
 def test_what_cannot_be_done_is_one_block_and_status_1(
@@ -165,7 +165,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     assert caught.value.code == 0
     printed = capsys.readouterr().out
     assert "examples:" in printed
-    assert "exit status: 0 made, 1 cannot be compiled" in printed
+    assert "exit status: 0 done, 1 it cannot be done" in printed
 
 
 def test_python_m_stepforge(model: Path) -> None:
