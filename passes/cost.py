@@ -80,7 +80,7 @@ def _cost(op: Operation) -> Dim:
     if op.name == "matmul" or op.name in CONVOLUTIONS:
         weight = sum(length(inner) for region in op.regions for inner in region.ops)
         made: Type = op.result.type
-        return _scaled(_products(op) * 2) + made.size * weight
+        return _scaled(products(op) * 2) + made.size * weight
     if op.name in ("fused", "reduce"):
         weight = sum(map(length, op.regions[0].ops))
         return dims.product(op.attr("shape")) * (PER_ELEMENT + weight)
@@ -93,7 +93,7 @@ def _cost(op: Operation) -> Dim:
     return size * PER_ELEMENT
 
 
-def _products(op: Operation) -> Dim:
+def products(op: Operation) -> Dim:
     """How many products of two numbers a matrix product or a convolution sums up."""
     types: list[Type] = [*[o.type for o in op.operands[:2]], op.result.type]
     if op.name == "matmul":

@@ -28,13 +28,13 @@ class TextProgram:
     def __init__(self, function: Function, values: Mapping[str, Any], threads: int = 0) -> None:
         extraction = function_extraction(function)
         self.name = function.name
-        self._store = VariableStore(threads)
+        self.store = VariableStore(threads)
         for name, node in extraction.variables.items():
             if name in values:
                 dtype = function.globals[name].type.dtype
-                self._store.cell(node, dtype).value = values[name]
+                self.store.cell(node, dtype).value = values[name]
         self._feeds = [Feed(p.name, _open(p.type)) for p in function.params]
-        job = Job(extraction, self._store, function.name, "list", FINAL_LEVEL)
+        job = Job(extraction, self.store, function.name, "list", FINAL_LEVEL)
         self.variants = [compile_variant(job)]
         self.results = result_names(function)
         self.step = make_step(self, 0, 0)
@@ -58,7 +58,7 @@ class TextProgram:
         arrays = [python_entry.convert_feed(value, feed) for value, feed in pairs]
         variant = self._variant
         if not variant.native:
-            return interpret(variant, arrays, self._store)
+            return interpret(variant, arrays, self.store)
         try:
             return python_entry.call_kernel(
                 variant.signature, variant.kernel_address, variant.table_address, arrays, self

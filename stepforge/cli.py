@@ -13,9 +13,10 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from stepforge import cli_compile, cli_completion, cli_run, cli_show
+from stepforge import cli_bench, cli_cache, cli_compile, cli_completion, cli_run, cli_show
 from stepforge.cli_files import CommandError
 from stepforge.cli_inputs import INPUT_HELP
+from stepforge.cli_parsers import add_debug
 from stepforge.ir.errors import IRError, OpError
 
 _ABOUT = "Compiles TensorFlow-1 graph programs, runs them, and shows what becomes of them."
@@ -41,7 +42,7 @@ _ERRORS = (
     CommandError, IRError, OpError, KeyError, ValueError, TypeError, RuntimeError, OSError,
     ImportError, MemoryError,
 )  # fmt: skip
-_MODULES = (cli_compile, cli_run, cli_show, cli_completion)
+_MODULES = (cli_compile, cli_run, cli_bench, cli_show, cli_cache, cli_completion)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,6 +68,8 @@ def make_parser() -> argparse.ArgumentParser:
         "stepforge", description=_ABOUT, epilog=_MORE, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_debug(parser)
+    parser.set_defaults(parser=parser)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for module in _MODULES:
         module.add_commands(commands)

@@ -12,6 +12,7 @@ from stepforge import cli_inputs, cli_steps
 from stepforge.cli_files import CommandError
 from stepforge.cli_inputs import INPUT_HELP, GraphInput, Text
 from stepforge.cli_parsers import command_parser
+from stepforge.cli_progress import progress
 from stepforge.codegen import target
 from stepforge.runtime import ahead_files
 from stepforge.runtime.ahead import Compiled
@@ -101,7 +102,8 @@ def compile_command(options: argparse.Namespace) -> None:
         if Path(file).suffix not in ahead_files.WRITERS:
             known = " ".join(ahead_files.WRITERS)
             raise CommandError(f"{file}: the name of a file ends in one of {known}")
-    compiled = _compiled(options)
+    with progress("compiling"):
+        compiled = _compiled(options)
     for file in options.output:
         for path in ahead_files.write(compiled, file):
             print(f"wrote {path} ({path.stat().st_size} bytes)")

@@ -37,7 +37,7 @@ _stepforge() {{
 {options}
             esac ;;
             *) case "$command" in
-                "") words="{all}" ;;
+                "") words="{names}" ;;
 {places}
             esac ;;
         esac ;;
@@ -61,17 +61,25 @@ def add_commands(commands: Any) -> None:
     parser = command_parser(commands, "completion", "print what completes commands in a shell",
                             _MORE)
     parser.add_argument("shell", choices=tuple(_REGISTER), help="whose language it is in")
-    parser.set_defaults(command=lambda options: print(script(commands.choices, options.shell),
-                                                      end=""))
+    parser.set_defaults(command=completion_command)
 
 
-def script(parsers: dict[str, argparse.ArgumentParser], shell: str) -> str:
-    """The script for ``shell`` that completes the commands ``parsers``."""
+def completion_command(options: argparse.Namespace) -> None:
+    """Print the script."""
+    print(script(options.parser, options.shell), end="")
+
+
+def script(parser: argparse.ArgumentParser, shell: str) -> str:
+    """The script for ``shell`` that completes what ``parser`` understands."""
+    parsers = next(a.choices for a in _actions(parser) if isinstance(a.choices, dict))
     values, options, places = [], [], []
-    for name, parser in parsers.items():
-        known = [option for action in _actions(parser) for option in action.option_strings]
-        options.append(f'                {name}) words="{" ".join(known)}" ;;')
-        for action in _actions(parser):
+    for name, each in {"": parser, **parsers}.items():
+        known = " ".join(o for action in _actions(each) for o in action.option_strings)
+        pattern = name or '""'  # before a command
+        options.append(f'                {pattern}) words="{known}" ;;')
+        for action in _actions(each):
+            if isinstance(action.choices, dict):
+                continue
             words = " ".join(getattr(action, "words", None) or action.choices or ())
             takes = action.nargs != 0
             if action.option_strings and takes:
@@ -81,7 +89,7 @@ def script(parsers: dict[str, argparse.ArgumentParser], shell: str) -> str:
             elif not action.option_strings and words:
                 places.append(f'                {name}) words="{words}" ;;')
     body = _SCRIPT.format(
-        commands="|".join(parsers), all=" ".join(parsers), values="\n".join(values),
+        commands="|".join(parsers), names=" ".join(parsers), values="\n".join(values),
         options="\n".join(options), places="\n".join(places),
     )
     return body + _REGISTER[shell]

@@ -144,7 +144,7 @@ def _run_script(path: Path, graph: Graph, names: Sequence[str]) -> tuple[Any, ..
     try:
         namespace = runpy.run_path(str(path), run_name=path.stem)
         found = [_looked_up(path, graph, namespace, name) for name in names]
-    except CommandError:
+    except (CommandError, BrokenPipeError):
         raise
     except Exception as error:
         last = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]

@@ -16,9 +16,14 @@ def command_parser(commands: Any, name: str, summary: str, more: str) -> argpars
         epilog=f"{more}\n{EXIT_HELP}", formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument("--debug", action="store_true",
-                      help="show where an error comes from, as Python does")
+    add_debug(made, argparse.SUPPRESS)  # lest it takes back what stood before the command
     return made
+
+
+def add_debug(parser: argparse.ArgumentParser, default: Any = False) -> None:
+    """The option ``--debug``, before the command and behind it."""
+    parser.add_argument("--debug", action="store_true", default=default,
+                        help="show where an error comes from, as Python does")
 
 
 def complete(action: argparse.Action, words: Iterable[str]) -> None:

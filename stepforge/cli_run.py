@@ -14,6 +14,7 @@ from stepforge.cli_feeds import FEED_HELP, Fed
 from stepforge.cli_files import CommandError
 from stepforge.cli_inputs import INPUT_HELP, GraphInput
 from stepforge.cli_parsers import command_parser
+from stepforge.cli_progress import progress
 from stepforge.cli_steps import argument_of
 from stepforge.runtime.feeds import feed_tensor
 
@@ -45,10 +46,11 @@ def run_command(options: argparse.Namespace) -> None:
         raise CommandError(f"{options.output}: values are kept in a file whose name ends in .npz")
     given = cli_inputs.read(options)
     feeds = cli_feeds.parse(options.feed)
-    results = (
-        _run_graph(given, options, feeds) if isinstance(given, GraphInput)
-        else _run_text(cli_steps.make_step(given, options), feeds)
-    )
+    with progress("compiling and running"):
+        results = (
+            _run_graph(given, options, feeds) if isinstance(given, GraphInput)
+            else _run_text(cli_steps.make_step(given, options), feeds)
+        )
     if options.output:
         _keep(results, Path(options.output))
         return
@@ -61,7 +63,7 @@ def _run_graph(
 ) -> dict[str, Any]:
     fetches = cli_steps.fetches_of(given, options.fetch)
     fed = [feed_tensor(given.graph, cli_steps.tensor_name(name)) for name in feeds]
-    fed += [t for t in cli_steps.feeds_of(given, fetches, ()) if t not in fed]
+    fed += cli_steps.feeds_of(given, fetches, (), beside=fed)
     arguments = [argument_of(tensor) for tensor in fed]
     values = cli_feeds.values_for(arguments, feeds)
     returned = given.session.run(fetches, dict(zip(fed, values, strict=True)))

@@ -12,6 +12,7 @@ from stepforge import cli_inputs, cli_steps
 from stepforge.cli_files import CommandError
 from stepforge.cli_inputs import INPUT_HELP
 from stepforge.cli_parsers import command_parser, complete
+from stepforge.cli_progress import progress
 from stepforge.codegen import target
 from stepforge.ir.core import Function
 from stepforge.ir.text import print_function
@@ -58,8 +59,10 @@ examples:
 
 def dump_command(options: argparse.Namespace) -> None:
     """Print a stage."""
-    step = cli_steps.make_step(cli_inputs.read(options), options)
-    print(step.call.text(options.stage))
+    given = cli_inputs.read(options)
+    with progress("compiling"):
+        text = cli_steps.make_step(given, options).call.text(options.stage)
+    print(text)
 
 
 # ---- opt ----------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from stepforge.ir.types import Type
 from stepforge.runtime.ahead_steps import fetched
 from stepforge.runtime.feeds import feed_tensor
 from stepforge.runtime.text_steps import TextProgram
+from stepforge.runtime.variables import VariableStore
 
 _LISTED = 8  # names in a message that offers some
 
@@ -50,6 +51,7 @@ class CalledStep:
     call: Any
     arguments: tuple[Argument, ...]
     results: tuple[str, ...]
+    store: VariableStore
 
 
 def add_step(parser: argparse.ArgumentParser) -> None:
@@ -89,11 +91,15 @@ def _ends(given: GraphInput) -> list[str]:
     return ends[-_LISTED:]
 
 
-def feeds_of(given: GraphInput, fetches: Sequence[Any], names: Sequence[str]) -> list[Any]:
-    """The fed tensors: ``names``, or the placeholders that ``fetches`` need."""
+def feeds_of(
+    given: GraphInput, fetches: Sequence[Any], names: Sequence[str], beside: Sequence[Any] = ()
+) -> list[Any]:
+    """The fed tensors: ``names``, or the placeholders that ``fetches`` need where ``beside`` are
+    fed.
+    """
     if names:
         return [feed_tensor(given.graph, tensor_name(name)) for name in names]
-    nodes = needed(fetches, set())
+    nodes = needed(fetches, set(beside))
     return [node.outputs[0] for node in sorted(nodes, key=lambda node: node.id)
             if node.type == "Placeholder"]
 
@@ -122,13 +128,13 @@ def make_step(given: GraphInput | Text, options: argparse.Namespace) -> CalledSt
     feeds = feeds_of(given, fetches, options.feed)
     call = given.session.make_callable(fetches, feeds)
     names = tuple(fetch.name.removesuffix(":0") for fetch in fetches)
-    return CalledStep(call, tuple(map(argument_of, feeds)), names)
+    return CalledStep(call, tuple(map(argument_of, feeds)), names, given.session.store)
 
 
 def _text_step(function: Function, given: Text) -> CalledStep:
     program = TextProgram(function, given.restored)
     arguments = tuple(Argument(param.name, param.type) for param in function.params)
-    return CalledStep(program.step, arguments, tuple(program.results))
+    return CalledStep(program.step, arguments, tuple(program.results), program.store)
 
 
 def only(given: Text) -> Function:

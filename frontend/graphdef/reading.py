@@ -70,12 +70,12 @@ def _check_types(nodes: Mapping[str, Any]) -> None:
         users.setdefault(node.op, []).append(name)
     missing = {type_: names for type_, names in sorted(users.items()) if not _is_known(type_)}
     if missing:
-        counted = [f"{type_} ({_listed(names)})" for type_, names in missing.items()]
+        counted = [f"\n* {type_} ({_listed(names)})" for type_, names in missing.items()]
         raise NotFoundError(
             None,
             None,
             f"Op type not registered {', '.join(map(repr, missing))}: stepforge has no node types "
-            f"of these names. The graph has {'; '.join(counted)}.",
+            f"of these names. The graph has{''.join(counted)}",
         )
 
 
