@@ -17,7 +17,7 @@ from typing import TypeAlias, Union
 
 # Names, numbers and applications that an expression may have. Programs have tens of them; those
 # that are made to be expanded would take all memory and time.
-MOST_PARTS = 4000
+MOST_PARTS = 20_000
 
 Dim: TypeAlias = Union[int, "Expr"]
 Atom: TypeAlias = Union[str, "Apply"]

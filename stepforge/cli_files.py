@@ -85,10 +85,10 @@ def read_arrays(path: Path) -> dict[str, Array]:
     """The arrays of a ``.npz`` file, by name."""
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile, ValueError) as error:
+    except Exception as error:  # of many classes, where the directory inside is damaged
         raise CommandError(f"cannot read {path}: {error}") from None
     with archive:
-        members = [info for info in archive.infolist() if not info.is_dir()]
+        members = [info for info in archive.infolist() if not info.filename.endswith("/")]
         _check_unpacked(path, members)
         return {
             info.filename.removesuffix(".npy"): _member(archive, info, path) for info in members
@@ -161,17 +161,19 @@ def read_table(path: Path, dtype: np.dtype[Any]) -> Array:
         raise CommandError(f"cannot read {path}: {error}") from None
     if dtype.kind == "O":
         return np.array(_even(rows, path), object)
-    if rows and not any(_is_number(cell) for cell in rows[0]):
+    if rows and not any(_is_number(cell, np.dtype(complex)) for cell in rows[0]):
         rows = rows[1:]
+    table = np.array(_even(rows, path))
     try:
-        return np.array(_even(rows, path)).astype(dtype)
-    except ValueError:
-        bad = next((r, c) for r, row in enumerate(rows) for c, cell in enumerate(row)
-                   if not _is_number(cell))
-        raise CommandError(
-            f"cannot read {path}: {rows[bad[0]][bad[1]]!r} in row {bad[0] + 1}, column"
-            f" {bad[1] + 1} is no {dtype.name}"
-        ) from None
+        return table.astype(dtype)
+    except (ValueError, OverflowError):
+        for (row, column), cell in np.ndenumerate(table):
+            if not _is_number(cell, dtype):
+                raise CommandError(
+                    f"cannot read {path}: {str(cell)!r} in row {row + 1}, column {column + 1} is no"
+                    f" {dtype.name}"
+                ) from None
+        raise
 
 
 def _even(rows: list[list[str]], path: Path) -> list[list[str]]:
@@ -182,9 +184,9 @@ def _even(rows: list[list[str]], path: Path) -> list[list[str]]:
     return rows
 
 
-def _is_number(cell: str) -> bool:
+def _is_number(cell: str, dtype: np.dtype[Any]) -> bool:
     try:
-        complex(cell.strip())
-    except ValueError:
+        np.array([cell]).astype(dtype)
+    except (ValueError, OverflowError):
         return False
     return True

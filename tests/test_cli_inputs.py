@@ -254,6 +254,8 @@ def test_tables_as_vectors_numbers_and_text(ok: Command) -> None:
         ("x=objects.npy", "cannot read objects.npy: it holds Python objects, which are not read"),
         ("x=text.npy", "cannot read text.npy: "),
         ("x=bad.csv", "cannot read bad.csv: 'two' in row 2, column 1 is no float32"),
+        ("x=imaginary.csv", "cannot read imaginary.csv: '1j' in row 1, column 2 is no float32"),
+        ("x=nothing.csv", "cannot read nothing.csv: its rows have no columns"),
         ("x=ragged.csv", "cannot read ragged.csv: its rows have 1 and 2 columns"),
         ("x=[[1, 2], [3]]", "[[1, 2], [3]] is no array for x"),
         ("x=__import__('os')", "is neither a Python literal nor a file"),
@@ -268,8 +270,18 @@ def test_feeds_that_will_not_do(feed: str, message: str, fails: Command) -> None
     np.save("objects.npy", np.array([[{}, []]], object), allow_pickle=True)
     Path("text.npy").write_text("1, 2")
     Path("bad.csv").write_text("1,2\ntwo,3\n")
+    Path("imaginary.csv").write_text("1,1j\n")
+    Path("nothing.csv").write_text("\n")
     Path("ragged.csv").write_text("1,2\n3\n")
     assert message in fails("run", "model.py:y", "--feed", feed)
+
+
+def test_numbers_that_a_dtype_has_not(fails: Command) -> None:
+    Path("k.csv").write_text("99999999999999999999\n")
+    feeds = ["--feed", "x=[[1, 1]]", "--feed", "k=k.csv"]
+    assert "cannot read k.csv: '99999999999999999999' in row 1, column 1 is no int32" in fails(
+        "run", "model.py:both", *feeds
+    )
 
 
 def test_everything_that_is_not_fed(fails: Command) -> None:

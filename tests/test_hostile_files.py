@@ -46,8 +46,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "applications": (parameter("min(n, " * 100_000), NESTED),
     "signs": (parameter("-" * 100_000), "expected a dimension"),
     "numbers": ("func @f() {\n%x = neg((" + "1" * 3000 + "+" + "2" * 3000, "expected an operand"),
-    "sums": (parameter("*".join(f"(a{i}+b{i})" for i in range(40))), "more than 4000 parts"),
-    "powers": (parameter("*".join(["(a+b+c+d+e+f+g)"] * 40)), "more than 4000 parts"),
+    "sums": (parameter("*".join(f"(a{i}+b{i})" for i in range(40))), "more than 20000 parts"),
+    "powers": (parameter("*".join(["(a+b+c+d+e+f+g)"] * 40)), "more than 20000 parts"),
     "digits": (parameter("9" * 100_000), "a number of 100000 digits"),
     "products": (parameter("*".join(["9" * 18] * 3000)), "a number is at most"),
     "overflow": (constant('f32[4294967296, 4294967296] = base64""'), "too large for a constant"),
@@ -147,7 +147,7 @@ GRAPHS: dict[str, tuple[str, str]] = {
         + "".join(concat(f"v{k + 1}", f"v{k}", f"v{k}") for k in range(70)),
         "OOM when allocating tensor with shape",
     ),
-    "squared": (squares(6), "a size is an expression of more than 4000 parts"),
+    "squared": (squares(6), "a size is an expression of more than 20000 parts"),
     "split": (splits(50), "More than 262144 outputs of all nodes"),
     "cycle": (node("a", "Neg", "b") + node("b", "Neg", "a"), "2 nodes in a cycle"),
     "kind": (
@@ -202,11 +202,21 @@ def bomb() -> bytes:
     return bytes(data)
 
 
+def nameless() -> bytes:
+    """An archive whose member has no name."""
+    data = bytearray(bomb().replace(b"x.npy", b""))
+    for signature, length in ((b"PK\x03\x04", 26), (b"PK\x01\x02", 28)):
+        at = data.index(signature) + length
+        data[at : at + 2] = b"\0\0"
+    return bytes(data)
+
+
 CASES: dict[str, tuple[str, Callable[[], bytes], str]] = {
     **{f"text: {k}": (".sf", lambda t=t: t.encode(), m) for k, (t, m) in TEXTS.items()},
     **{f"graph: {k}": (".pbtxt", lambda t=t: t.encode(), m) for k, (t, m) in GRAPHS.items()},
     **{f"array: {k}": (".npy", lambda d=d: d, m) for k, (d, m) in ARRAYS.items()},
     "archive: bomb": (".npz", bomb, f"unpacks to {2**32 - 128} bytes"),
+    "archive: no name": (".npz", nameless, "cannot read"),
     "archive: text": (".npz", lambda: b"PK\x05\x06", "cannot read"),
     "graph: bytes": (".pb", lambda: b"\x0a\xff\xff\xff\xff\x0f", "is no GraphDef"),
     "graph: names": (".pb", lambda: b"\x0a\x04\x0a\x02\xc3\x28", "is no GraphDef"),
