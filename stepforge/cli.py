@@ -39,8 +39,8 @@ environment:
 DONE, FAILED, OURS, STOPPED = 0, 1, 3, 130
 # What is wrong with an input; anything else is a mistake of ours.
 _ERRORS = (
-    CommandError, IRError, OpError, KeyError, ValueError, TypeError, RuntimeError, OSError,
-    ImportError, MemoryError,
+    CommandError, IRError, OpError, ValueError, TypeError, RuntimeError, OSError, ImportError,
+    MemoryError,
 )  # fmt: skip
 _MODULES = (cli_compile, cli_run, cli_bench, cli_show, cli_cache, cli_completion)
 
@@ -82,5 +82,4 @@ def _text(error: BaseException) -> str:
                 " shows where it is.")
     if isinstance(error, MemoryError):
         return f"memory ran out{f': {error}' if str(error) else ''}"
-    text = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return str(text) or type(error).__name__
+    return str(error) or type(error).__name__

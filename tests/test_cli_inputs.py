@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -203,6 +204,15 @@ func @second(%a: i32, %b: i32) -> i32, i32 {
 """
 
 
+def test_standard_input(
+    ok: Command, fails: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(TWO))
+    assert ok("opt", "-", "--passes", "prune").count("func @") == 2
+    monkeypatch.setattr("sys.stdin", io.StringIO("func"))
+    assert "standard input is not IR:\nline 1, column 5" in fails("opt", "-")
+
+
 def test_functions_of_a_text(ok: Command, fails: Command) -> None:
     Path("two.sf").write_text(TWO)
     np.savez("w.npz", w=np.array([3, 4], np.float32))
@@ -211,7 +221,7 @@ def test_functions_of_a_text(ok: Command, fails: Command) -> None:
     assert ok("run", "two.sf:first", "--restore", "w.npz", "--feed", feed) == "y = [[3. 4.]]\n"
     assert "gemm" not in ok("dump", "two.sf:first", "--stage", "loops")
     assert ok("opt", "two.sf", "--passes", "prune").count("func @") == 2
-    assert "two.sf has 2 functions: two.sf:NAME is one (first, second)" in fails("run", "two.sf")
+    assert "stepforge: error: two.sf has 2 functions: two.sf:NAME is one (first, second)" in fails("run", "two.sf")
     assert "there is no function third: first, second" in fails("run", "two.sf:third")
     assert "--feed b=VALUE    of i32" in fails("run", "two.sf:second", "--feed", "a=1")
     assert "there is no parameter c" in fails("run", "two.sf:second", "--feed", "c=1")

@@ -1,9 +1,9 @@
-"""Files that nobody should trust, led by coverage: ``python -m tests.fuzz.covering [-max_total_time=60]``.
+"""Files that nobody should trust, led by coverage: ``python -m tests.fuzz.covering``.
 
 atheris changes what made new lines run, so it finds its way into formats that chance does not. It
-runs by hand only: it has no wheels for every Python, and no end. The arguments are libFuzzer's;
-files that were interesting stay in ``build/corpus``, and what is wrong is printed with the file that
-shows it (``crash-...``).
+runs by hand only: it has no wheels for every Python, and no end but ``-max_total_time=SECONDS``.
+The arguments are libFuzzer's. Interesting files stay in ``build/corpus``; what is wrong is
+printed, and the file that shows it is kept as ``crash-...``.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from typing import Any
 
 from fuzz.shared import Finding
 
-SECONDS = 20.0  # that a file of a few kilobytes may take
+SECONDS = 60.0  # that a file of a few kilobytes may take
 TESTS = Path(__file__).resolve().parents[1]
 
 
