@@ -120,7 +120,7 @@ class _Literals(Tokens):
         while self.text in ("+", "-"):
             sign = 1 if self.text == "+" else -1
             self.at += 1
-            total = self._sized(lambda a, b, s=sign: a + b * s, total, self._product(), at)
+            total = self._sized(operator.add, total, self._product() * sign, at)
         return total
 
     def _product(self) -> Dim:

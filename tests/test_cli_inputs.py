@@ -221,10 +221,12 @@ def test_functions_of_a_text(ok: Command, fails: Command) -> None:
     assert ok("run", "two.sf:first", "--restore", "w.npz", "--feed", feed) == "y = [[3. 4.]]\n"
     assert "gemm" not in ok("dump", "two.sf:first", "--stage", "loops")
     assert ok("opt", "two.sf", "--passes", "prune").count("func @") == 2
-    assert "stepforge: error: two.sf has 2 functions: two.sf:NAME is one (first, second)" in fails("run", "two.sf")
+    assert "two.sf has 2 functions: two.sf:NAME is one (first, second)" in fails("run", "two.sf")
     assert "there is no function third: first, second" in fails("run", "two.sf:third")
     assert "--feed b=VALUE    of i32" in fails("run", "two.sf:second", "--feed", "a=1")
     assert "there is no parameter c" in fails("run", "two.sf:second", "--feed", "c=1")
+    np.savez("w.npz", w=np.ones(3, np.float32))
+    assert "first(): " in fails("run", "two.sf:first", "--restore", "w.npz", "--feed", feed)
     assert "uninitialized value w" in fails("run", "two.sf:first", "--feed", feed)
 
 
