@@ -183,7 +183,7 @@ ARRAYS: dict[str, tuple[bytes, str]] = {
     ),
     "code": (npy(described("__import__('os').getcwd()", "(1,)")), "malformed node"),
     "deep": (npy("(" * 9000), "cannot read"),
-    "deeper": (npy(described("[" * 2000 + "]" * 2000, "(1,)")), "Cannot parse header"),
+    "deeper": (npy(described("[" * 2000 + "]" * 2000, "(1,)")), "cannot read"),
     "structure": (npy(described("[('a', '<f8', (1000000000,))]", "(0,)")), "C int"),
     "zero": (npy(described("'<f8'", f"(0, {10**23})")), "cannot read"),
     "rank": (npy(described("'<f8'", "(" + "1," * 200 + ")"), b"\0" * 8), "cannot read"),
