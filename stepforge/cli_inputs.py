@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from stepforge import cli_files
-from stepforge.cli_files import CommandError
+from stepforge.cli_files import CommandError as CommandError
 from stepforge.frontend.graph import Graph
 from stepforge.frontend.graph_state import Restoring
 from stepforge.frontend.graphdef.importing import import_graph_def
