@@ -297,7 +297,7 @@ def _table(measured: Measured) -> str:
         ("call", f"{times}  ({measured.timing.calls} calls)"),
         ("bytes", f"{_amount(traffic.read)}B read, {_amount(traffic.written)}B written:"
          f" {_amount(traffic.bytes / best)}B/s of {_amount(here.bandwidth)}B/s"),
-        ("flops", f"{_amount(traffic.all_flops)}: {_amount(traffic.all_flops / best)}FLOP/s of"
+        ("flops", f"{_amount(traffic.all_flops).strip()}: {_amount(traffic.all_flops / best)}FLOP/s of"
          f" {_amount(peak)}FLOP/s"),
         ("overhead", f"{_time(here.call)} for an empty step"),
         ("bound by", f"{bound}: at least {_time(least)}, {least / best:.0%} of a call"),
