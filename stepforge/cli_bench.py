@@ -297,8 +297,8 @@ def _table(measured: Measured) -> str:
         ("call", f"{times}  ({measured.timing.calls} calls)"),
         ("bytes", f"{_amount(traffic.read)}B read, {_amount(traffic.written)}B written:"
          f" {_amount(traffic.bytes / best)}B/s of {_amount(here.bandwidth)}B/s"),
-        ("flops", f"{_amount(traffic.all_flops).strip()}: {_amount(traffic.all_flops / best)}FLOP/s of"
-         f" {_amount(peak)}FLOP/s"),
+        ("flops", f"{_amount(traffic.all_flops).strip()}:"
+         f" {_amount(traffic.all_flops / best)}FLOP/s of {_amount(peak)}FLOP/s"),
         ("overhead", f"{_time(here.call)} for an empty step"),
         ("bound by", f"{bound}: at least {_time(least)}, {least / best:.0%} of a call"),
         ("machine", f"{here.threads} thread{'s' if here.threads > 1 else ''}, measured just now"),
