@@ -10,7 +10,7 @@ LAYERS := frontend ir passes codegen runtime
 QUIET_PIP := -m pip --quiet --quiet --no-input --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help rules test test-all test-browser test-pythons fuzz lint typed demo bench bench-peers parity clean
+.PHONY: help rules test test-all test-browser test-pythons fuzz fuzz-files lint typed demo bench bench-peers parity clean
 
 help:
 	@echo "make test         the tests"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-pythons the tests on each Python that the machine has, 3.10 to 3.13"
 	@echo "make test-browser the pages of dumps in a headless Chromium, which must be installed"
 	@echo "make fuzz         random functions and programs, compared for MINUTES=$(MINUTES)"
+	@echo "make fuzz-files   files that nobody should trust, led by coverage, for as long"
 	@echo "make rules        write docs/rules.md from the tables of rules"
 	@echo "make lint         ruff and mypy --strict"
 	@echo "make demo         train on handwritten digits, draw the result into $(BUILD)/digits.png"
@@ -38,6 +39,9 @@ test-browser: $(VENV)/.with-test $(VENV)/.with-browser
 
 fuzz: $(VENV)/.with-test
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+
+fuzz-files: $(VENV)/.with-fuzz
+	$(BIN)/python -m tests.fuzz.covering -max_total_time=$$(( $(MINUTES) * 60 ))
 
 # Which ones: make test-pythons PYTHONS="3.10 3.13"
 test-pythons:

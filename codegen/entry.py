@@ -200,10 +200,11 @@ class _Entry:
 
     def _write_exits(self, feeds: FeedWriter, results: ResultWriter) -> None:
         fn = self.fn
-        fn.start(self.no_memory)
+        fn.start(self.no_memory)  # Python tries again, and raises what TensorFlow does
         results.drop()
         self._leave(feeds)
-        fn.branch(self.stopped)
+        fn.call("void", fn.module.declare("PyErr_Clear", "void", ""))
+        fn.branch(self.refused)
         fn.start(self.unboxed)
         results.drop()
         fn.branch(self.stopped)

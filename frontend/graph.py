@@ -61,11 +61,11 @@ class Graph:
         for tensor in inputs:
             if tensor.op.graph is not self:
                 raise ValueError(f"{tensor} is not from this graph.")
-        stack = sites.user_stack()
+        state = self.state
+        stack = sites.user_stack() if state.stack is None else state.stack
         with self._lock:
             full_name = self._node_name(name or type_)
             merged = _attributes(definition, attrs)
-            state = self.state
             control = state.control_inputs([t.op for t in inputs]) if state.controllers else []
             op = Operation(self, full_name, definition, tuple(inputs), merged, control, stack)
             self._infer(op)

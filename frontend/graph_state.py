@@ -13,6 +13,7 @@ from typing import Any
 
 from stepforge.frontend.devices import DeviceScope, apply_scopes, merged_name
 from stepforge.frontend.names import check_scope_name
+from stepforge.frontend.sites import Stack
 
 
 class ScopeState(threading.local):
@@ -26,6 +27,7 @@ class ScopeState(threading.local):
         self.colocation: tuple[Any, ...] = ()
         self.context: Any = None
         self.gradient_overrides: dict[str, str] = {}
+        self.stack: Stack | None = None  # of nodes that no line of a program makes
 
     def place(self, op: Any) -> None:
         """Give a new node its device and colocation."""

@@ -15,9 +15,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias, Union
 
+# Names, numbers and applications that an expression may have. Programs have tens of them; those
+# that are made to be expanded would take all memory and time.
+MOST_PARTS = 20_000
+
 Dim: TypeAlias = Union[int, "Expr"]
 Atom: TypeAlias = Union[str, "Apply"]
 Monomial: TypeAlias = tuple[Atom, ...]
+
+
+class TooComplex(ValueError):
+    """A size is an expression of more than ``MOST_PARTS``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,7 @@ class Expr:
     def __mul__(self, other: Dim) -> Dim:
         if isinstance(other, int):
             return Expr(tuple((m, c * other) for m, c in self.terms)) if other else 0
+        _check_parts(len(self.terms) * len(other.terms))
         return _collect((_sorted((*a, *b)), x * y) for a, x in self.terms for b, y in _terms(other))
 
     __rmul__ = __mul__
@@ -83,6 +92,11 @@ def _terms(dim: Dim) -> tuple[tuple[Monomial, int], ...]:
     return (((), int(dim)),) if dim else ()
 
 
+def _check_parts(count: int) -> None:
+    if count > MOST_PARTS:
+        raise TooComplex(f"a size is an expression of more than {MOST_PARTS} parts")
+
+
 def _sorted(atoms: Monomial) -> Monomial:
     return tuple(sorted(atoms, key=str))
 
@@ -93,6 +107,7 @@ def _collect(terms: Iterable[tuple[Monomial, int]]) -> Dim:
     for monomial, coefficient in terms:
         total[monomial] = total.get(monomial, 0) + coefficient
     kept = [(m, c) for m, c in total.items() if c]
+    _check_parts(len(kept))
     if not kept:
         return 0
     if len(kept) == 1 and not kept[0][0]:
@@ -128,7 +143,22 @@ def apply(fn: str, *args: Dim) -> Dim:
 
 
 def _atom(fn: str, *args: Dim) -> Expr:
+    _check_parts(_parts(args))
     return Expr((((Apply(fn, args),), 1),))
+
+
+def _parts(args: Iterable[Dim]) -> int:
+    """How many parts dimensions have, counted no further than is needed to say that it is too many.
+    """
+    count, pending = 0, list(args)
+    while pending and count <= MOST_PARTS:
+        dim = pending.pop()
+        count += 1
+        if isinstance(dim, Expr):
+            for monomial, _ in dim.terms:
+                count += len(monomial)
+                pending += [a for atom in monomial if isinstance(atom, Apply) for a in atom.args]
+    return count
 
 
 def floor_div(a: Dim, b: Dim) -> Dim:
@@ -243,6 +273,11 @@ def product(dims: Iterable[Dim]) -> Dim:
         else:
             rest = dim if rest is None else rest * dim
     return number if rest is None else rest * number
+
+
+def coefficients(dim: Dim) -> tuple[int, ...]:
+    """The numbers in front of names; a number itself."""
+    return tuple(c for _, c in dim.terms) if isinstance(dim, Expr) else (dim,)
 
 
 @lru_cache(maxsize=4096)

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable
+import math
+import operator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +42,10 @@ from stepforge.ir.types import NUMERIC, OBJECTS, AnyType, ListType, Type, item_b
 _DTYPES = (*NUMERIC, *OBJECTS, "index")
 _KINDS = ("variable", "random", "constant")
 _WORDS = {"true": True, "false": False, "none": None, "inf": float("inf"), "nan": float("nan")}
+MOST_DIGITS = 400  # of an integer: no dtype has a tenth of that
+LARGEST_NUMBER = 2**64
+LARGEST_CONSTANT = 2**60  # elements, so that bytes can be counted in 63 bits
+MOST_AXES = 32  # of an array in NumPy 1
 RESERVED = frozenset((*_WORDS, *_DTYPES, "list"))  # words that cannot name a size
 
 
@@ -110,28 +116,42 @@ class _Literals(Tokens):
 
     def dim(self) -> Dim:
         """A sum of products of numbers, names and applications."""
-        total = self._product()
+        at, total = self.at, self._product()
         while self.text in ("+", "-"):
             sign = 1 if self.text == "+" else -1
             self.at += 1
-            total = total + self._product() * sign
+            total = self._sized(operator.add, total, self._product() * sign, at)
         return total
 
     def _product(self) -> Dim:
-        total = self._factor()
+        at, total = self.at, self._factor()
         while self.see("*"):
-            total = total * self._factor()
+            total = self._sized(operator.mul, total, self._factor(), at)
         return total
 
+    def _sized(self, combine: Callable[[Dim, Dim], Dim], a: Dim, b: Dim, at: int) -> Dim:
+        """What two dimensions combine to. Raises: IRError where that is out of all proportion."""
+        try:
+            made = combine(a, b)
+        except dims.TooComplex as error:
+            raise self.error(str(error), at) from None
+        if any(abs(n) > LARGEST_NUMBER for n in dims.coefficients(made)):
+            raise self.error(f"a number is at most {LARGEST_NUMBER}", at)
+        return made
+
     def _factor(self) -> Dim:
-        if self.see("-"):
-            return self._factor() * -1
+        sign = 1
+        while self.see("-"):
+            sign = -sign
+        return self._positive() * sign
+
+    def _positive(self) -> Dim:
         if self.see("("):
             inner = self.dim()
             self.mark(")")
             return inner
         if self.kind == "int":
-            return int(self.take("int", "a size"))
+            return self._sized(operator.add, self.integer(), 0, self.at - 1)
         name = self.take("word", "a dimension")
         if self.text != "(" or self.kind != "mark":
             return dims.named(name)
@@ -144,8 +164,15 @@ class _Literals(Tokens):
             raise self.error(f"{name} takes two dimensions, not {len(args)}", self.at - 1)
         try:
             return dims.apply(name, *args)
-        except ZeroDivisionError as error:
+        except (ZeroDivisionError, ValueError) as error:
             raise self.error(str(error), self.at - 1) from None
+
+    def integer(self) -> int:
+        """A number without a sign."""
+        digits = self.take("int", "a size")
+        if len(digits) > MOST_DIGITS:
+            raise self.error(f"a number of {len(digits)} digits", self.at - 1)
+        return int(digits)
 
     def string(self) -> str:
         quoted = self.take("string", "a string")
@@ -180,11 +207,11 @@ class _Literals(Tokens):
         """A signed number, an ``int`` where it is written without a point."""
         sign = -1 if self.see("-") else 1
         text, kind = self.text, self.kind
+        if kind == "int":
+            return sign * self.integer()
         self.at += 1
         if kind == "complex" and sign == 1:
             return complex(text)
-        if kind == "int":
-            return sign * int(text)
         if kind == "float" or text in ("inf", "nan"):
             return sign * float(text)
         self.at -= 1
@@ -261,9 +288,11 @@ class _Parser(_Literals):
         shape = tuple([d for d in type_.shape or () if isinstance(d, int)])
         if type_.shape is None or len(shape) != len(type_.shape):
             raise self.error(f"a constant needs a static shape, {type_} has none", at)
+        if len(shape) > MOST_AXES or math.prod(n for n in shape if n) > LARGEST_CONSTANT:
+            raise self.error(f"{type_} is too large for a constant", at)
         if self.see("base64"):
-            data = base64.b64decode(self.string())
-            if type_.dtype not in NUMERIC or len(data) != int(np.prod(shape)) * item_bytes(
+            data = self._base64()
+            if type_.dtype not in NUMERIC or len(data) != math.prod(shape) * item_bytes(
                 type_.dtype
             ):
                 raise self.error(f"{len(data)} bytes are no {type_}", at)
@@ -273,6 +302,13 @@ class _Parser(_Literals):
         array = np.empty(len(elements), dtype)
         array[:] = elements
         return array.reshape(shape)
+
+    def _base64(self) -> bytes:
+        at = self.at
+        try:
+            return base64.b64decode(self.string(), validate=True)
+        except ValueError as error:  # also what is no ASCII
+            raise self.error(f"this is no base64: {error}", at) from None
 
     def _nested(self, dtype: str, shape: tuple[int, ...], elements: list[Any]) -> None:
         if not shape:

@@ -9,7 +9,10 @@ from typing import TypeVar
 
 from stepforge.ir.errors import IRError
 
-_NUMBER = r"(?:\d+\.?\d*(?:[eE][+-]?\d+)?|inf|nan)"
+MOST_NESTED = 64  # brackets in each other: more than programs have, less than Python's stack takes
+MOST_QUOTED = 400  # characters of a line that are shown before and behind a mistake
+_DEEPER = {"(": 1, "[": 1, "{": 1, "<": 1, ")": -1, "]": -1, "}": -1, ">": -1}
+_NUMBER = r"(?:\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|inf|nan)"
 _TOKEN = re.compile(
     rf"""\s+ | //[^\n]*
     | (?P<value>%[\w./-]+)
@@ -43,6 +46,17 @@ class Tokens:
         self.kinds.append("end")
         self.texts.append("the end of the text")
         self.places.append(len(text.rstrip()))
+        self._check_nesting()
+
+    def _check_nesting(self) -> None:
+        """Raises: IRError for brackets that are nested too deeply for a reader that is recursive.
+        """
+        depth = 0
+        for at, (kind, text) in enumerate(zip(self.kinds, self.texts, strict=True)):
+            if kind == "mark":
+                depth = max(0, depth + _DEEPER.get(text, 0))
+                if depth > MOST_NESTED:
+                    raise self.error(f"more than {MOST_NESTED} brackets in each other", at)
 
     @property
     def kind(self) -> str:
@@ -60,8 +74,10 @@ class Tokens:
         line = self.source.count("\n", 0, place) + 1
         start = self.source.rfind("\n", 0, place) + 1
         end = self.source.find("\n", place)
-        quoted = self.source[start : end if end >= 0 else len(self.source)]
-        pointer = re.sub(r"[^\t]", " ", quoted[: place - start]) + "^"
+        first = max(start, place - MOST_QUOTED)
+        last = min(end if end >= 0 else len(self.source), place + MOST_QUOTED)
+        quoted = self.source[first:last]
+        pointer = re.sub(r"[^\t]", " ", quoted[: place - first]) + "^"
         return IRError(
             f"line {line}, column {place - start + 1}: {message}\n    {quoted}\n    {pointer}"
         )

@@ -44,10 +44,11 @@ def verify(function: Function) -> None:
 
 def verify_module(module: Module) -> None:
     """Verify each function. Raises: IRError for the first that is wrong, or for two of one name."""
-    names = [f.name for f in module.functions]
-    for name in names:
-        if names.count(name) > 1:
-            raise IRError(f"the module has two functions called {symbol_text(name)}")
+    names: set[str] = set()
+    for function in module.functions:
+        if function.name in names:
+            raise IRError(f"the module has two functions called {symbol_text(function.name)}")
+        names.add(function.name)
     for function in module.functions:
         verify(function)
 

@@ -19,13 +19,16 @@ from stepforge.ir import dims
 from stepforge.ir.analyses import bound_sizes, checked_sizes
 from stepforge.ir.core import Const, Function, Global, Operand, Operation, Symbol, Value
 from stepforge.ir.dims import Dim
+from stepforge.ir.errors import ResourceExhaustedError
 from stepforge.ir.loop_builder import LoopBuilder, buffer_type
 from stepforge.ir.loop_machine import LoopStep
 from stepforge.ir.ops.epilogue import WithEpilogue
-from stepforge.ir.types import COMPLEX, NUMERIC, Type, numpy_dtype
+from stepforge.ir.types import COMPLEX, NUMERIC, Type, item_bytes, numpy_dtype
 from stepforge.passes.bufferize import Homes, bufferize
 from stepforge.passes.lower_cuts import CONSUMERS, Cut, cut_in_place
 from stepforge.passes.lower_regions import lower_fused, lower_reduce, row_shapes
+
+MOST_BYTES = 2**62  # of a tensor: what comes to more is counted wrongly
 
 
 @dataclass
@@ -48,8 +51,24 @@ class Lowered:
 
 
 def lower(function: Function) -> Lowered:
-    """Lower a tensor-level function of real, ranked values; see ``lowerable``."""
+    """Lower a tensor-level function of real, ranked values; see ``lowerable``.
+
+    Raises: ResourceExhaustedError for a tensor whose bytes 63 bits cannot count.
+    """
+    _check_memory(function)
     return _Lowering(function).run()
+
+
+def _check_memory(function: Function) -> None:
+    for op in function.walk():
+        shapes = [(r.type.dtype, r.type.dims) for r in op.results if not r.type.is_object]
+        if op.name in ("fused", "reduce"):
+            shapes.append(("i8", op.attr("shape")))
+        for dtype, shape in shapes:
+            size = dims.product(shape)
+            if isinstance(size, int) and size > MOST_BYTES // item_bytes(dtype):
+                message = f"OOM when allocating tensor with shape{list(shape)}"
+                raise ResourceExhaustedError(None, None, message, site=op.site)
 
 
 def lowerable(function: Function) -> bool:

@@ -62,6 +62,8 @@ def _reasons(op: Operation) -> Iterator[str]:
         yield f"{op.name}: control flow has no native lowering"
     elif op.name == "numba_call":
         yield "numba_call: the machine code of a numba function belongs to this process"
+    elif op.defn.terminator:
+        return
     elif any(_is_object(v.type) for v in values) and op.defn.effect != "random":
         yield f"{op.name}: {_OBJECT}"
     elif bound_sizes(op):

@@ -230,6 +230,15 @@ def compile_ir(
 
 
 def _ir_entry(function: Function) -> Entry:
+    names = [
+        v.name if isinstance(v, Value) and v.name and not v.name.isdigit() else f"result_{i}"
+        for i, v in enumerate(function.results)
+    ]
+    return Entry(function.name, function_extraction(function), names)
+
+
+def function_extraction(function: Function) -> Extraction:
+    """What extraction gives for a graph, for a function without one."""
     feeds = tuple(
         FeedKey(_Node(p.name), p.type.dtype, None) for p in function.params
     )
@@ -242,12 +251,7 @@ def _ir_entry(function: Function) -> Entry:
     assumed = tuple(
         (op.attr("lhs"), op.attr("rhs")) for op in function.walk() if op.name == "assume"
     )
-    extraction = Extraction(
+    return Extraction(
         function, feeds, tuple(Fetched("value", i) for i in range(count)),
         by_kind["variable"], {}, by_kind["random"], assumed,
     )
-    names = [
-        v.name if isinstance(v, Value) and v.name and not v.name.isdigit() else f"result_{i}"
-        for i, v in enumerate(function.results)
-    ]
-    return Entry(function.name, extraction, names)

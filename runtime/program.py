@@ -27,7 +27,7 @@ from stepforge.frontend.extract.state import uninitialized
 from stepforge.ir import dims
 from stepforge.ir.core import Site
 from stepforge.ir.dims import Dim
-from stepforge.ir.errors import InternalError, OpError
+from stepforge.ir.errors import InternalError, OpError, ResourceExhaustedError
 from stepforge.ir.types import Type
 from stepforge.runtime import errors, python_entry
 from stepforge.runtime.feeds import check_value
@@ -152,7 +152,7 @@ class Program:
             )
         lock = self._store.lock_address if variant.signature.locks and not _blocks(variant) else 0
         try:
-            with python_entry.locked(lock):
+            with python_entry.locked(lock), _memory_for(self.name):
                 values = interpret(variant, arrays, self._store)
         except OpError as error:
             self.session.annotate(error)
@@ -222,7 +222,7 @@ class Program:
             FeedKey(k.tensor, k.dtype, k.shape, shape)
             for k, shape in zip(self._keys, given, strict=True)
         ]
-        with _no_collection():
+        with _no_collection(), _memory_for(self.name):
             nodes = self.nodes()
             self.session.check_placement(nodes)
             extraction = extract(Request(self.leaves, keys, self._store.shape, self.name))
@@ -304,6 +304,16 @@ class Program:
             from stepforge.runtime.show import dumps
 
             dumps.write_all(self._subject(variant), folder)
+
+
+@contextlib.contextmanager
+def _memory_for(name: str) -> Iterator[None]:
+    """Raises: ResourceExhaustedError where NumPy or Python finds no memory."""
+    try:
+        yield
+    except MemoryError as error:
+        message = f"{name}: {str(error) or 'memory ran out'}"
+        raise ResourceExhaustedError(None, None, message) from error
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from stepforge.codegen import signature as abi
 from stepforge.codegen.conversions import conversions
 from stepforge.codegen.signature import Feed, Fetch, Signature, Slot
 from stepforge.ir import dims
-from stepforge.ir.errors import FailedPreconditionError, quote
+from stepforge.ir.errors import FailedPreconditionError, ResourceExhaustedError, quote
 from stepforge.ir.types import NUMERIC, Type, numpy_dtype
 from stepforge.runtime.step import Program
 
@@ -157,6 +157,14 @@ def locked(word: int) -> Iterator[None]:
         ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(known["stepforge_unlock"])(word)
 
 
+def out_of_memory(shape: Sequence[int], dtype: str) -> ResourceExhaustedError:
+    """The error for a tensor that there is no memory for."""
+    return ResourceExhaustedError(
+        None, None, f"OOM when allocating tensor with shape{list(shape)} and type"
+        f" {numpy_dtype(dtype).name}"
+    )
+
+
 class _Call:
     """One call of a kernel: its memory, and the objects that must outlive it."""
 
@@ -259,7 +267,10 @@ class _Call:
         if fetch.kind != "dense":
             return None
         shape = [dims.evaluate(dim, self.sizes) for dim in fetch.dense_type.dims]
-        array = np.empty(shape, numpy_dtype(fetch.dense_type.dtype))
+        try:
+            array = np.empty(shape, numpy_dtype(fetch.dense_type.dtype))
+        except (MemoryError, ValueError):  # the latter for what no memory could hold
+            raise out_of_memory(shape, fetch.dense_type.dtype) from None
         self._outs[index] = array.ctypes.data
         return array
 

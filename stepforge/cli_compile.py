@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stepforge import cli_inputs
-from stepforge.cli_inputs import INPUT_HELP, CommandError, Text
+from stepforge import cli_inputs, cli_steps
+from stepforge.cli_files import CommandError
+from stepforge.cli_inputs import INPUT_HELP, GraphInput, Text
+from stepforge.cli_parsers import command_parser
+from stepforge.cli_progress import progress
 from stepforge.codegen import target
 from stepforge.runtime import ahead_files
 from stepforge.runtime.ahead import Compiled
@@ -29,12 +32,14 @@ examples:
   stepforge compile model.py --name digits -o digits.o -o digits.h \\
       --entry-point train --fetch loss --fetch Adam --feed pixels --feed labels \\
       --entry-point predict --fetch predictions --feed pixels
+  # a frozen graph: its placeholders are the arguments
+  stepforge compile frozen.pb:logits -o frozen.so -o frozen.h
   # for another machine
   stepforge compile model.py --fetch y --feed x -o y.o --target-triple aarch64-linux-gnu
 
 sizes that are not known (`?`, or a name as in f32[n,64]) are parameters of the functions.
-exit status: 0 made, 1 cannot be compiled (all reasons are told), 2 wrong usage
 """
+_NONE = "", (), ()  # where there is neither --entry-point nor --fetch
 _LEVELS = ("O0", "O1", "O2")
 
 
@@ -58,10 +63,10 @@ class _Group(argparse.Action):
 
 def add_commands(commands: Any) -> None:
     """Add ``compile`` to the commands."""
-    parser = commands.add_parser(
-        "compile", help="compile steps to an object, library, Python module or wheel",
-        description=_ABOUT, epilog=_MORE, formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        commands, "compile", "compile steps to an object, library, Python module or wheel", _MORE
     )
+    parser.description = _ABOUT
     cli_inputs.add_input(parser)
     what = parser.add_argument_group("what to compile")
     what.add_argument("--entry-point", dest="entry-point", action=_Group, metavar="NAME",
@@ -97,7 +102,8 @@ def compile_command(options: argparse.Namespace) -> None:
         if Path(file).suffix not in ahead_files.WRITERS:
             known = " ".join(ahead_files.WRITERS)
             raise CommandError(f"{file}: the name of a file ends in one of {known}")
-    compiled = _compiled(options)
+    with progress("compiling"):
+        compiled = _compiled(options)
     for file in options.output:
         for path in ahead_files.write(compiled, file):
             print(f"wrote {path} ({path.stat().st_size} bytes)")
@@ -115,16 +121,24 @@ def _compiled(options: argparse.Namespace) -> Compiled:
     }
     if isinstance(given, Text):
         return compile_ir(given.module, values=given.restored, name=name, **how)
-    steps = _steps(options.groups, name)
+    steps = _steps(given, options.groups, name)
     return compile_ahead(steps, session=given.session, name=name, **how)
 
 
-def _steps(groups: Sequence[tuple[str, Sequence[str], Sequence[str]]], name: str) -> list[Step]:
-    steps = [Step(own or name, fetches, feeds) for own, fetches, feeds in groups]
-    empty = [step.name for step in steps if not step.fetches]
-    if empty or not steps:
-        raise CommandError(f"{(empty or [name])[0]} computes nothing: name results with --fetch")
-    return steps
+def _steps(
+    given: GraphInput, groups: Sequence[tuple[str, Sequence[str], Sequence[str]]], name: str
+) -> list[Step]:
+    return [_step(given, own or name, fetches, feeds) for own, fetches, feeds in groups or [_NONE]]
+
+
+def _step(
+    given: GraphInput, name: str, fetches: Sequence[str], feeds: Sequence[str]
+) -> Step:
+    try:
+        wanted = cli_steps.fetches_of(given, fetches)
+    except CommandError as error:
+        raise CommandError(f"{name}: {error}") from None
+    return Step(name, wanted, feeds or cli_steps.feeds_of(given, wanted, ()))
 
 
 def _identifier(stem: str) -> str:

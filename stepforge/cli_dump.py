@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from stepforge.cli_inputs import CommandError
+from stepforge.cli_files import CommandError
 from stepforge.runtime.show.dumps import ALL, DEFAULT_STAGE
 from stepforge.runtime.variant import stages
 

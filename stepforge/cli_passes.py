@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from stepforge.cli_inputs import CommandError
+from stepforge.cli_files import CommandError
 from stepforge.ir.analyses import checked_sizes, entry_sizes
 from stepforge.ir.core import Function
 from stepforge.passes import lower as lowering

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import re
+import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from stepforge.cli import main
+from stepforge import cli_progress
+from stepforge.cli import main, make_parser
 
+COMMANDS = ("compile", "run", "bench", "dump", "opt", "devices", "cache", "completion")
 MODEL = """
 import stepforge as tf
 
@@ -77,10 +83,10 @@ def test_entry_points_share_variables(model: Path) -> None:
     ("command", "message"),
     [
         ("compile gone.py -o a.o", "there is no file gone.py"),
-        ("compile model.py:none -o a.o", "model.py has no function none"),
-        ("compile model.py -o a.o", "a computes nothing: name results with --fetch"),
+        ("compile model.py:none -o a.o", "model.py has no function or tensor none"),
+        ("compile model.py -o a.o", "a: nothing to compute: name results with --fetch"),
         ("compile model.py --fetch z -o a.o", "'z' refers to an Operation not in the graph"),
-        ("compile model.py --fetch y -o a.o", "x = tf.placeholder(tf.float32"),
+        ("compile model.py --fetch y --feed w -o a.o", "x = tf.placeholder(tf.float32"),
         ("compile model.py --fetch y -o a.exe", "ends in one of .o .a .so"),
         ("compile model.py --fetch y --feed x[3] -o a.o", "a feed is written name"),
         ("compile model.py:more --fetch gamma --feed x -o a.o", "lgamma: has no native lowering"),
@@ -88,11 +94,11 @@ def test_entry_points_share_variables(model: Path) -> None:
          "needs a linker"),
         ("compile model.py --fetch y --feed x -o a.o --target-triple pdp11", "cannot compile for"),
         ("compile model.py --restore model.py --fetch y -o a.o", "cannot read model.py"),
-        ("run model.py", "nothing to run"),
-        ("run model.py --fetch y --feed x", "a feed is written TENSOR=VALUE"),
+        ("run model.py", "nothing to compute"),
+        ("run model.py --fetch y --feed x", "a feed is written TENSOR=VALUE or FILE.npz"),
         ("run model.py --fetch y --feed x=what", "neither a Python literal"),
-        ("dump model.py", "nothing to show"),
-        ("opt model.py", "expected"),
+        ("dump model.py", "nothing to compute"),
+        ("opt model.py", "nothing to compute"),
     ],
 )
 def test_what_cannot_be_done_is_one_block_and_status_1(
@@ -165,7 +171,111 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     assert caught.value.code == 0
     printed = capsys.readouterr().out
     assert "examples:" in printed
-    assert "exit status: 0 made, 1 cannot be compiled" in printed
+    assert "exit status: 0 done, 1 it cannot be done" in printed
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    printed = capsys.readouterr().out
+    _, examples = printed.split("example", 1)
+    assert f"stepforge {command} " in examples or f"stepforge {command}\n" in examples
+    assert "exit status: 0 done, 1 it cannot be done" in printed
+    for line in examples.replace("\\\n", " ").splitlines():
+        if line.strip().startswith(f"stepforge {command} ") and " > " not in line:
+            options = make_parser().parse_args(shlex.split(line)[1:])  # it is understood
+            assert callable(options.command)
+
+
+def test_help_of_all(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    printed = capsys.readouterr().out
+    assert all(re.search(rf"\n    {command}\s", printed) for command in COMMANDS)
+    assert "exit status:\n  0    done\n  1    it cannot be done" in printed
+    assert "STEPFORGE_CACHE" in printed
+
+
+# ---- errors --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_debug_shows_where_an_error_comes_from(
+    place: int, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run", "model.py"]
+    words.insert(place, "--debug")
+    assert main(words) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("Traceback (most recent call last)")
+    assert printed.splitlines()[-1].startswith("stepforge: error: nothing to compute")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (AssertionError("odd"), 3, "AssertionError: odd\nThis is a mistake of stepforge's"),
+        (MemoryError(), 1, "memory ran out\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (RecursionError("maximum recursion depth exceeded"), 1, "maximum recursion depth"),
+    ],
+)
+def test_other_ends(
+    error: BaseException, status: int, message: str, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*words: object) -> None:
+        raise error
+
+    monkeypatch.setattr("stepforge.runtime.devices.local_devices", fail)
+    monkeypatch.setattr("stepforge.cli_show.local_devices", fail)
+    assert main(["devices"]) == status
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert "Traceback" not in printed
+
+
+def test_who_stops_reading_is_no_error(model: Path) -> None:
+    (model / "long.py").write_text(MODEL + "\nprint('line\\n' * 100_000)")
+    command = f"{sys.executable} -m stepforge run long.py --fetch w | head -n 1; echo $PIPESTATUS"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout == "line\n0\n"
+    assert not done.stderr
+
+
+# ---- progress ------------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    """A stream that says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_shows_on_a_terminal_what_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli_progress, "PATIENCE", 0.0)
+    monkeypatch.setattr(cli_progress, "EVERY", 0.001)
+    terminal, pipe = Terminal(), io.StringIO()
+    for stream in (terminal, pipe):
+        with cli_progress.progress("compiling", stream):
+            for _ in range(1000):
+                if "compiling ... 0 s" in terminal.getvalue():
+                    break
+                time.sleep(0.01)
+    assert "\r\x1b[Kcompiling ... 0 s" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\r\x1b[K")
+    assert not pipe.getvalue()
+
+
+def test_what_is_done_soon_shows_no_progress() -> None:
+    terminal = Terminal()
+    with cli_progress.progress("compiling", terminal):
+        pass
+    assert not terminal.getvalue()
 
 
 def test_python_m_stepforge(model: Path) -> None:

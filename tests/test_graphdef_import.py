@@ -295,7 +295,7 @@ def test_everything_that_is_missing_is_listed() -> None:
         imported(text)
     message = str(caught.value)
     assert "Op type not registered 'Frob', 'PartitionedCall'" in message
-    assert "Frob (7: f0, f1, f2, f3, f4, ...); PartitionedCall (1: call)" in message
+    assert "\n* Frob (7: f0, f1, f2, f3, f4, ...)\n* PartitionedCall (1: call)" in message
     assert not tf.get_default_graph().get_operations()
 
 

@@ -22,7 +22,9 @@ from stepforge.frontend.names import check_op_name
 from stepforge.frontend.nodedefs.base import REQUIRED, NodeDef, lookup_node
 from stepforge.ir.errors import NotFoundError
 
-MAX_OUTPUTS = 2**16  # of one node; what splits further is an attack rather than a program
+# Outputs of one node, and of all nodes together those that an attribute counts: what splits further
+# is an attack rather than a program.
+MAX_OUTPUTS, MAX_COUNTED_OUTPUTS = 2**16, 2**18
 # What says how to compute, not what.
 _HINTS = ("allowed_devices", "debug_name", "grad_a", "grad_b", "grad_x", "grad_y")
 _LISTED = 5  # nodes that are named for each op that is missing
@@ -70,12 +72,12 @@ def _check_types(nodes: Mapping[str, Any]) -> None:
         users.setdefault(node.op, []).append(name)
     missing = {type_: names for type_, names in sorted(users.items()) if not _is_known(type_)}
     if missing:
-        counted = [f"{type_} ({_listed(names)})" for type_, names in missing.items()]
+        counted = [f"\n* {type_} ({_listed(names)})" for type_, names in missing.items()]
         raise NotFoundError(
             None,
             None,
             f"Op type not registered {', '.join(map(repr, missing))}: stepforge has no node types "
-            f"of these names. The graph has {'; '.join(counted)}.",
+            f"of these names. The graph has{''.join(counted)}",
         )
 
 
@@ -146,11 +148,14 @@ def in_order(edges: Mapping[str, list[Edge]], mapped: Collection[tuple[str, int]
 
 # ---- attributes ----------------------------------------------------------------------------------
 class AttributeReader:
-    """Reads the attributes of the nodes of one GraphDef, whose constants share ``room`` bytes."""
+    """Reads the attributes of the nodes of one GraphDef, whose constants share ``room`` bytes, and
+    whose nodes with a number of outputs that an attribute tells share ``outputs``.
+    """
 
     def __init__(self, scope: str) -> None:
         self._scope = scope  # in front of names that errors mention
         self.room = MAX_BYTES
+        self.outputs = MAX_COUNTED_OUTPUTS
 
     def read(self, node: Any, count: int) -> tuple[dict[str, Any], list[DType] | None]:
         """The attributes that our node type has, and the dtypes that the node's inputs must have.
@@ -169,10 +174,17 @@ class AttributeReader:
             return {**given, **own}, None
         values = {key: _value(about, node, attr) for key, attr in found.attributes.items()}
         _check_counts(about, node, found, values, count)
+        self._count_outputs(about, found, values)
         if "value" in values:
             values["value"] = self._constant(about, values)
         dtypes = signatures.input_dtypes(found, values)
         return {**_known(about, node, definition, found, values), **own}, dtypes
+
+    def _count_outputs(self, about: str, found: Signature, values: Mapping[str, Any]) -> None:
+        if any(output.is_variadic for output in found.outputs):
+            self.outputs -= signatures.count_outputs(found, values)
+        if self.outputs < 0:
+            raise ValueError(f"More than {MAX_COUNTED_OUTPUTS} outputs of all nodes; {about}")
 
     def _constant(self, about: str, values: Mapping[str, Any]) -> np.ndarray[Any, Any]:
         try:

@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 
 from fuzz.checks import check_loops, check_native, check_passes, reproducer
 from fuzz.functions import functions
+from fuzz.hostile import File, check_file
+from fuzz.hostile_files import spoiled_files
+from fuzz.hostile_graphs import made_up_graphs
 from fuzz.play import check_gradients, check_program
 from fuzz.programs import Program
 from fuzz.sessions import programs, smooth_programs
@@ -39,6 +42,8 @@ KINDS = (
     Kind("native", st.lists(functions(), min_size=1, max_size=8), check_native, several, 10),
     Kind("programs", programs(), check_program, Program.text, 20),
     Kind("gradients", smooth_programs(), check_gradients, Program.text, 20),
+    Kind("files", spoiled_files(), check_file, File.text, 100),
+    Kind("nodes", made_up_graphs(), check_file, File.text, 100),
 )
 
 
