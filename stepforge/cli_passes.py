@@ -34,13 +34,13 @@ PASSES: dict[str, Pass] = {
 PASSES_HELP = f"""\
 passes: {', '.join(PASSES)}
 levels: {', '.join(ORDER)} are the lists that compiles use, in that order (lower before loops,
-plan behind)
+plan behind); --until runs all passes of a compile up to one
 
 examples:
   stepforge opt model.sf --passes fold,simplify,cse
   stepforge opt model.sf --passes tensor,fusion,lower,loops,plan --timings
-  stepforge opt model.sf --until fuse                         all passes up to that one
-  stepforge opt tests/golden/cse/pure.sf --passes cse         a golden test, by hand
+  stepforge opt model.sf --until fuse
+  stepforge opt tests/golden/cse/pure.sf --passes cse
 """
 
 

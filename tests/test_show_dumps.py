@@ -149,7 +149,7 @@ def test_functions_of_text_have_pages(model: Path, capsys: pytest.CaptureFixture
     assert "exp(" in capsys.readouterr().out
     assert main(["dump", "f.sf", "--format", "html"]) == 0
     assert re.findall(r'data-stage="(\w+)"', capsys.readouterr().out) == [
-        "tensor", "fused", "loops"
+        "tensor", "fused", "loops", "llvm", "asm"
     ]
 
 
