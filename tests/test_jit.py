@@ -96,6 +96,36 @@ def test_loops_are_not_vectorised() -> None:
     assert "x float>" not in jit.optimised_text(module.text())
 
 
+@pytest.mark.parametrize("level", ["O0", "O1", "O2"])
+def test_loops_turn_as_often_as_python_says(level: jit.Level) -> None:
+    host = target.host()
+    module = ModuleWriter(host.triple, host.attributes)
+    names, ranges = [], []
+    for low, high, step in [(0, None, 1), (2, None, 3), (0, 0, 1), (5, 2, 1), (0, 1, 1),
+                            (0, 7, 8), (3, 10, 7), (3, 11, 7), (0, 40, 4), (0, 41, 4)]:
+        name = f"polynomial_{len(names)}"
+        fn = FunctionWriter(module, name, "i64", [("i64", "n")])
+
+        def body(i: str, total: str, turns: str, fn: FunctionWriter = fn) -> list[str]:
+            scaled = fn.emit(f"mul i64 {total}, 3")
+            return [fn.emit(f"add i64 {scaled}, {i}"), fn.emit(f"add i64 {turns}, 1")]
+
+        top = "%n" if high is None else high
+        carried = [("i64", "1"), ("i64", "0")]
+        total, turns = fn.loop(low, top, body, step=step, carried=carried)
+        fn.do(f"ret i64 {fn.emit(f'mul i64 {total}, {turns}')}")
+        fn.define()
+        names.append(name)
+        ranges.append((low, high, step))
+    library = jit.load(jit.compile_text(module.text(), level), {}, names)
+    for name, (low, high, step) in zip(names, ranges, strict=True):
+        for n in (-4, 0, 1, 2, 3, 4, 5, 6, 20):
+            total, turns = 1, 0
+            for i in range(low, n if high is None else high, step):
+                total, turns = 3 * total + i, turns + 1
+            assert CALL(library[name])(n) == total * turns, (low, high, step, n)
+
+
 def test_targets() -> None:
     host, baseline = target.host(), target.baseline()
     assert host.triple == baseline.triple
@@ -118,6 +148,26 @@ EXPRESSIONS: list[Dim] = [
     dims.minimum(N, M), dims.maximum(N, M - K), dims.minimum(N, 8) * dims.maximum(K, 2),
     dims.maximum(dims.floor_div(N, 2), dims.minimum(M, K)) + 1,
 ]  # fmt: skip
+
+
+def test_what_is_applied_to_sizes_is_computed_once() -> None:
+    host = target.host()
+    module = ModuleWriter(host.triple, host.attributes)
+    fn = FunctionWriter(module, "sizes", "i64", [("i64", "n"), ("i64", "m")])
+    env, applied = {"n": "%n", "m": "%m"}, dict[dims.Apply, str]()
+    padded = dims.floor_div(dims.maximum(N, M) + 63, 64)
+    first = emit_dim(fn, padded * 64, env, applied)
+    second = emit_dim(fn, padded * 3 + dims.maximum(N, M), env, applied)
+    fn.do(f"ret i64 {fn.emit(f'add i64 {first}, {second}')}")
+    fn.define()
+    text = module.text()
+    assert text.count("call i64 @llvm.smax") == 1
+    assert text.count("ashr") == 1
+    library = jit.load(jit.compile_text(text), {}, ["sizes"])
+    run = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(library["sizes"])
+    for n, m in [(0, 0), (1, 64), (65, 3), (640, 639)]:
+        blocks = (max(n, m) + 63) // 64
+        assert run(n, m) == blocks * 67 + max(n, m)
 
 
 def test_dimension_expressions() -> None:
