@@ -133,9 +133,11 @@ class LoopBuilder(Builder):
             return buffer
         return self.emit("view", buffer, shape=tuple(shape))  # type: ignore[no-any-return]
 
-    def alloc(self, dtype: str, shape: Sequence[Dim]) -> Operand:
-        """A temporary buffer."""
-        return self.emit("alloc", dtype=dtype, shape=tuple(shape))  # type: ignore[no-any-return]
+    def alloc(self, dtype: str, shape: Sequence[Dim], combine: str = "") -> Operand:
+        """A temporary buffer; an accumulator with ``combine``, the kind of a reduction."""
+        return self.emit(  # type: ignore[no-any-return]
+            "alloc", dtype=dtype, shape=tuple(shape), combine=combine
+        )
 
     def fill(self, value: Operand, target: Operand) -> None:
         """Set every element of a buffer to a scalar:

@@ -71,16 +71,19 @@ def _nest(
     op: Operation, private: Sequence[Value], touched: Touched, makers: dict[Operand, Operation]
 ) -> Operation:
     region = op.regions[0]
+    accumulators = {b for b in touched.written if b in makers and makers[b].attrs.get("combine")}
     block = Block(region.params, (*[makers[buffer] for buffer in private], *region.ops))
     attrs = dict(op.attrs)
-    if not op.results and _independent(op, touched, set(private)):
+    if not op.results and _independent(op, touched, set(private), accumulators):
         attrs.update(parallel=True, work=work_of(op))
     return Operation(op.defn, op.operands, attrs, op.results, (block,), op.site)
 
 
-def _independent(op: Operation, touched: Touched, private: set[Value]) -> bool:
+def _independent(
+    op: Operation, touched: Touched, private: set[Value], accumulators: set[Operand]
+) -> bool:
     counter = op.regions[0].params[0]
-    for root in touched.written - private:
+    for root in touched.written - private - accumulators:
         places = set()
         for access in touched.accesses[root]:
             if access.indices is None or counter not in access.indices:
