@@ -182,7 +182,20 @@ def minimum(a: Dim, b: Dim) -> Dim:
         return 0
     if b == 0 and non_negative(a):
         return 0
+    if _at_most(a, b):
+        return a
+    if _at_most(b, a):
+        return b
     return _atom("min", *sorted((a, b), key=str))
+
+
+def _at_most(dim: Dim, limit: Dim) -> bool:
+    """True where ``dim`` is a minimum, one side of which is no larger than ``limit``."""
+    atom = dim.terms[0][0][0] if isinstance(dim, Expr) and dim.terms[0][0] else ""
+    if not isinstance(atom, Apply) or atom.fn != "min" or dim != monomial((atom,)):
+        return False
+    differences = [side - limit for side in atom.args]
+    return any(isinstance(each, int) and each <= 0 for each in differences)
 
 
 def maximum(a: Dim, b: Dim) -> Dim:

@@ -41,10 +41,20 @@ class LoopBuilder(Builder):
 
     @contextmanager
     def loop(
-        self, high: Dim, *, low: Dim = 0, step: int = 1, simd: bool = False, name: str = "i"
+        self,
+        high: Dim,
+        *,
+        low: Dim = 0,
+        step: int = 1,
+        simd: bool = False,
+        name: str = "i",
+        binds: str = "",
     ) -> Iterator[Operand]:
-        """A loop without carried values; a single turn is no loop at all."""
-        if high == 1 and low == 0:
+        """A loop without carried values; a single turn is no loop at all.
+
+        ``binds`` names the counter as a size, for bounds of inner loops.
+        """
+        if high == 1 and low == 0 and not binds:
             yield Const(index, 0)
             return
         counter = Value(index, name)
@@ -52,7 +62,13 @@ class LoopBuilder(Builder):
             yield counter
             super().emit("yield")
         self.emit(
-            "for", low=low, high=high, step=step, simd=simd, regions=[Block((counter,), tuple(ops))]
+            "for",
+            low=low,
+            high=high,
+            step=step,
+            simd=simd,
+            binds=binds,
+            regions=[Block((counter,), tuple(ops))],
         )
 
     @contextmanager

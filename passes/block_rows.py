@@ -1,20 +1,23 @@
-"""Accumulators in blocks of rows: what a nest adds up over its turns, each block adds up by itself.
+"""Accumulators become memory, and what nests add to them is added up in blocks of rows.
+
+A nest over rows may do other things besides, for which the rows are at hand. Each of its blocks
+has a part of the accumulator; who reads that adds up the parts, in a wider dtype where there is
+one. So long sums stay exact, and blocks can be shared out among threads: which rows are a block
+depends on the sizes alone.
 
     for(high=n) |%i| { ... %acc[%j] += ... }
     ->
-    for(high=ceil(n / 32), binds="block_1") |%b| {
+    for(high=ceil(n / 64), binds="block_1") |%b| {
       %parts[%b, %j] = 0
-      for(low=32*block_1, high=min(32*block_1 + 32, n)) |%i| { ... %parts[%b, %j] += ... }
+      for(low=64*block_1, high=min(64*block_1 + 64, n)) |%i| { ... %parts[%b, %j] += ... }
     }
 
-Who reads the accumulator adds up the parts, in a wider dtype where there is one. So long sums stay
-exact, and blocks can be shared out among threads: which rows are a block depends on the sizes
-alone.
+A nest that does nothing else is turned inside out, so that sums stay in registers: rows innermost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,20 +25,31 @@ from stepforge.ir import dims
 from stepforge.ir.builder import Builder
 from stepforge.ir.combining import COMBINE, identity, precision
 from stepforge.ir.core import Block, Function, Operand, Operation, Value
+from stepforge.ir.dims import Dim
 from stepforge.ir.loop_builder import LoopBuilder
 from stepforge.ir.rewrite import rebuild, with_body
-from stepforge.ir.types import index
+from stepforge.passes.column_sums import ColumnSums, column_sums
 from stepforge.passes.loop_accesses import Roots
-from stepforge.passes.parallelize import work_of
 
-ROWS = 32  # of a block: what is written and read again are so many times fewer than all rows
+ROWS = 64  # of a block: parts are so many times less to write and to read than all rows
+WIDEST = 1 << 14  # elements of a row of which blocks, and not columns, are what threads share
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """Blocks of rows: how many, what the number of one is called, and which rows it has."""
+
+    count: Dim
+    name: str
+    low: Dim
+    high: Dim
 
 
 @dataclass(frozen=True)
 class _Parts:
     """What each block of rows makes of an accumulator, and how that combines."""
 
-    buffer: Value
+    buffer: Operand
     kind: str
 
 
@@ -48,30 +62,21 @@ def block_rows(function: Function) -> Function:
     roots = Roots(ops)
     blocks = _Blocks()
     for op in ops:
-        totals = [makers[root] for root in makers if root in roots.touched(op).written]
+        written = roots.touched(op).written
+        totals = {root: maker for root, maker in makers.items() if root in written}
         if totals:
             blocks.nest(op, totals)
         elif not op.results or op.results[0] not in makers:
             blocks.k.ops.append(op)
-    made = with_body(function, Block(function.params, tuple(blocks.k.ops)))
-    return _with_work(rebuild(made, blocks.total), set(made.body.ops))
+    body = Block(function.params, tuple(blocks.k.ops))
+    return rebuild(with_body(function, body), blocks.total)
 
 
-def _with_work(function: Function, known: Set[Operation]) -> Function:
-    """The same where the work of parallel nests is said anew but for those that are ``known``."""
-    ops = tuple(
-        _with(op, op.regions, work=work_of(op)) if op.attrs.get("parallel") and op not in known
-        else op
-        for op in function.body.ops
-    )  # fmt: skip
-    return with_body(function, Block(function.params, ops))
-
-
-def _with(op: Operation, regions: Sequence[Block], **attrs: Any) -> Operation:
+def _with(op: Operation, **attrs: Any) -> Operation:
     """``op`` with other attributes, of which it does not mention defaults."""
     defaults = op.defn.defaults
     given = {n: v for n, v in {**op.attrs, **attrs}.items() if v != defaults[n]}
-    return Operation(op.defn, op.operands, given, op.results, tuple(regions), op.site)
+    return Operation(op.defn, op.operands, given, op.results, op.regions, op.site)
 
 
 class _Blocks:
@@ -80,53 +85,101 @@ class _Blocks:
     def __init__(self) -> None:
         self.k = LoopBuilder()
         self.parts: dict[Operand, _Parts] = {}
+        self.names = 0
 
-    def nest(self, op: Operation, totals: Sequence[Operation]) -> None:
-        """A nest that adds to what ``totals`` make: in blocks, unless one is enough."""
-        k, rows = self.k, op.attr("high")
-        k.site = op.site
-        if isinstance(rows, int) and rows <= ROWS:
-            k.ops += [_with(total, (), combine="") for total in totals]
-            self._fill({total.result: total for total in totals}, ())
-            k.ops.append(_with(op, op.regions, parallel=False))
-            return
-        blocks = dims.floor_div(rows + (ROWS - 1), ROWS)
-        made: dict[Operand, Operation] = {}
-        for total in totals:
-            shape = (blocks, *total.attr("shape"))
-            buffer = k.alloc(total.attr("dtype"), shape)
-            self.parts[total.result] = _Parts(buffer, total.attr("combine"))
-            made[buffer] = total
-        name = f"block_{len(self.parts)}"
-        first = ROWS * dims.named(name)
-        low_high = {"low": first, "high": dims.minimum(first + ROWS, rows)}
-        counter = Value(index, "b")
-        with k.nested() as body:
-            self._fill(made, (counter,))
-            inner = self._into_parts(op, counter)
-            body.append(_with(inner, inner.regions, **low_high, parallel=False, work=0))
-            k.emit("yield")
-        k.emit(
-            "for",
-            high=blocks,
-            binds=name,
-            parallel=op.attr("parallel"),
-            work=op.attr("work"),
-            regions=[Block((counter,), tuple(body))],
-        )
+    def nest(self, op: Operation, totals: Mapping[Operand, Operation]) -> None:
+        """A nest that adds to ``totals``, which their operations make."""
+        self.k.site = op.site
+        rows, sums = op.attr("high"), column_sums(op, totals)
+        one = isinstance(rows, int) and rows <= ROWS
+        if sums is not None and (one or not all(map(_short, totals))):
+            self._memory(totals)
+            self._columns(sums, rows)
+        elif one:
+            self._memory(totals)
+            self._fill(totals, ())
+            self.k.ops.append(op)
+        else:
+            self._in_blocks(op, totals, sums)
+
+    def _memory(self, totals: Mapping[Operand, Operation]) -> None:
+        """Accumulators that have no parts."""
+        self.k.ops += [_with(maker, combine="") for maker in totals.values()]
 
     def _fill(self, buffers: Mapping[Operand, Operation], first: tuple[Operand, ...]) -> None:
         """Store what changes nothing into ``buffers``, behind the indices ``first``."""
-        k = self.k
-        for shape in dict.fromkeys(total.attr("shape") for total in buffers.values()):
-            with k.nest(shape) as at:
-                for buffer, total in buffers.items():
-                    if total.attr("shape") == shape:
-                        nothing = identity(total.attr("combine"), total.attr("dtype"))
-                        k.store(nothing, buffer, *first, *at)
+        for shape in dict.fromkeys(maker.attr("shape") for maker in buffers.values()):
+            with self.k.nest(shape) as at:
+                for buffer, maker in buffers.items():
+                    if maker.attr("shape") == shape:
+                        nothing = identity(maker.attr("combine"), maker.attr("dtype"))
+                        self.k.store(nothing, buffer, *first, *at)
 
-    def _into_parts(self, op: Operation, block: Value) -> Operation:
-        """A nest whose accumulators are the parts of ``block``."""
+    def _block(self, rows: Dim) -> _Bounds:
+        """The rows of a block, by a new name for its number."""
+        self.names += 1
+        name = f"block_{self.names}"
+        first = ROWS * dims.named(name)
+        whole = isinstance(rows, int) and rows % ROWS == 0
+        end = first + ROWS if whole else dims.minimum(first + ROWS, rows)
+        return _Bounds(dims.floor_div(rows + (ROWS - 1), ROWS), name, first, end)
+
+    # ---- columns outermost ----------------------------------------------------------------------
+    def _columns(self, sums: Sequence[ColumnSums], rows: Dim) -> None:
+        k = self.k
+        for each in sums:
+            with each.columns(k):
+                for store, value in zip(each.stores, self._added(each, rows), strict=True):
+                    k.store(value, *store.operands[1:])
+
+    def _added(self, sums: ColumnSums, rows: Dim) -> Sequence[Operand]:
+        """All rows of a column: blocks that are each added up by themselves."""
+        if isinstance(rows, int) and rows <= ROWS:
+            return sums.added(self.k, 0, rows)
+        k, block = self.k, self._block(rows)
+        dtypes = [
+            precision(kind, value.type.dtype)
+            for kind, value in zip(sums.kinds, sums.turn.params[1:], strict=True)
+        ]
+
+        def turn(_: Operand, *before: Operand) -> list[Operand]:
+            found = sums.added(k, block.low, block.high)
+            return [
+                k.emit(COMBINE[kind], total, k.cast(part, total.type.dtype))
+                for kind, total, part in zip(sums.kinds, before, found, strict=True)
+            ]
+
+        pairs = zip(sums.kinds, dtypes, strict=True)
+        starts = [identity(kind, wide) for kind, (_, wide) in pairs]
+        totals = k.accumulate(block.count, starts, turn, binds=block.name)
+        return [k.cast(total, narrow) for total, (narrow, _) in zip(totals, dtypes, strict=True)]
+
+    # ---- rows outermost -------------------------------------------------------------------------
+    def _in_blocks(
+        self,
+        op: Operation,
+        totals: Mapping[Operand, Operation],
+        sums: Sequence[ColumnSums] | None,
+    ) -> None:
+        k, block = self.k, self._block(op.attr("high"))
+        made: dict[Operand, Operation] = {}
+        for total, maker in totals.items():
+            buffer = k.alloc(maker.attr("dtype"), (block.count, *maker.attr("shape")))
+            self.parts[total] = _Parts(buffer, maker.attr("combine"))
+            made[buffer] = maker
+        with k.loop(block.count, binds=block.name, name="b") as number:
+            if sums is None:
+                self._fill(made, (number,))
+                k.ops.append(_with(self._into_parts(op, number), low=block.low, high=block.high))
+            for each in sums or ():
+                with each.columns(k):
+                    added = each.added(k, block.low, block.high)
+                    for store, value in zip(each.stores, added, strict=True):
+                        _, total, *at = store.operands
+                        k.store(value, self.parts[total].buffer, number, *at)
+
+    def _into_parts(self, op: Operation, block: Operand) -> Operation:
+        """A nest that adds to the parts of ``block`` what it added to accumulators."""
         regions = [
             Block(r.params, tuple([self._into_parts(inner, block) for inner in r.ops]))
             for r in op.regions
@@ -142,15 +195,18 @@ class _Blocks:
         if op.name != "load" or op.operands[0] not in self.parts:
             return None
         found = self.parts[op.operands[0]]
-        kind, dtype = found.kind, op.result.type.dtype
-        narrow, wide = precision(kind, dtype)
+        narrow, wide = precision(found.kind, op.result.type.dtype)
         k = LoopBuilder(op.site)
         k.ops = build.ops
 
-        def turn(block: Operand, sum_: Operand) -> list[Operand]:
-            part = k.load(found.buffer, block, *op.operands[1:])
-            return [k.emit(COMBINE[kind], sum_, k.cast(part, wide))]
+        def term(block: Operand) -> Operand:
+            return k.cast(k.load(found.buffer, block, *op.operands[1:]), wide)
 
-        blocks = found.buffer.type.dims[0]
-        start = identity(kind, wide)
-        return [k.cast(k.accumulate(blocks, [start], turn, combine=[kind])[0], dtype)]
+        count = found.buffer.type.dims[0]
+        return [k.cast(k.fold(count, found.kind, wide, term, simd=False), narrow)]
+
+
+def _short(total: Operand) -> bool:
+    """True for an accumulator of which a part stays in the first-level cache, or the second."""
+    size = total.type.size
+    return isinstance(size, int) and size <= WIDEST

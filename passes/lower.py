@@ -25,7 +25,6 @@ from stepforge.ir.ops.epilogue import WithEpilogue
 from stepforge.ir.types import COMPLEX, NUMERIC, Type, numpy_dtype
 from stepforge.passes.bufferize import Homes, bufferize
 from stepforge.passes.lower_cuts import CONSUMERS, Cut, cut_in_place
-from stepforge.passes.column_sums import row_sums
 from stepforge.passes.lower_regions import lower_fused, lower_reduce, row_shapes
 
 
@@ -89,7 +88,6 @@ class _Lowering:
         homes = bufferize(self.function)
         self.cuts = cut_in_place(self.function, homes)
         self.rows = row_shapes(self.function.body.ops, self.cuts)
-        self.by_rows = row_sums(self.function.body.ops, self.cuts)
         names = checked_sizes(self.function)
         self.names = set(names)
         params = [Value(buffer_type(p.type), p.name) for p in self.function.params]
@@ -151,7 +149,7 @@ class _Lowering:
         if op.name == "fused":
             lower_fused(self.k, op, taken, results, self.rows)
         else:
-            lower_reduce(self.k, op, taken, results[0], by_rows=op in self.by_rows)
+            lower_reduce(self.k, op, taken, results[0])
 
     def _elements(self, op: Operation, operands: Sequence[Operand], out: Operand) -> None:
         rule = op.defn.element

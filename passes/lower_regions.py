@@ -16,6 +16,7 @@ from stepforge.ir.core import Const, Operand, Operation
 from stepforge.ir.dims import Dim
 from stepforge.ir.loop_builder import LoopBuilder
 from stepforge.ir.types import Type
+from stepforge.passes.column_sums import row_by_row
 from stepforge.passes.lower_cuts import Cut
 
 CHUNK = 4096  # elements that are summed in their own precision before a wider one takes over
@@ -132,16 +133,11 @@ def _element(
 
 
 def lower_reduce(
-    k: LoopBuilder,
-    op: Operation,
-    operands: Sequence[Operand | Cut],
-    out: Operand,
-    *,
-    by_rows: bool = False,
+    k: LoopBuilder, op: Operation, operands: Sequence[Operand | Cut], out: Operand
 ) -> None:
     """A nest over the kept axes around loops that accumulate over the reduced ones.
 
-    ``by_rows``: the first axis, a reduced one, is the outermost loop, each turn of which adds to an
+    Where the first axis is a reduced one, it is the outermost loop, each turn of which adds to an
     accumulator, so that it can be a part of other nests over these rows.
     """
     shape, axes = op.attr("shape"), op.attr("axes")
@@ -154,6 +150,7 @@ def lower_reduce(
     target = k.view(out, tuple(kept))
     # Lanes run over the last group; where that is kept, each lane sums a column of its own.
     lanes_kept = bool(groups) and not reduced[-1]
+    by_rows = row_by_row(kept, reduced)
 
     def element(outer: Sequence[Operand], inner: Sequence[Operand]) -> Operand:
         kept_at, reduced_at = iter(outer), iter(inner)
@@ -164,7 +161,7 @@ def lower_reduce(
         total = _rows_added(k, op, kept, over, element, lanes_kept=lanes_kept)
     with k.nest(kept, simd=lanes_kept or by_rows) as outer:
         if by_rows:
-            value = k.cast(k.load(total, *outer), precision(op.attr("kind"), out.type.dtype)[1])
+            value = k.load(total, *outer)
         else:
             value = _accumulate(k, op, over, partial(element, outer), simd=not lanes_kept)
         value = _finish(k, op, value, dims.product(over))
