@@ -17,14 +17,14 @@ A nest that does nothing else is turned inside out, so that sums stay in registe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from stepforge.ir import dims
 from stepforge.ir.builder import Builder
 from stepforge.ir.combining import COMBINE, identity, precision
-from stepforge.ir.core import Block, Function, Operand, Operation, Value
+from stepforge.ir.core import Block, Function, Operand, Operation
 from stepforge.ir.dims import Dim
 from stepforge.ir.loop_builder import LoopBuilder
 from stepforge.ir.rewrite import rebuild, with_body
@@ -32,6 +32,8 @@ from stepforge.passes.column_sums import ColumnSums, column_sums
 from stepforge.passes.loop_accesses import Roots
 
 ROWS = 64  # of a block: parts are so many times less to write and to read than all rows
+FEWEST = 4  # rows of a block, however long
+BLOCK = 1 << 18  # elements of a block of long rows: work that is worth a thread
 WIDEST = 1 << 14  # elements of a row of which blocks, and not columns, are what threads share
 
 
@@ -91,11 +93,10 @@ class _Blocks:
         """A nest that adds to ``totals``, which their operations make."""
         self.k.site = op.site
         rows, sums = op.attr("high"), column_sums(op, totals)
-        one = isinstance(rows, int) and rows <= ROWS
-        if sums is not None and (one or not all(map(_short, totals))):
+        if sums is not None and (_one_block(rows) or not all(map(_short, totals))):
             self._memory(totals)
             self._columns(sums, rows)
-        elif one:
+        elif _one_block(rows, _block_of(totals)):
             self._memory(totals)
             self._fill(totals, ())
             self.k.ops.append(op)
@@ -115,14 +116,14 @@ class _Blocks:
                         nothing = identity(maker.attr("combine"), maker.attr("dtype"))
                         self.k.store(nothing, buffer, *first, *at)
 
-    def _block(self, rows: Dim) -> _Bounds:
-        """The rows of a block, by a new name for its number."""
+    def _block(self, rows: Dim, most: int = ROWS) -> _Bounds:
+        """Blocks of at most so many of the ``rows``, by a new name for the number of one."""
         self.names += 1
         name = f"block_{self.names}"
-        first = ROWS * dims.named(name)
-        whole = isinstance(rows, int) and rows % ROWS == 0
-        end = first + ROWS if whole else dims.minimum(first + ROWS, rows)
-        return _Bounds(dims.floor_div(rows + (ROWS - 1), ROWS), name, first, end)
+        first = most * dims.named(name)
+        whole = isinstance(rows, int) and rows % most == 0
+        end = first + most if whole else dims.minimum(first + most, rows)
+        return _Bounds(dims.floor_div(rows + (most - 1), most), name, first, end)
 
     # ---- columns outermost ----------------------------------------------------------------------
     def _columns(self, sums: Sequence[ColumnSums], rows: Dim) -> None:
@@ -134,7 +135,7 @@ class _Blocks:
 
     def _added(self, sums: ColumnSums, rows: Dim) -> Sequence[Operand]:
         """All rows of a column: blocks that are each added up by themselves."""
-        if isinstance(rows, int) and rows <= ROWS:
+        if _one_block(rows):
             return sums.added(self.k, 0, rows)
         k, block = self.k, self._block(rows)
         dtypes = [
@@ -161,7 +162,8 @@ class _Blocks:
         totals: Mapping[Operand, Operation],
         sums: Sequence[ColumnSums] | None,
     ) -> None:
-        k, block = self.k, self._block(op.attr("high"))
+        most = ROWS if sums is not None else _block_of(totals)
+        k, block = self.k, self._block(op.attr("high"), most)
         made: dict[Operand, Operation] = {}
         for total, maker in totals.items():
             buffer = k.alloc(maker.attr("dtype"), (block.count, *maker.attr("shape")))
@@ -204,6 +206,17 @@ class _Blocks:
 
         count = found.buffer.type.dims[0]
         return [k.cast(k.fold(count, found.kind, wide, term, simd=False), narrow)]
+
+
+def _one_block(rows: Dim, most: int = ROWS) -> bool:
+    return isinstance(rows, int) and rows <= most
+
+
+def _block_of(totals: Iterable[Operand]) -> int:
+    """How many rows a block has whose rows are as long as ``totals``."""
+    sizes = [total.type.size for total in totals]
+    longest = max([size for size in sizes if isinstance(size, int)], default=1)
+    return min(max(BLOCK // longest, FEWEST), ROWS)
 
 
 def _short(total: Operand) -> bool:
