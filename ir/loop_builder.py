@@ -26,9 +26,12 @@ class LoopBuilder(Builder):
         self._named = 0
 
     def size_name(self) -> str:
-        """A name for a counter that bounds of inner loops mention."""
+        """A name for a counter that bounds of inner loops mention, and that no size has:
+
+        sizes of feeds and those that are found end in ``_`` and a number.
+        """
         self._named += 1
-        return f"chunk_{self._named}"
+        return f"chunk{self._named}"
 
     @contextmanager
     def nested(self) -> Iterator[list[Operation]]:

@@ -7,9 +7,9 @@ depends on the sizes alone.
 
     for(high=n) |%i| { ... %acc[%j] += ... }
     ->
-    for(high=ceil(n / 64), binds="block_1") |%b| {
+    for(high=ceil(n / 64), binds="block1") |%b| {
       %parts[%b, %j] = 0
-      for(low=64*block_1, high=min(64*block_1 + 64, n)) |%i| { ... %parts[%b, %j] += ... }
+      for(low=64*block1, high=min(64*block1 + 64, n)) |%i| { ... %parts[%b, %j] += ... }
     }
 
 A nest that does nothing else is turned inside out, so that sums stay in registers: rows innermost.
@@ -58,7 +58,9 @@ class _Parts:
 def block_rows(function: Function) -> Function:
     """Give the accumulators memory, and the nests that add to them blocks of rows."""
     ops = function.body.ops
-    makers = {op.result: op for op in ops if op.name == "alloc" and op.attr("combine")}
+    makers: dict[Operand, Operation] = {
+        op.result: op for op in ops if op.name == "alloc" and op.attr("combine")
+    }
     if not makers:
         return function
     roots = Roots(ops)
@@ -119,7 +121,7 @@ class _Blocks:
     def _block(self, rows: Dim, most: int = ROWS) -> _Bounds:
         """Blocks of at most so many of the ``rows``, by a new name for the number of one."""
         self.names += 1
-        name = f"block_{self.names}"
+        name = f"block{self.names}"  # which no size is called, see ``size_name``
         first = most * dims.named(name)
         whole = isinstance(rows, int) and rows % most == 0
         end = first + most if whole else dims.minimum(first + most, rows)
