@@ -190,6 +190,18 @@ def test_rows_are_visited_once() -> None:
     assert total.attr("high") == 96
 
 
+def test_sums_stay_apart_from_results_of_the_same_row() -> None:
+    """Stores to both in turn would be slow."""
+    rows, _ = nests(BESIDE)
+    *_, row, _ = rows.regions[0].ops
+    stored = [
+        len({inner.operands[1] for inner in op.regions[0].ops if inner.name == "store"})
+        for op in row.regions[0].ops
+        if op.name == "for"
+    ]
+    assert stored == [0, 1, 1]
+
+
 def test_blocks_of_rows_are_shared_among_threads() -> None:
     rows, _ = nests(BESIDE)
     assert rows.attr("parallel")
