@@ -182,20 +182,21 @@ def minimum(a: Dim, b: Dim) -> Dim:
         return 0
     if b == 0 and non_negative(a):
         return 0
-    if _at_most(a, b):
-        return a
-    if _at_most(b, a):
-        return b
+    for one, other in ((a, b), (b, a)):
+        if any(isinstance(n, int) and n <= 0 for n in _distances(one, "min", other)):
+            return one
     return _atom("min", *sorted((a, b), key=str))
 
 
-def _at_most(dim: Dim, limit: Dim) -> bool:
-    """True where ``dim`` is a minimum, one side of which is no larger than ``limit``."""
-    atom = dim.terms[0][0][0] if isinstance(dim, Expr) and dim.terms[0][0] else ""
-    if not isinstance(atom, Apply) or atom.fn != "min" or dim != monomial((atom,)):
-        return False
-    differences = [side - limit for side in atom.args]
-    return any(isinstance(each, int) and each <= 0 for each in differences)
+def _distances(dim: Dim, fn: str, other: Dim) -> list[Dim]:
+    """How far the arguments of ``dim``, where it is nothing but ``fn`` of some, are above
+    ``other``.
+    """
+    if isinstance(dim, Expr) and len(dim.terms) == 1:
+        atoms, coefficient = dim.terms[0]
+        if coefficient == 1 and len(atoms) == 1 and isinstance(atoms[0], Apply):
+            return [arg - other for arg in atoms[0].args] if atoms[0].fn == fn else []
+    return []
 
 
 def maximum(a: Dim, b: Dim) -> Dim:
@@ -207,6 +208,9 @@ def maximum(a: Dim, b: Dim) -> Dim:
         return b
     if b == 0 and non_negative(a):
         return a
+    for one, other in ((a, b), (b, a)):
+        if any(isinstance(n, int) and n >= 0 for n in _distances(one, "max", other)):
+            return one
     return _atom("max", *sorted((a, b), key=str))
 
 

@@ -13,6 +13,7 @@ depends on the sizes alone.
     }
 
 A nest that does nothing else is turned inside out, so that sums stay in registers: rows innermost.
+Where it so becomes a nest over columns, it merges with those that read the sums.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from stepforge.ir.dims import Dim
 from stepforge.ir.loop_builder import LoopBuilder
 from stepforge.ir.rewrite import rebuild, with_body
 from stepforge.passes.column_sums import ColumnSums, column_sums
+from stepforge.passes.contract import contract
 from stepforge.passes.loop_accesses import Roots
+from stepforge.passes.merge_loops import merge_loops
 
 ROWS = 64  # of a block: parts are so many times less to write and to read than all rows
 FEWEST = 4  # rows of a block, however long
@@ -73,7 +76,8 @@ def block_rows(function: Function) -> Function:
         elif not op.results or op.results[0] not in makers:
             blocks.k.ops.append(op)
     body = Block(function.params, tuple(blocks.k.ops))
-    return rebuild(with_body(function, body), blocks.total)
+    made = rebuild(with_body(function, body), blocks.total)
+    return contract(merge_loops(made)) if blocks.columns else made
 
 
 def _with(op: Operation, **attrs: Any) -> Operation:
@@ -89,6 +93,7 @@ class _Blocks:
     def __init__(self) -> None:
         self.k = LoopBuilder()
         self.parts: dict[Operand, _Parts] = {}
+        self.columns = False  # whether some nest is one over columns now, as its readers are
         self.names = 0
 
     def nest(self, op: Operation, totals: Mapping[Operand, Operation]) -> None:
@@ -129,7 +134,7 @@ class _Blocks:
 
     # ---- columns outermost ----------------------------------------------------------------------
     def _columns(self, sums: Sequence[ColumnSums], rows: Dim) -> None:
-        k = self.k
+        k, self.columns = self.k, True
         for each in sums:
             with each.columns(k):
                 for store, value in zip(each.stores, self._added(each, rows), strict=True):

@@ -62,8 +62,8 @@ class Roots:
     def _add(self, op: Operation) -> None:
         if op.name == "alloc":
             self.temporaries.add(op.result)
-        if op.name not in ("load", "store"):
-            self.handed_on.update(self[access.buffer] for access in _accesses(op))
+        if not op.defn.elementwise and op.name not in ("load", "store"):
+            self.handed_on.update([self[access.buffer] for access in _accesses(op)])
         if op.name in VIEWS:
             self._roots[op.result] = self[op.operands[0]]
         for region in op.regions:
@@ -89,7 +89,7 @@ def _accesses(op: Operation) -> list[Access]:
         return [Access(op.operands[0], op.operands[1:], False)]
     if op.name == "store":
         return [Access(op.operands[1], op.operands[2:], True)]
-    if op.name in SOURCES or op.name == "for":
+    if op.defn.elementwise or op.name in SOURCES or op.name == "for":
         return []
     buffers = [o for o in op.operands if getattr(o.type, "buffer", False)]
     return [Access(b, None, _may_write(op, b)) for b in buffers]

@@ -24,15 +24,7 @@ from stepforge.passes.stream_stores import stream_stores
 ORDER: dict[str, tuple[Pass, ...]] = {
     "tensor": (prune, fold, simplify, cse, expand, fold, simplify, cse, prune),
     "fusion": (recompute, fuse, fuse_products, prune),
-    "loops": (
-        merge_loops,
-        contract,
-        block_rows,
-        merge_loops,
-        contract,
-        parallelize,
-        stream_stores,
-    ),
+    "loops": (merge_loops, contract, block_rows, parallelize, stream_stores),
 }
 
 

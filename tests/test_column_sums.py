@@ -4,6 +4,7 @@ and on several threads, how exact sums are, and what is left where nothing else 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from stepforge.passes.fuse import fuse
 from stepforge.passes.lower import lower
 from stepforge.passes.manager import run_passes
 from stepforge.passes.order import ORDER
+from stepforge.runtime import ahead_files
+from stepforge.runtime.ahead_steps import Step, compile_ahead
 
 RNG = np.random.default_rng(0)
 COLUMNS = (1, 7, 16, 17, 64, 67)  # around the widths of vectors, and of what is too short
@@ -164,6 +167,42 @@ def test_the_number_of_threads_does_not_change_a_bit(shape: Any) -> None:
     alone, shared = (gradients(np.float32, shape, threads=n)(*given) for n in (1, 0))
     for one, other in zip(alone, shared, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_the_numba_back_end_has_the_same_blocks() -> None:
+    pytest.importorskip("numba", reason="numba is not installed")
+    given = arguments(np.float32, 2 * ROWS + 3, 33)
+    with tf.Graph().as_default():
+        x, dy = (tf.placeholder(tf.float32, (None, 33)) for _ in range(2))
+        scale, shift = (tf.placeholder(tf.float32, (33,)) for _ in range(2))
+        made = tf.gradients(layer_norm(x, scale, shift), [x, scale, shift], dy)
+        results = [*made, tf.reduce_max(x, 0), tf.reduce_sum(x * dy, 0)]
+        config = tf.ConfigProto(experimental={"executor_type": "numba"})
+        with tf.Session(config=config) as sess:
+            step = sess.make_callable(results, [x, scale, shift, dy])
+            got = step(*given)
+            assert "block1" in step.text("loops")
+            assert sess.cache_info()["history"][0]["backend"] == "numba"
+    want = [*expected(*given), given[0].max(axis=0), (given[0] * given[3]).sum(axis=0)]
+    for one, other in zip(got, want, strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-4)
+
+
+def test_ahead_of_time_code_has_parts_in_its_workspace(tmp_path: Path) -> None:
+    given = RNG.normal(size=(5 * ROWS + 3, 33)).astype(np.float32)
+    with tf.Graph().as_default():
+        x = tf.placeholder(tf.float32, [None, 33], name="x")
+        y = tf.nn.softmax(x)
+        compiled = compile_ahead(Step("sums", [y, tf.reduce_sum(y, 0, name="total")], [x]))
+        with tf.Session() as sess:
+            rows, total = sess.run([y, "total:0"], {x: given})
+    ahead_files.write(compiled, tmp_path / "made.py")
+    names: dict[str, Any] = {"__file__": str(tmp_path / "made.py"), "__name__": "made"}
+    exec((tmp_path / "made.py").read_text(), names)
+    got = names["sums"](given)
+    np.testing.assert_allclose(got[0], rows, rtol=2e-6)
+    np.testing.assert_allclose(got[1], total, rtol=2e-6)
+    np.testing.assert_allclose(total, rows.astype(np.float64).sum(axis=0), rtol=1e-6)
 
 
 # ---- what becomes of the loops ------------------------------------------------------------------
