@@ -36,7 +36,7 @@ from stepforge.passes.merge_loops import merge_loops
 
 ROWS = 64  # of a block: parts are so many times less to write and to read than all rows
 FEWEST = 4  # rows of a block, however long
-BLOCK = 1 << 18  # elements of a block of long rows: work that is worth a thread
+BLOCK = 1 << 16  # elements of a block of long rows: work that is worth a thread
 WIDEST = 1 << 14  # elements of a row of which blocks, and not columns, are what threads share
 
 

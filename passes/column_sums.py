@@ -23,12 +23,12 @@ SHORTEST = 16  # columns: of fewer, a row ends where the next one must wait for 
 
 def row_by_row(kept: Sequence[Dim], reduced: Sequence[bool]) -> bool:
     """Whether a reduction, of whose axes some are ``reduced``, adds row after row to an
-    accumulator of the ``kept`` sizes.
+    accumulator of the ``kept`` sizes: where it is of the first axis alone.
     """
-    if not kept or not reduced[0]:
+    if not kept or not reduced[0] or any(reduced[1:]):
         return False
     columns = kept[-1]
-    return reduced[-1] or not isinstance(columns, int) or columns >= SHORTEST
+    return not isinstance(columns, int) or columns >= SHORTEST
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ def lower_reduce(
 ) -> None:
     """A nest over the kept axes around loops that accumulate over the reduced ones.
 
-    Where the first axis is a reduced one, it is the outermost loop, each turn of which adds to an
+    Where only the first axis is reduced, it is the outermost loop, each turn of which adds to an
     accumulator, so that it can be a part of other nests over these rows.
     """
     shape, axes = op.attr("shape"), op.attr("axes")
@@ -158,8 +158,8 @@ def lower_reduce(
         return inline(k, op, [_element(k, v, shape, groups, at) for v in views])[0]
 
     if by_rows:
-        total = _rows_added(k, op, kept, over, element, lanes_kept=lanes_kept)
-    with k.nest(kept, simd=lanes_kept or by_rows) as outer:
+        total = _rows_added(k, op, kept, over[0], element)
+    with k.nest(kept, simd=lanes_kept) as outer:
         if by_rows:
             value = k.load(total, *outer)
         else:
@@ -172,24 +172,16 @@ def _rows_added(
     k: LoopBuilder,
     op: Operation,
     kept: Sequence[Dim],
-    over: Sequence[Dim],
+    rows: Dim,
     element: Callable[[Sequence[Operand], Sequence[Operand]], Operand],
-    *,
-    lanes_kept: bool,
 ) -> Operand:
-    """An accumulator of the ``kept`` axes, to which each row of the first reduced axis adds."""
+    """An accumulator of the ``kept`` axes, to which each of the ``rows`` adds."""
     kind = op.attr("kind")
     narrow, _ = precision(kind, op.results[0].type.dtype)
     total = k.alloc(narrow, kept, combine=kind)
-    with k.loop(over[0]) as row, k.nest(kept, simd=lanes_kept) as outer:
-
-        def of_row(inner: Sequence[Operand]) -> Operand:
-            return element(outer, (row, *inner))
-
-        rest = over[1:]
-        value = _accumulate(k, op, rest, of_row, simd=not lanes_kept) if rest else of_row(())
-        value = combine(k, kind, k.load(total, *outer), k.cast(value, narrow))
-        k.store(value, total, *outer)
+    with k.loop(rows) as row, k.nest(kept) as at:
+        value = k.cast(element(at, (row,)), narrow)
+        k.store(combine(k, kind, k.load(total, *at), value), total, *at)
     return total
 
 
