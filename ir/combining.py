@@ -22,6 +22,7 @@ COMBINE = {
     "and": "logical_and",
     "or": "logical_or",
 }
+WIDER = {"f32": "f64", "f16": "f32", "bf16": "f32"}  # precision of the outer sum
 
 
 def lowest(dtype: np.dtype[Any]) -> Any:
@@ -55,3 +56,9 @@ def identity(kind: str, dtype: str) -> Const:
     value = _IDENTITY[kind](numpy_dtype(dtype))
     # bfloat16 has no Python number of its own
     return Const(Type(dtype), float(value) if dtype == "bf16" else value.item())
+
+
+def precision(kind: str, dtype: str) -> tuple[str, str]:
+    """The dtypes in which a reduction to ``dtype`` combines elements, and what comes of those."""
+    wide = WIDER.get(dtype, dtype) if kind in ("add", "mul") else dtype
+    return (dtype if dtype in ("f32", "f64") else wide), wide  # halves add up in single precision

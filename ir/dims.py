@@ -212,7 +212,21 @@ def minimum(a: Dim, b: Dim) -> Dim:
         return 0
     if b == 0 and non_negative(a):
         return 0
+    for one, other in ((a, b), (b, a)):
+        if any(isinstance(n, int) and n <= 0 for n in _distances(one, "min", other)):
+            return one
     return _atom("min", *sorted((a, b), key=str))
+
+
+def _distances(dim: Dim, fn: str, other: Dim) -> list[Dim]:
+    """How far the arguments of ``dim``, where it is nothing but ``fn`` of some, are above
+    ``other``.
+    """
+    if isinstance(dim, Expr) and len(dim.terms) == 1:
+        atoms, coefficient = dim.terms[0]
+        if coefficient == 1 and len(atoms) == 1 and isinstance(atoms[0], Apply):
+            return [arg - other for arg in atoms[0].args] if atoms[0].fn == fn else []
+    return []
 
 
 def maximum(a: Dim, b: Dim) -> Dim:
@@ -224,6 +238,9 @@ def maximum(a: Dim, b: Dim) -> Dim:
         return b
     if b == 0 and non_negative(a):
         return a
+    for one, other in ((a, b), (b, a)):
+        if any(isinstance(n, int) and n >= 0 for n in _distances(one, "max", other)):
+            return one
     return _atom("max", *sorted((a, b), key=str))
 
 

@@ -136,7 +136,12 @@ def _store(machine: LoopMachine, op: Operation) -> Array:
 
 
 def _alloc(machine: LoopMachine, op: Operation) -> Buffer:
-    return fresh(op.attr("dtype"), machine.shape(op.attr("shape")))
+    dtype, kind = op.attr("dtype"), op.attr("combine")
+    buffer = fresh(dtype, machine.shape(op.attr("shape")))
+    if kind:
+        buffer.data[:] = identity(kind, dtype).value
+        buffer.written[:] = True
+    return buffer
 
 
 def _place(machine: LoopMachine, op: Operation) -> Buffer:

@@ -26,9 +26,12 @@ class LoopBuilder(Builder):
         self._named = 0
 
     def size_name(self) -> str:
-        """A name for a counter that bounds of inner loops mention."""
+        """A name for a counter that bounds of inner loops mention, and that no size has:
+
+        sizes of feeds and those that are found end in ``_`` and a number.
+        """
         self._named += 1
-        return f"chunk_{self._named}"
+        return f"chunk{self._named}"
 
     @contextmanager
     def nested(self) -> Iterator[list[Operation]]:
@@ -41,10 +44,20 @@ class LoopBuilder(Builder):
 
     @contextmanager
     def loop(
-        self, high: Dim, *, low: Dim = 0, step: int = 1, simd: bool = False, name: str = "i"
+        self,
+        high: Dim,
+        *,
+        low: Dim = 0,
+        step: int = 1,
+        simd: bool = False,
+        name: str = "i",
+        binds: str = "",
     ) -> Iterator[Operand]:
-        """A loop without carried values; a single turn is no loop at all."""
-        if high == 1 and low == 0:
+        """A loop without carried values; a single turn is no loop at all.
+
+        ``binds`` names the counter as a size, for bounds of inner loops.
+        """
+        if high == 1 and low == 0 and not binds:
             yield Const(index, 0)
             return
         counter = Value(index, name)
@@ -52,7 +65,13 @@ class LoopBuilder(Builder):
             yield counter
             super().emit("yield")
         self.emit(
-            "for", low=low, high=high, step=step, simd=simd, regions=[Block((counter,), tuple(ops))]
+            "for",
+            low=low,
+            high=high,
+            step=step,
+            simd=simd,
+            binds=binds,
+            regions=[Block((counter,), tuple(ops))],
         )
 
     @contextmanager
@@ -133,9 +152,11 @@ class LoopBuilder(Builder):
             return buffer
         return self.emit("view", buffer, shape=tuple(shape))  # type: ignore[no-any-return]
 
-    def alloc(self, dtype: str, shape: Sequence[Dim]) -> Operand:
-        """A temporary buffer."""
-        return self.emit("alloc", dtype=dtype, shape=tuple(shape))  # type: ignore[no-any-return]
+    def alloc(self, dtype: str, shape: Sequence[Dim], combine: str = "") -> Operand:
+        """A temporary buffer; an accumulator with ``combine``, the kind of a reduction."""
+        return self.emit(  # type: ignore[no-any-return]
+            "alloc", dtype=dtype, shape=tuple(shape), combine=combine
+        )
 
     def fill(self, value: Operand, target: Operand) -> None:
         """Set every element of a buffer to a scalar:

@@ -47,18 +47,23 @@ class Touched:
 
 class Roots:
     """The root of each buffer, known for every view in a function, and which are ``temporaries``.
+
+    ``handed_on`` are the roots that operations on whole buffers touch.
     """
 
     def __init__(self, ops: Iterable[Operation]) -> None:
         self._roots: dict[Operand, Operand] = {}
         self._touched: dict[Operation, Touched] = {}
         self.temporaries: set[Operand] = set()
+        self.handed_on: set[Operand] = set()
         for op in ops:
             self._add(op)
 
     def _add(self, op: Operation) -> None:
         if op.name == "alloc":
             self.temporaries.add(op.result)
+        if not op.defn.elementwise and op.name not in ("load", "store"):
+            self.handed_on.update([self[access.buffer] for access in _accesses(op)])
         if op.name in VIEWS:
             self._roots[op.result] = self[op.operands[0]]
         for region in op.regions:
@@ -84,7 +89,7 @@ def _accesses(op: Operation) -> list[Access]:
         return [Access(op.operands[0], op.operands[1:], False)]
     if op.name == "store":
         return [Access(op.operands[1], op.operands[2:], True)]
-    if op.name in SOURCES or op.name == "for":
+    if op.defn.elementwise or op.name in SOURCES or op.name == "for":
         return []
     buffers = [o for o in op.operands if getattr(o.type, "buffer", False)]
     return [Access(b, None, _may_write(op, b)) for b in buffers]

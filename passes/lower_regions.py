@@ -7,19 +7,20 @@ Axes that every operand treats alike, all full or all broadcast, are one loop: `
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
+from functools import partial
 from typing import TypeAlias
 
 from stepforge.ir import dims
-from stepforge.ir.combining import COMBINE, identity
+from stepforge.ir.combining import COMBINE, identity, precision
 from stepforge.ir.core import Const, Operand, Operation
 from stepforge.ir.dims import Dim
 from stepforge.ir.loop_builder import LoopBuilder
 from stepforge.ir.types import Type
+from stepforge.passes.column_sums import row_by_row
 from stepforge.passes.lower_cuts import Cut
 
 CHUNK = 4096  # elements that are summed in their own precision before a wider one takes over
 Element: TypeAlias = Callable[[Sequence[Operand]], Operand]
-WIDER = {"f32": "f64", "f16": "f32", "bf16": "f32"}  # precision of the outer sum
 
 
 def row_shapes(
@@ -134,37 +135,62 @@ def _element(
 def lower_reduce(
     k: LoopBuilder, op: Operation, operands: Sequence[Operand | Cut], out: Operand
 ) -> None:
-    """A nest over the kept axes around loops that accumulate over the reduced ones."""
+    """A nest over the kept axes around loops that accumulate over the reduced ones.
+
+    Where only the first axis is reduced, it is the outermost loop, each turn of which adds to an
+    accumulator, so that it can be a part of other nests over these rows.
+    """
     shape, axes = op.attr("shape"), op.attr("axes")
     groups = merged_axes(shape, operands, axes)
     space = tuple(dims.product(shape[a] for a in group) for group in groups)
     reduced = [group[0] in axes for group in groups]
     views = [grouped(k, o, shape, groups) for o in operands]
-    kept = [n for n, r in zip(space, reduced, strict=True) if not r]
+    kept, over = ([n for n, r in zip(space, reduced, strict=True) if r is which]
+                  for which in (False, True))  # fmt: skip
     target = k.view(out, tuple(kept))
     # Lanes run over the last group; where that is kept, each lane sums a column of its own.
     lanes_kept = bool(groups) and not reduced[-1]
-    count = dims.product(n for n, r in zip(space, reduced, strict=True) if r)
+    by_rows = row_by_row(kept, reduced)
+
+    def element(outer: Sequence[Operand], inner: Sequence[Operand]) -> Operand:
+        kept_at, reduced_at = iter(outer), iter(inner)
+        at = [next(reduced_at if r else kept_at) for r in reduced]
+        return inline(k, op, [_element(k, v, shape, groups, at) for v in views])[0]
+
+    if by_rows:
+        total = _rows_added(k, op, kept, over[0], element)
     with k.nest(kept, simd=lanes_kept) as outer:
-
-        def element(inner: Sequence[Operand]) -> Operand:
-            kept_at, reduced_at = iter(outer), iter(inner)
-            at = [next(reduced_at if r else kept_at) for r in reduced]
-            return inline(k, op, [_element(k, v, shape, groups, at) for v in views])[0]
-
-        over = [n for n, r in zip(space, reduced, strict=True) if r]
-        value = _accumulate(k, op, over, element, simd=not lanes_kept)
-        value = _finish(k, op, value, count)
+        if by_rows:
+            value = k.load(total, *outer)
+        else:
+            value = _accumulate(k, op, over, partial(element, outer), simd=not lanes_kept)
+        value = _finish(k, op, value, dims.product(over))
         k.store(value, target, *outer)
+
+
+def _rows_added(
+    k: LoopBuilder,
+    op: Operation,
+    kept: Sequence[Dim],
+    rows: Dim,
+    element: Callable[[Sequence[Operand], Sequence[Operand]], Operand],
+) -> Operand:
+    """An accumulator of the ``kept`` axes, to which each of the ``rows`` adds."""
+    kind = op.attr("kind")
+    narrow, _ = precision(kind, op.results[0].type.dtype)
+    total = k.alloc(narrow, kept, combine=kind)
+    with k.loop(rows) as row, k.nest(kept) as at:
+        value = k.cast(element(at, (row,)), narrow)
+        k.store(combine(k, kind, k.load(total, *at), value), total, *at)
+    return total
 
 
 def _accumulate(
     k: LoopBuilder, op: Operation, over: Sequence[Dim], element: Element, *, simd: bool
 ) -> Operand:
     """The reduction over all loops of ``over``, in the wider dtype where sums have one."""
-    kind, dtype = op.attr("kind"), op.results[0].type.dtype
-    wide = WIDER.get(dtype, dtype) if kind in ("add", "mul") else dtype
-    narrow = dtype if dtype in ("f32", "f64") else wide  # halves add up in single precision
+    kind = op.attr("kind")
+    narrow, wide = precision(kind, op.results[0].type.dtype)
     if not over:
         return k.cast(element(()), wide)
 
@@ -173,16 +199,16 @@ def _accumulate(
         if len(rest) > 1:
             return k.accumulate(rest[0], [carried], lambda i, c: [level((*at, i), c)])[0]
 
-        def partial(turns: Dim, position: Callable[[Operand], Operand]) -> Operand:
+        def part(turns: Dim, position: Callable[[Operand], Operand]) -> Operand:
             def turn(i: Operand, c: Operand) -> list[Operand]:
                 return [combine(k, kind, c, k.cast(element((*at, position(i))), narrow))]
 
-            part = k.accumulate(turns, [identity(kind, narrow)], turn, combine=[kind], simd=simd)
-            return k.cast(part[0], wide)
+            found = k.accumulate(turns, [identity(kind, narrow)], turn, combine=[kind], simd=simd)
+            return k.cast(found[0], wide)
 
         if wide == narrow:
-            return combine(k, kind, carried, partial(rest[0], lambda i: i))
-        return _chunked(k, kind, rest[0], carried, partial)
+            return combine(k, kind, carried, part(rest[0], lambda i: i))
+        return _chunked(k, kind, rest[0], carried, part)
 
     return level((), identity(kind, wide))
 
@@ -192,16 +218,16 @@ def _chunked(
     kind: str,
     size: Dim,
     carried: Operand,
-    partial: Callable[[Dim, Callable[[Operand], Operand]], Operand],
+    part: Callable[[Dim, Callable[[Operand], Operand]], Operand],
 ) -> Operand:
     """Chunks that are each added up by themselves; the last one may be shorter."""
     if isinstance(size, int) and size <= CHUNK:
-        return combine(k, kind, carried, partial(size, lambda i: i))
+        return combine(k, kind, carried, part(size, lambda i: i))
     chunk = k.size_name()
     turns = dims.minimum(size - CHUNK * dims.named(chunk), CHUNK)
 
     def turn(c: Operand, total: Operand) -> list[Operand]:
-        return [combine(k, kind, total, partial(turns, lambda i: k.index((c, CHUNK), (i, 1))))]
+        return [combine(k, kind, total, part(turns, lambda i: k.index((c, CHUNK), (i, 1))))]
 
     count = dims.floor_div(size + (CHUNK - 1), CHUNK)
     return k.accumulate(count, [carried], turn, binds=chunk)[0]

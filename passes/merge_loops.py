@@ -74,14 +74,18 @@ def _facts(op: Operation, roots: Roots, facts: dict[Operation, _Facts]) -> _Fact
     return facts[op]
 
 
-def _merged(ops: Sequence[Operation], roots: Roots) -> list[Operation]:
-    """The operations of a block, loops merged, at every depth."""
+def _merged(
+    ops: Sequence[Operation], roots: Roots, around: Value | None = None
+) -> list[Operation]:
+    """The operations of a block, loops merged, at every depth; ``around`` is the counter of the
+    loop that has the block.
+    """
     if sum(op.name == "for" for op in ops) < 2:
         return [_inside(op, roots) if op.name == "for" else op for op in ops]
     out: list[Operation] = []
     facts: dict[Operation, _Facts] = {}
     for op in ops:
-        place = _partner(op, out, roots, facts) if op.name == "for" else None
+        place = _partner(op, out, roots, facts, around) if op.name == "for" else None
         if place is None:
             out.append(op)
         else:
@@ -91,7 +95,7 @@ def _merged(ops: Sequence[Operation], roots: Roots) -> list[Operation]:
 
 def _inside(op: Operation, roots: Roots) -> Operation:
     region = op.regions[0]
-    ops = _merged(region.ops, roots)
+    ops = _merged(region.ops, roots, region.params[0])
     if len(ops) == len(region.ops) and all(a is b for a, b in zip(ops, region.ops, strict=True)):
         return op
     block = Block(region.params, tuple(ops))
@@ -99,7 +103,11 @@ def _inside(op: Operation, roots: Roots) -> Operation:
 
 
 def _partner(
-    op: Operation, before: Sequence[Operation], roots: Roots, facts: dict[Operation, _Facts]
+    op: Operation,
+    before: Sequence[Operation],
+    roots: Roots,
+    facts: dict[Operation, _Facts],
+    around: Value | None,
 ) -> int | None:
     """The position of the nearest earlier loop that ``op`` can become a part of."""
     own, temporaries = _facts(op, roots, facts), roots.temporaries
@@ -107,7 +115,8 @@ def _partner(
         other = before[position]
         its = _facts(other, roots, facts)
         free = own.used.isdisjoint(other.results)
-        if free and other.name == "for" and _alike(op, other, own.length + its.length):
+        alike = other.name == "for" and _alike(op, other, own.length + its.length)
+        if free and alike and not _mixed(own.touched, its.touched, around, roots):
             counter = other.regions[0].params[0]
             if local(its.touched, own.touched, {op.regions[0].params[0]: counter}, counter):
                 both = its.touched.written | own.touched.written
@@ -136,6 +145,21 @@ def _alike(a: Operation, b: Operation, together: int) -> bool:
         if by_lanes.operands or not any(op.name == "for" for op in rows.regions[0].ops):
             return False
     return together <= LARGEST
+
+
+def _mixed(first: Touched, second: Touched, around: Value | None, roots: Roots) -> bool:
+    """True where one of two loops stores to the same places in each turn of the loop ``around``,
+    which are in the first-level cache, and only the other stores what lasts: stores to both in
+    turn are slow.
+    """
+    passing = roots.temporaries - roots.handed_on
+    if around is None or (first.written | second.written) <= passing:
+        return False
+    stays = [
+        any(around not in (a.indices or ()) for root in each.written for a in each.accesses[root])
+        for each in (first, second)
+    ]
+    return stays[0] != stays[1]
 
 
 def _together(first: Operation, second: Operation) -> Operation:

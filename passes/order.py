@@ -6,6 +6,7 @@ comes behind the last. Both give more than a function, so they are no passes of 
 
 from __future__ import annotations
 
+from stepforge.passes.block_rows import block_rows
 from stepforge.passes.contract import contract
 from stepforge.passes.cse import cse
 from stepforge.passes.expand import expand
@@ -23,7 +24,7 @@ from stepforge.passes.stream_stores import stream_stores
 ORDER: dict[str, tuple[Pass, ...]] = {
     "tensor": (prune, fold, simplify, cse, expand, fold, simplify, cse, prune),
     "fusion": (recompute, fuse, fuse_products, prune),
-    "loops": (merge_loops, contract, parallelize, stream_stores),
+    "loops": (merge_loops, contract, block_rows, parallelize, stream_stores),
 }
 
 _SHIPPED = dict(ORDER)

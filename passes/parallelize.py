@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stepforge.ir import dims
+from stepforge.ir.analyses import mentioned_sizes
 from stepforge.ir.core import Block, Function, Operand, Operation, Value
 from stepforge.ir.dims import Dim
 from stepforge.ir.rewrite import with_body
@@ -64,9 +65,25 @@ def _private(
 
 
 def _by_counter(buffer: Value, nest: Operation, touched: dict[Operation, Touched]) -> bool:
-    counter = nest.regions[0].params[0]
+    counters = _counters(nest)
     accesses = touched[nest].accesses[buffer]
-    return any(a.indices is None or counter in a.indices for a in accesses)
+    return any(a.indices is None or not counters.isdisjoint(a.indices) for a in accesses)
+
+
+def _counters(nest: Operation) -> set[Operand]:
+    """The counter of a nest, and those of loops inside which have other values in each turn."""
+    region = nest.regions[0]
+    found: set[Operand] = {region.params[0]}
+    name = nest.attr("binds")
+    if name:
+        following = {name: dims.named(name) + 1}
+        for inner in region.walk():
+            if inner.name == "for" and name in mentioned_sizes(inner):
+                low, high = inner.attr("low"), inner.attr("high")
+                behind = dims.substitute(low, following)
+                if dims.minimum(high, behind) == high:
+                    found.add(inner.regions[0].params[0])
+    return found
 
 
 def _nest(
@@ -94,13 +111,15 @@ def _inner(op: Operation, roots: Roots) -> Operation:
 
 
 def _independent(op: Operation, touched: Touched, private: set[Value]) -> bool:
-    counter = op.regions[0].params[0]
+    counters = _counters(op)
     for root in touched.written - private:
         places = set()
         for access in touched.accesses[root]:
-            if access.indices is None or counter not in access.indices:
+            at = [p for p, index in enumerate(access.indices or ()) if index in counters]
+            if not at:
                 return False
-            position = access.indices.index(counter)
+            position = at[0]
+            assert access.indices is not None
             dims = access.buffer.type.dims[: position + 1]
             places.add((access.indices[: position + 1], dims))
         if len(places) > 1:

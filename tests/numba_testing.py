@@ -21,11 +21,11 @@ from stepforge.ir.builder import Builder
 from stepforge.ir.core import Function
 from stepforge.ir.types import numpy_dtype, unify_numpy_shape
 from stepforge.ir.verify import verify
-from stepforge.passes.contract import contract
 from stepforge.passes.fuse import fuse
 from stepforge.passes.fuse_products import fuse_products
 from stepforge.passes.lower import lower
-from stepforge.passes.merge_loops import merge_loops
+from stepforge.passes.manager import run_passes
+from stepforge.passes.order import ORDER
 from stepforge.passes.plan import plan
 from stepforge.runtime import native
 
@@ -49,7 +49,7 @@ class NumbaModule:
         self.sizes = sorted(entry_names(function))
         lowered = lower(fuse_products(fuse(function)))
         assert not lowered.host_operations, "the function needs host calls"
-        loops = contract(merge_loops(lowered.function))
+        loops = run_passes(lowered.function, ORDER["loops"])
         verify(loops)
         planned = plan(loops, frozenset(self.sizes))
         constants = [n for n, g in loops.globals.items() if g.kind == "constant"]

@@ -22,12 +22,11 @@ from stepforge.ir.parser import parse_function
 from stepforge.ir.philox import Stream
 from stepforge.ir.verify import verify
 from stepforge.passes.bisect import agree
-from stepforge.passes.contract import contract
 from stepforge.passes.expand import expand
 from stepforge.passes.fuse import fuse
 from stepforge.passes.lower import lower, lowerable
-from stepforge.passes.merge_loops import merge_loops
-from stepforge.passes.parallelize import parallelize
+from stepforge.passes.manager import run_passes
+from stepforge.passes.order import ORDER
 from stepforge.passes.plan import plan
 
 lookup("add")  # fills the registry
@@ -57,7 +56,7 @@ def symbolic(case: Case) -> Case:
 def planned(function: Function) -> LoopStep:
     """The function after all passes, as ``plan`` leaves it."""
     step = lower(fuse(expand(function))).step()
-    loops = parallelize(contract(merge_loops(step.function)))
+    loops = run_passes(step.function, ORDER["loops"])
     made = plan(loops, checked_sizes(function))
     verify(made.function)
     return replace(step, function=made.function, arena=made.arena)

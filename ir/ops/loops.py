@@ -153,9 +153,14 @@ class Alloc(LoopOp):
     """A buffer of its own, uninitialised;
 
     ``plan`` gives it a place. ``%t = alloc(shape=[n], dtype="f32")``
+    With ``combine`` (add, mul, max, min, and, or) it is an *accumulator*: its elements start as
+    what changes nothing, and the turns of one nest each combine something with them. They may do
+    so in blocks that are combined in the end; ``block_rows`` sees to both.
     """
 
-    def infer(self, *, shape: tuple[Dim, ...] = (), dtype: str = "f32") -> Type:
+    def infer(
+        self, *, shape: tuple[Dim, ...] = (), dtype: str = "f32", combine: str = ""
+    ) -> Type:
         return Type(dtype, shape, buffer=True)
 
 
