@@ -1,8 +1,8 @@
 """``NAME_message``: a status in words, with the values of the check that failed.
 
 The text is written into the caller's workspace, where the call left the values; without a workspace
-the caller gets the text with ``{0}`` in the place of the first value, ``{0:g}`` where it is a float.
-Floats go through libc's ``snprintf``, whatever the decimal point of the program's locale.
+the caller gets the text with ``{0}`` in the place of the first value, ``{0:g}`` for a float. Floats
+go through libc's ``snprintf``, whatever the decimal point of the program's locale.
 """
 
 from __future__ import annotations
