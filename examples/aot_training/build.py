@@ -1,7 +1,8 @@
 """Compiles an online learner: a network that a C program trains while its rows come in.
 
-Nothing is trained here.  Written are ``libonline.so`` and ``online.h`` for ``main.c``, ``online.py``
-for ``learn.py``, and ``stream.bin``, the rows that both read: 64 pixels (f32) and a label (i32).
+Nothing is trained here.  Written are ``libonline.so`` and ``online.h`` for ``main.c``,
+``online.py`` for ``learn.py``, and ``stream.bin``, the rows that both read: 64 pixels (f32) and a
+label (i32).
 Then, wherever there is a C compiler::
 
     cc main.c -o main -L. -lonline -Wl,-rpath,. && ./main stream.bin
@@ -57,7 +58,7 @@ def build() -> Learner:
 
 
 def compiled(learner: Learner, cpu: str) -> Any:
-    """The library: ``learn``, ``classify``, and what keeps their variables, from ``online_init``."""
+    """The library: ``learn``, ``classify``, and what keeps their variables."""
     session = tf.Session()
     session.run(tf.global_variables_initializer())
     steps = [

@@ -1,7 +1,7 @@
 """``main.c`` in Python: learns from a stream with the compiled steps, through cffi.
 
-Neither stepforge nor LLVM is needed, but NumPy, cffi, and what ``build.py`` wrote: ``online.py`` with
-its library, and ``stream.bin``.  The numbers are those of the C program, to the last bit.
+Neither stepforge nor LLVM is needed, but NumPy, cffi, and what ``build.py`` wrote: ``online.py``
+with its library, and ``stream.bin``.  The numbers are those of the C program, to the last bit.
 """
 
 from __future__ import annotations
