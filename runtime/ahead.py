@@ -110,6 +110,12 @@ class _Prepared:
     nodes: Sequence[Any]
     names: Sequence[str]
 
+    @property
+    def swapped(self) -> frozenset[int]:
+        """The slots whose next value is made in another buffer."""
+        found = (op.operands[0] for op in self.planned.function.walk() if op.name == "new_slot")
+        return frozenset(self.names.index(s.name) for s in found if isinstance(s, Symbol))
+
 
 def compile_entries(entries: Sequence[Entry], values: Values, options: Options) -> Compiled:
     """Compile steps into one library.
@@ -127,7 +133,7 @@ def compile_entries(entries: Sequence[Entry], values: Values, options: Options) 
     if problems:
         raise CannotCompileAhead(problems)
     steps = [step for step in prepared if step is not None]
-    held, image = _held(steps, values)
+    held, image = _held(steps, values, options)
     library = _library(steps, held, image, options)
     return _emit(library, image, options)
 
@@ -212,19 +218,23 @@ def _with_constants(function: Function, constants: Mapping[str, Array]) -> Funct
 # ---- what the caller holds ----------------------------------------------------------------------
 
 
-def _held(steps: Sequence[_Prepared], values: Values) -> tuple[dict[Any, Held], bytes]:
+def _held(
+    steps: Sequence[_Prepared], values: Values, options: Options
+) -> tuple[dict[Any, Held], bytes]:
     """Variables and streams of all steps, each with its place in the block, and the block's first
     contents.
     """
     held: dict[Any, Held] = {}
+    block = options.variables != "arguments"
+    twofold = {step.nodes[slot] for step in steps for slot in step.swapped if block}
     taken: set[str] = set()
     image, problems = bytearray(), list[Problem]()
     value: Array | None
-    for step, name, node in _slots(steps):
-        if name in step.entry.extraction.streams:
+    for step, slot, node in _slots(steps):
+        if slot in step.entry.extraction.streams:
             type_, value = exports.STREAM, _stream_state(node)
         else:
-            type_, value = step.lowered.function.globals[name].type, values(node)
+            type_, value = step.lowered.function.globals[slot].type, values(node)
         if value is not None:
             type_ = type_.with_shape(tuple(value.shape))
         if type_.shape is None or not all(isinstance(size, int) for size in type_.shape):
@@ -232,8 +242,10 @@ def _held(steps: Sequence[_Prepared], values: Values) -> tuple[dict[Any, Held], 
             problems.append(Problem(text, node.site))
             continue
         label = str(node.name)
-        held[node] = Held(exports.unique_name(label, taken), label, type_, len(image))
-        image += _bytes(held[node], value)
+        image += b"\0" * (exports.ALIGNMENT if node in twofold else 0)  # the marker
+        name = exports.unique_name(label, taken)
+        held[node] = own = Held(name, label, type_, len(image), node in twofold)
+        image += _bytes(own, value).ljust(own.end - own.offset, b"\0")
     if problems:
         raise CannotCompileAhead(problems)
     return held, bytes(image)
@@ -257,7 +269,7 @@ def _bytes(held: Held, value: Array | None) -> bytes:
     data = b"\0" * held.bytes
     if value is not None:
         data = np.ascontiguousarray(value, numpy_dtype(held.type.dtype)).tobytes()
-    return data.ljust(exports.aligned(len(data)), b"\0")
+    return data
 
 
 # ---- the library --------------------------------------------------------------------------------
@@ -274,11 +286,6 @@ def _library(
 
 def _export(step: _Prepared, held: Mapping[Any, Held], *, block: bool) -> ExportedStep:
     signature, planned = step.signature, step.planned
-    swapped = {
-        step.names.index(op.operands[0].name)
-        for op in planned.function.walk()
-        if op.name == "new_slot" and isinstance(op.operands[0], Symbol)
-    }
     own = tuple(held[node] for node in step.nodes)
     labels = _labels(step)
     kernel = KernelPlan(
@@ -293,7 +300,7 @@ def _export(step: _Prepared, held: Mapping[Any, Held], *, block: bool) -> Export
     )
     parameters = _parameters(step, own, labels, block=block)
     return ExportedStep(
-        step.entry.name, signature, kernel, parameters, own, frozenset(swapped), labels
+        step.entry.name, signature, kernel, parameters, own, step.swapped, labels
     )
 
 

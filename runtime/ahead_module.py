@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-
 ALIGNMENT = 64  # bytes
 
 
