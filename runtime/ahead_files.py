@@ -79,6 +79,7 @@ def _shared(compiled: Compiled, path: Path) -> list[Path]:
     if path.suffix != wanted:
         raise ValueError(f"{path.name}: shared libraries of {compiled.target.triple} are {wanted}")
     if _links_here(compiled.target):
+        path.unlink(missing_ok=True)  # a program that has it loaded keeps the file that it has
         path.write_bytes(elf_shared.shared_library(compiled.object, path.name))
         path.chmod(0o755)
     else:

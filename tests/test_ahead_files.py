@@ -110,3 +110,12 @@ def test_the_reader_of_elf_names_what_is_defined() -> None:
     assert names == {"f", "f_parallel", "f_workspace", "f_message"}
     with pytest.raises(ValueError, match="not a little-endian ELF"):
         elf.ElfObject(b"MZ")
+
+
+def test_a_library_that_is_loaded_may_be_written_anew(tmp_path: Path) -> None:
+    x = tf.placeholder(tf.float32, [3], "x")
+    given, out = np.ones(3, np.float32), np.empty(3, np.float32)
+    loaded = Loaded(compile_ahead(Step("f", x * 2.0, [x])), tmp_path)
+    ahead_files.write(compile_ahead(Step("f", x * 3.0, [x])), tmp_path / "libtest.so")
+    assert loaded.call("f", given, out) == 0
+    assert out[0] == 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import shutil
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from ahead_testing import RANDOM, Loaded, compile_ahead, network, python_module
 
 import stepforge as tf
+from stepforge.runtime import ahead_files
 from stepforge.runtime.ahead_steps import Step
 
 Module = Callable[..., Any]
@@ -74,3 +77,82 @@ def test_calls_from_many_threads(module: Module) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+# A pool as one would write it in C: threads that take the next task until there is none.
+MAIN = r"""
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "lib.h"
+
+enum { SIZE = 400000, THREADS = 3 };
+
+typedef struct {
+    void (*job)(void *arguments, int64_t i);
+    void *arguments;
+    int64_t next, count;
+    pthread_mutex_t lock;
+    int *calls;
+} Work;
+
+static void *take(void *given)
+{
+    Work *work = given;
+    for (;;) {
+        pthread_mutex_lock(&work->lock);
+        int64_t i = work->next++;
+        pthread_mutex_unlock(&work->lock);
+        if (i >= work->count)
+            return NULL;
+        work->job(work->arguments, i);
+    }
+}
+
+static void parallel_for(
+    void *pool, void (*job)(void *arguments, int64_t i), void *arguments, int64_t count)
+{
+    Work work = {job, arguments, 0, count, PTHREAD_MUTEX_INITIALIZER, NULL};
+    pthread_t threads[THREADS];
+    ++*(int *)pool;
+    for (int i = 0; i < THREADS; i++)
+        pthread_create(&threads[i], NULL, take, &work);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+}
+
+int main(void)
+{
+    float *x = malloc(SIZE * sizeof *x);
+    float *alone = malloc(SIZE * sizeof *x), *shared = malloc(SIZE * sizeof *x);
+    float total, again;
+    void *workspace = malloc((size_t)f_workspace(SIZE));
+    int calls = 0;
+    for (int i = 0; i < SIZE; i++)
+        x[i] = (float)(i % 1000) / 500 - 1;
+    int32_t status = f(x, SIZE, alone, &total, workspace);
+    status |= f_parallel(x, SIZE, shared, &again, workspace, parallel_for, &calls);
+    int same = memcmp(alone, shared, SIZE * sizeof *x) == 0 && total == again;
+    printf("status %d, same %d, shared %d\n", (int)status, same, calls > 0);
+    status = f_parallel(x, SIZE, shared, &again, workspace, NULL, NULL);
+    printf("status %d, same %d\n", (int)status, total == again);
+    return 0;
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_threads_of_a_c_program_share_a_step(tmp_path: Path) -> None:
+    x = tf.placeholder(tf.float32, [None], "x")
+    y = tf.exp(tf.sin(x))
+    compiled = compile_ahead(Step("f", [y, tf.reduce_sum(y)], [x]), name="lib")
+    assert compiled.parallel == {"f"}
+    for name in ("lib.o", "lib.h"):
+        ahead_files.write(compiled, tmp_path / name)
+    (tmp_path / "main.c").write_text(MAIN)
+    warnings = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
+    command = ["cc", *warnings, "main.c", "lib.o", "-o", "main", "-lm", "-lpthread"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    done = subprocess.run([tmp_path / "main"], check=True, capture_output=True, text=True)
+    assert done.stdout == "status 0, same 1, shared 1\nstatus 0, same 1\n"
