@@ -1,4 +1,4 @@
-"""Ops whose result sizes depend on values, and segment reductions.
+"""Ops whose result sizes depend on values.
 
 ``binds`` names the size that the op finds; later shapes mention it.
 """
@@ -10,28 +10,18 @@ from typing import Any
 import numpy as np
 
 from stepforge.ir import dims
-from stepforge.ir.dims import Dim
-from stepforge.ir.errors import ShapeError
 from stepforge.ir.opdef import OpDef, define_op
-from stepforge.ir.ops import arrays
-from stepforge.ir.ops.arrays import Array, accumulator, is_integer, largest_finite, narrow, widen
+from stepforge.ir.ops.arrays import Array, widen
 from stepforge.ir.ops.inference import (
     BOOL,
     INDICES,
-    NUMBER,
-    REAL,
     SORTABLE,
     check_dtype,
-    check_min_rank,
     check_rank,
     check_same_dtype,
     known_dims,
-    merge_dims,
 )
 from stepforge.ir.types import Type, numpy_dtype
-
-KINDS = ("sum", "mean", "prod", "max", "min")
-
 
 @define_op
 class Where(OpDef):
@@ -154,69 +144,3 @@ class Setdiff1d(UniqueOp):
     def numpy(self, x: Array, y: Array, *, binds: str, index_dtype: str) -> tuple[Array, Array]:
         (index,) = np.nonzero(~np.isin(widen(x), widen(y)))
         return x[index], index.astype(numpy_dtype(index_dtype))
-
-
-def _empty_segment(kind: str, dtype: np.dtype[Any]) -> Any:
-    """What a segment without elements gives: of max and min the finite limits, as TensorFlow."""
-    if kind in ("sum", "mean", "prod"):
-        return dtype.type(kind == "prod")
-    if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        return limits.min if kind == "max" else limits.max
-    largest = largest_finite(dtype)
-    return -largest if kind == "max" else largest
-
-
-_UFUNCS: dict[str, np.ufunc] = {
-    "sum": np.add,
-    "mean": np.add,
-    "prod": np.multiply,
-    "max": np.maximum,
-    "min": np.minimum,
-}
-
-
-@define_op
-class SegmentSum(OpDef):
-    """Element i of the result combines the slices of ``x`` whose id is i; other ids are left out.
-
-    ``ids`` covers the leading axes of ``x``. ``kind``: sum, mean, prod, max, min; no slices give
-    0, 0, 1, the lowest and the highest finite value.
-    ``%r = segment_sum(%x, %ids, num=m, kind="mean") : f32[m, 3]``
-    """
-
-    cases = (
-        *[f'segment_sum(f32[5, 3], i32[5], num=4, kind="{kind}")' for kind in KINDS],
-        *[f'segment_sum(i32[5], i64[5], num=3, kind="{kind}")' for kind in KINDS],
-        "segment_sum(f64[2, 3, 2], i32[2, 3], num=2)",
-        "segment_sum(bf16[4], i32[4], num=2)",
-        'segment_sum(f16[4, 0], i32[4], num=2, kind="max")',
-        "segment_sum(c64[0], i32[0], num=2)",
-        "segment_sum(u8[3], i32[3], num=0)",
-    )
-
-    def infer(self, x: Type, ids: Type, *, num: Dim, kind: str = "sum") -> Type:
-        if kind not in KINDS:
-            raise ShapeError(f"segment_sum: kind {kind!r} is none of {', '.join(KINDS)}")
-        check_dtype("segment_sum", REAL if kind in ("max", "min") else NUMBER, x=x)
-        check_dtype("segment_sum", INDICES, ids=ids)
-        rank = len(known_dims("segment_sum", ids=ids))
-        check_min_rank("segment_sum", rank, x=x)
-        shapes = {"x": x.dims[:rank], "ids": ids.dims}
-        merge_dims("segment_sum", shapes, {"x": x, "ids": ids}, "leading axes")
-        return x.with_shape((num, *x.dims[rank:]))
-
-    def numpy(self, x: Array, ids: Array, *, num: int, kind: str) -> Array:
-        flat = ids.reshape(-1)
-        kept = (flat >= 0) & (flat < num)
-        wide = accumulator(x) if kind in ("sum", "mean", "prod") else widen(x)
-        rows = wide.reshape(flat.shape + x.shape[ids.ndim :])[kept]
-        out = np.full((num, *rows.shape[1:]), _empty_segment(kind, x.dtype), wide.dtype)
-        with np.errstate(all="ignore"):
-            _UFUNCS[kind].at(out, flat[kept], rows)
-            if kind == "mean":
-                counts = np.bincount(flat[kept], minlength=num).astype(wide.dtype)
-                counts = np.maximum(counts, counts.dtype.type(1))
-                counts = counts.reshape((-1,) + (1,) * (out.ndim - 1))
-                out = arrays.trunc_div(out, counts) if is_integer(out) else out / counts
-            return narrow(out, x.dtype)
