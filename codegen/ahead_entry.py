@@ -168,6 +168,9 @@ class _StepWriter:
             fn.store("ptr", "null", self.table, 8 * index)
         if with_pool:
             self._share()
+        if any(p.sized_by for p in self.step.of("result")):
+            callee = self.module.helper("stepforge_result", lambda: _result_text(self.module))
+            fn.store("ptr", callee, self.table, 8 * abi.TABLE_HOST_CALL)
         if self.step.plan.needs_arena:
             start = _spare_offsets(self.step)[-1]
             block = fn.offset(self.workspace, start)
@@ -292,6 +295,18 @@ def _bytes(type_: Type) -> Dim:
 def _node(site: object) -> str:
     node = getattr(site, "node", "")
     return f" (node '{node}')" if node else ""
+
+
+def _result_text(module: ModuleWriter) -> str:
+    """``stepforge_result(ctx, number, pointers, shape, slot)``, where a session makes the array of
+    a result: its memory is the caller's, and in its slot.
+    """
+    params = [("ptr", "ctx"), ("i64", "number"), ("ptr", "pointers"), ("ptr", "shape"),
+              ("ptr", "slot")]
+    fn = FunctionWriter(module, "stepforge_result", "i32", params, linkage="internal")
+    fn.store("ptr", fn.load("ptr", "%slot"), "%pointers")
+    fn.do("ret i32 0")
+    return fn.finish()
 
 
 def _share_text(module: ModuleWriter) -> str:

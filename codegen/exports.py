@@ -74,7 +74,11 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter of an exported step; ``index`` numbers the feed, slot or fetch that it is."""
+    """A parameter of an exported step; ``index`` numbers the feed, slot or fetch that it is.
+
+    Of a result whose shape only the run tells, ``type`` is the largest, and the result ``sized_by``
+    is that shape.
+    """
 
     name: str
     role: Role
@@ -82,6 +86,7 @@ class Parameter:
     index: int = 0
     writable: bool = False
     label: str = ""
+    sized_by: str = ""
 
     @property
     def by_value(self) -> bool:

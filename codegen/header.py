@@ -115,6 +115,8 @@ def _meaning(step: ExportedStep, parameter: Parameter) -> str:
     if parameter.role == "state":
         return "the variables, changed by the step" if parameter.writable else "the variables"
     text = type_text(step, parameter.type)
+    if parameter.sized_by:
+        text = f"at most {text}, dense, its shape in {parameter.sized_by}"
     kind = {"feed": "", "result": "result, ", "held": "variable, "}[parameter.role]
     kind += "changed by the step, " if parameter.role == "held" and parameter.writable else ""
     user = f" ({parameter.label})" if parameter.label not in ("", parameter.name) else ""

@@ -8,7 +8,7 @@ them writes is *held* by the caller, what nobody writes may be baked into the co
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -28,6 +28,7 @@ from stepforge.frontend.extract.program import Extraction
 from stepforge.ir import dims
 from stepforge.ir.builder import Builder
 from stepforge.ir.core import Const, Function, Global, Operand, Operation, Symbol
+from stepforge.ir.dims import Dim
 from stepforge.ir.philox import Stream
 from stepforge.ir.rewrite import rebuild, substitute_sizes, with_globals
 from stepforge.ir.types import Type, numpy_dtype
@@ -35,6 +36,7 @@ from stepforge.passes.lower import Lowered, lower, lowerable
 from stepforge.passes.manager import run_passes
 from stepforge.passes.order import ORDER
 from stepforge.passes.plan import Planned, plan
+from stepforge.runtime.ahead_bounds import Declared, entry_bounds, unplaced, with_sizes
 from stepforge.runtime.ahead_problems import (
     CannotCompileAhead,
     Problem,
@@ -44,6 +46,7 @@ from stepforge.runtime.ahead_problems import (
 from stepforge.runtime.pipeline import (
     output_numbers,
     stream_names,
+    with_fetch_numbers,
 )
 from stepforge.runtime.signatures import signature_of
 
@@ -57,12 +60,14 @@ class Entry:
     """A step to compile: its name, what was extracted, and what its arguments are called.
 
     ``results`` names the fetches that are tensors; ``labels`` gives a parameter's name to sizes.
+    ``bounds`` are about results behind those of the fetches.
     """
 
     name: str
     extraction: Extraction
     results: Sequence[str] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    bounds: Sequence[Declared] = ()
 
 
 @dataclass(frozen=True)
@@ -101,9 +106,15 @@ class Compiled:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A step on the loop level; ``nodes`` are the variables and streams in the order of slots."""
+    """A step on the loop level; ``nodes`` are the variables and streams in the order of slots.
+
+    ``bounds`` are of sizes that only values tell; ``sized`` names the results that tell the shapes
+    of others.
+    """
 
     entry: Entry
+    bounds: Mapping[str, Dim]
+    sized: Mapping[str, str]
     signature: Signature
     lowered: Lowered
     planned: Planned
@@ -154,6 +165,9 @@ def _prepare(
     before, extraction = len(problems), entry.extraction
     given = _with_values(extraction, written, values, options, problems)
     function = run_passes(given, ORDER["tensor"])
+    made = with_sizes(extraction, function, entry.results, entry.bounds, problems)
+    function, extraction = made.function, made.extraction
+    entry = replace(entry, extraction=extraction, results=made.results)
     problems += problems_of(function)
     if len(problems) > before or not lowerable(function):
         return None
@@ -163,10 +177,14 @@ def _prepare(
     if len(problems) > before:
         return None
     signature = signature_of(extraction, fused, entry.name, "list", python=False)
-    planned = plan(run_passes(lowered.function, ORDER["loops"]), frozenset(signature.sizes))
+    sizes = frozenset(signature.sizes)
+    bounds = entry_bounds(lowered.bounds, made.bounds, sizes)
+    planned = plan(run_passes(lowered.function, ORDER["loops"]), sizes, bounds)
+    problems += [unplaced(op) for op in planned.function.walk() if op.name == "alloc"]
     names = [*(slot.name for slot in signature.slots), *stream_names(lowered)]
     known = {**extraction.variables, **extraction.streams}
-    return _Prepared(entry, signature, lowered, planned, [known[n] for n in names], names)
+    nodes = [known[n] for n in names]
+    return _Prepared(entry, bounds, made.sized, signature, lowered, planned, nodes, names)
 
 
 def _with_values(
@@ -289,7 +307,7 @@ def _export(step: _Prepared, held: Mapping[Any, Held], *, block: bool) -> Export
     own = tuple(held[node] for node in step.nodes)
     labels = _labels(step)
     kernel = KernelPlan(
-        planned.function,
+        with_fetch_numbers(planned.function, step.entry.extraction),
         len(signature.feeds),
         output_numbers(step.entry.extraction, step.lowered),
         step.names,
@@ -341,14 +359,20 @@ def _parameters(
             Parameter(exports.unique_name(h.name, taken), "held", h.type, i, changes[i], h.label)
             for i, h in enumerate(own)
         ]
-    named = iter(step.entry.results)
+    named, names = iter(step.entry.results), dict[str, str]()
     for index, fetch in enumerate(step.signature.fetches):
         if fetch.kind == "none":
             continue
         label = next(named)
         name = exports.unique_name(_plain(label), taken)
-        found.append(Parameter(name, "result", fetch.dense_type, index, True, label))
-    return tuple(found)
+        shape = tuple(dims.substitute(n, step.bounds) for n in fetch.dense_type.dims)
+        made = Parameter(name, "result", fetch.dense_type.with_shape(shape), index, True, label)
+        names[label] = name
+        found.append(made)
+    return tuple(
+        replace(p, sized_by=names[step.sized[p.label]]) if p.label in step.sized else p
+        for p in found
+    )
 
 
 def _emit(library: ExportedLibrary, image: bytes, options: Options) -> Compiled:

@@ -160,7 +160,8 @@ def _argument(step: ExportedStep, parameter: Parameter) -> str:
     shape = tuple(n if isinstance(n, int) else str(n) for n in step.shape(parameter.type))
     flags = (parameter.by_value, parameter.role == "held" and parameter.writable)
     dtype = _numpy_name(parameter.type.dtype)
-    return f"Argument({parameter.name!r}, {dtype!r}, {shape!r}, {flags[0]}, {flags[1]})"
+    more = f", {parameter.sized_by!r}" if parameter.sized_by else ""
+    return f"Argument({parameter.name!r}, {dtype!r}, {shape!r}, {flags[0]}, {flags[1]}{more})"
 
 
 def _variable(held: Held) -> str:

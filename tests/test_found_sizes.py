@@ -105,3 +105,13 @@ def test_floats_are_left_to_the_host() -> None:
         values, places = session.run(tf.unique(x), {x: [1, np.nan, 1, np.nan, -0.0, 0]})
     np.testing.assert_array_equal(values, [1, np.nan, np.nan, 0])
     np.testing.assert_array_equal(places, [0, 1, 0, 2, 3, 3])
+
+
+def test_found_results_stand_where_they_were_asked_for() -> None:
+    x = tf.placeholder(tf.int32, [None])
+    values, places = tf.unique(x)
+    with tf.Session() as session:
+        fetches = [tf.no_op(), x, values * 2, places]
+        nothing, *found = session.run(fetches, {x: [3, 3, 1]})
+    assert nothing is None
+    assert [array.tolist() for array in found] == [[3, 3, 1], [6, 2], [0, 0, 1]]
