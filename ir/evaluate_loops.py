@@ -148,8 +148,9 @@ def _place(machine: LoopMachine, op: Operation) -> Buffer:
 
 
 def _view(machine: LoopMachine, op: Operation) -> Buffer:
-    source = machine.value(op.operands[0])
-    return Buffer(source.data, source.written, machine.shape(op.attr("shape")))
+    source, shape = machine.value(op.operands[0]), machine.shape(op.attr("shape"))
+    part = slice(count(shape))
+    return Buffer(source.data[part], source.written[part], shape)
 
 
 def _subview(machine: LoopMachine, op: Operation) -> Buffer:

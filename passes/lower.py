@@ -220,11 +220,7 @@ class _Lowering:
         self.k.emit("bind_size", self.k.load(count), binds=name)
         self.bounds[name] = capacity
         for result, large in zip(op.results, found, strict=True):
-            self.buffers[result] = large
-            if large.type.dims != result.type.dims:
-                self.buffers[result] = self.k.alloc(result.type.dtype, result.type.dims)
-                with self.k.nest(result.type.dims) as at:
-                    self.k.store(self.k.load(large, *at), self.buffers[result], *at)
+            self.buffers[result] = self.k.view(large, result.type.dims)
 
     def _host_call(self, op: Operation, results: Sequence[Operand]) -> None:
         """Constants and symbols are known to the host; it is handed the other operands."""

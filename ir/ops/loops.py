@@ -174,7 +174,8 @@ class Place(LoopOp):
 class View(LoopOp):
     """The same memory with another shape of as many elements. ``%v = view(%x, shape=[n*3])``
 
-    Where the sizes are not provably equal, a check has made sure of it before.
+    Where the sizes are not provably equal, a check has made sure of it before; or the view is the
+    first part of a buffer for the most that there can be.
     """
 
     def infer(self, buffer: Type, *, shape: tuple[Dim, ...] = ()) -> Type:
