@@ -149,8 +149,8 @@ def _place(machine: LoopMachine, op: Operation) -> Buffer:
 
 def _view(machine: LoopMachine, op: Operation) -> Buffer:
     source, shape = machine.value(op.operands[0]), machine.shape(op.attr("shape"))
-    part = slice(count(shape))
-    return Buffer(source.data[part], source.written[part], shape)
+    part, dtype = slice(count(shape)), numpy_dtype(op.result.type.dtype)
+    return Buffer(source.data[part].view(dtype), source.written[part], shape)
 
 
 def _subview(machine: LoopMachine, op: Operation) -> Buffer:

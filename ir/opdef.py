@@ -52,7 +52,6 @@ class OpDef:
     # Of an op that binds a size: (*types) -> the most that it can be. Its ``lower`` gets first the
     # buffer that the size goes into, then results as large as that.
     capacity: Callable[..., Any] | None = None
-    lowered_dtypes: ClassVar[tuple[str, ...]] = ()  # operands that ``lower`` takes; () is all real
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"

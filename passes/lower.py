@@ -360,9 +360,6 @@ def has_loops(op: Operation) -> bool:
         return False
     operands = op.operands[1:] if op.defn.effect == "random" else op.operands  # but the stream
     types = [v.type for v in (*operands, *op.results)]
-    wanted = op.defn.lowered_dtypes
-    if wanted and any(o.type.dtype not in wanted for o in operands):
-        return False
     return all(t.dtype in NUMERIC and t.dtype not in COMPLEX for t in types)
 
 

@@ -28,7 +28,7 @@ from stepforge.ir.ops.inference import (
 )
 from stepforge.ir.types import Type, index, item_bytes, numpy_dtype
 
-INTEGERS = ("bool", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64")
+SORTED = ("bool", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "f16", "bf16", "f32", "f64")
 ZERO, ONE = (Const(Type("i64"), value) for value in (0, 1))
 
 
@@ -97,8 +97,21 @@ def first_appearances(x: Array) -> tuple[Array, Array, Array]:
 BINS, DIGIT = 256, 8  # of the radix sort: how many digits there are, and the bits of one
 
 
+def _keys(k: LoopBuilder, x: Operand) -> Operand:
+    """Integers that are equal where elements of ``x`` are; a NaN is equal to no element."""
+    if x.type.kind != "f":
+        return x
+    own = k.alloc(x.type.dtype, x.type.dims)
+    with k.nest(x.type.dims) as at:
+        zero = Const(Type(x.type.dtype), 0.0)
+        k.store(k.emit("add", k.load(x, *at), zero), own, *at)  # 0 for -0
+    dtype = f"i{8 * item_bytes(x.type.dtype)}"
+    bits: Operand = k.emit("view", own, shape=x.type.dims, dtype=dtype)
+    return bits
+
+
 def sorted_positions(k: LoopBuilder, x: Operand) -> Operand:
-    """The positions of the elements of ``x``, equal ones next to each other and in order."""
+    """The positions of the integers ``x``, equal ones next to each other and in order."""
     (n,), (last, order) = x.type.dims, (k.alloc("i64", x.type.dims) for _ in range(2))
     with k.nest((n,)) as (i,):
         k.store(k.emit("from_index", i, dtype="i64"), order, i)
@@ -137,7 +150,7 @@ def _by_digit(k: LoopBuilder, x: Operand, order: Operand, out: Operand, shift: i
 
 def first_positions(k: LoopBuilder, x: Operand) -> Operand:
     """For each element of ``x`` the position of the first one that is equal."""
-    (n,), order = x.type.dims, sorted_positions(k, x)
+    (n,), order = x.type.dims, sorted_positions(k, _keys(k, x))
     first = k.alloc("i64", (n,))
 
     def turn(i: Operand, before: Operand, head: Operand) -> Sequence[Operand]:
@@ -149,15 +162,14 @@ def first_positions(k: LoopBuilder, x: Operand) -> Operand:
         k.store(head, first, k.to_index(place, n))
         return [value, head]
 
-    nothing = Const(Type(x.type.dtype), False if x.type.kind == "b" else 0)
+    zero: bool | float = {"b": False, "f": 0.0}.get(x.type.kind, 0)
+    nothing = Const(Type(x.type.dtype), zero)
     k.accumulate(n, [nothing, ZERO], turn)
     return first
 
 
 class UniqueOp(OpDef):
     """Base class: distinct elements of a vector."""
-
-    lowered_dtypes = INTEGERS
 
     def find(
         self, k: LoopBuilder, count: Operand, values: Operand, positions: Operand, x: Operand
@@ -199,9 +211,8 @@ class Unique(UniqueOp):
     cases = (
         'unique(i32[7], binds="m")',
         'unique(f32[5], binds="m", index_dtype="i64")',
-        'unique(bf16[5], binds="m")',
         'unique(i64[0], binds="m")',
-        *[f'unique({dtype}[9], binds="m")' for dtype in INTEGERS],
+        *[f'unique({dtype}[9], binds="m")' for dtype in SORTED],
         'unique(string[3], binds="m")',
     )
 
