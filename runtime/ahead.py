@@ -180,7 +180,7 @@ def _prepare(
     sizes = frozenset(signature.sizes)
     bounds = entry_bounds(lowered.bounds, made.bounds, sizes)
     planned = plan(run_passes(lowered.function, ORDER["loops"]), sizes, bounds)
-    problems += [unplaced(op) for op in planned.function.walk() if op.name == "alloc"]
+    problems += [unplaced(op) for op in planned.function.body.ops if op.name == "alloc"]
     names = [*(slot.name for slot in signature.slots), *stream_names(lowered)]
     known = {**extraction.variables, **extraction.streams}
     nodes = [known[n] for n in names]
