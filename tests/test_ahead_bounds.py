@@ -138,11 +138,11 @@ def test_the_command_line_takes_bounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("model.py").write_text(
+    Path("bounded.py").write_text(
         "import stepforge as tf\nx = tf.placeholder(tf.int32, [None], name='x')\n"
         "tf.identity(tf.unique(x)[0], name='y')\n"
     )
-    command = ["compile", "model.py", "--fetch=y", "--feed=x:i32[n]", "-o", "y.o", "-o", "y.h"]
+    command = ["compile", "bounded.py", "--fetch=y", "--feed=x:i32[n]", "-o", "y.o", "-o", "y.h"]
     assert main([*command, "--bound", "y=2*n"]) == 0
     assert "at most i32[2*n]" in Path("y.h").read_text()
     assert main([*command, "--bound", "y"]) == 1
