@@ -28,6 +28,7 @@ from contest import ONE_THREAD, Peers
 from harness import Result, measure
 
 WORKLOADS = (
+    "ahead",
     "axb",
     "conversion",
     "convolution",

@@ -16,7 +16,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
 import stepforge as tf
-from harness import Row, Side, check_equal, measure, statement
+from harness import Against, Row, Side, check_equal, measure, statement
 from stepforge.codegen import gemm
 
 SHAPES = (
@@ -61,8 +61,8 @@ def lines(rounds: int, smallest: int) -> Iterator[str]:
                     Side(label, (statement("step(a, b)", step=step, a=a, b=b),))
                     for label, step in (("tiles", tiles), ("library", library))
                 )
-                result = measure(Row(form, ours, theirs, 1.0), rounds)
-                ratios.append(f"{result.ratio:.2f}")
+                result = measure(Row(form, ours, (Against(1.0, (theirs,)),)), rounds)
+                ratios += [f"{verdict.ratio:.2f}" for verdict in result.verdicts]
         yield f"| {m}, {n}, {k} | " + " | ".join(ratios) + " |"
 
 

@@ -1,9 +1,9 @@
 """The C function of a step that is compiled ahead of time: what a session's entry is to Python.
 
-It builds the context and the table that the kernel expects on its own stack: the arena and the
-spare buffers of variables are pieces of the caller's workspace, what only a session has (memory,
-host calls, a BLAS) is absent. So the function keeps nothing, allocates nothing, and may run in many
-threads at once.
+It builds the context and the table that the kernel expects on its own stack. The arena is a piece
+of the caller's workspace, spare buffers of variables are pieces of their block or else of that too;
+what only a session has (memory, host calls, a BLAS) is absent. So the function keeps nothing,
+allocates nothing, and may run in many threads at once.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from stepforge.codegen import signature as abi
 from stepforge.codegen.ahead_functions import aligned_up, copy, define, exported, return_if
 from stepforge.codegen.ahead_message import Message, emit_message
+from stepforge.codegen.ahead_state import move_to, other_place, place_of
 from stepforge.codegen.dims import emit_dim
 from stepforge.codegen.entry_feeds import element_alignment, element_type
 from stepforge.codegen.exports import SPARES, VALUES, ExportedStep, Held, Parameter, aligned
@@ -62,10 +63,9 @@ def _c_type(parameter: Parameter) -> str:
 
 
 def _spare_offsets(step: ExportedStep) -> dict[int, int]:
-    """Where the spare buffers of swapped slots are in the workspace; behind them, at -1, the end.
-    """
+    """Where the spare buffers of slots are in the workspace; behind them, at -1, the end."""
     found, offset = {}, SPARES
-    for slot in sorted(step.swapped):
+    for slot in step.copied:
         found[slot] = offset
         offset += aligned(step.held[slot].bytes)
     found[-1] = offset
@@ -168,6 +168,9 @@ class _StepWriter:
             fn.store("ptr", "null", self.table, 8 * index)
         if with_pool:
             self._share()
+        if any(p.sized_by for p in self.step.of("result")):
+            callee = self.module.helper("stepforge_result", lambda: _result_text(self.module))
+            fn.store("ptr", callee, self.table, 8 * abi.TABLE_HOST_CALL)
         if self.step.plan.needs_arena:
             start = _spare_offsets(self.step)[-1]
             block = fn.offset(self.workspace, start)
@@ -222,13 +225,16 @@ class _StepWriter:
 
     def _held(self, slot: int, held: Held) -> str:
         own = [p for p in self.step.of("held") if p.index == slot]
-        return f"%arg.{own[0].name}" if own else self.fn.offset("%arg.state", held.offset)
+        return f"%arg.{own[0].name}" if own else place_of(self.fn, "%arg.state", held)
 
     def _record(self, slot: int, data: str) -> str:
         """The VarSlot of a variable whose next value is made in a spare buffer."""
         fn, held = self.fn, self.step.held[slot]
         record, sizes = fn.alloca("i8", SLOT_ALL_BYTES, 16), fn.alloca("i64", held.type.rank or 1)
-        spare = fn.offset(self.workspace, _spare_offsets(self.step)[slot])
+        if held.twofold:
+            spare = other_place(fn, "%arg.state", held)
+        else:
+            spare = fn.offset(self.workspace, _spare_offsets(self.step)[slot])
         pointers = {
             abi.SLOT_DATA: data, abi.SLOT_DIMS: sizes, SLOT_SPARE: spare, SLOT_RETIRED: "null",
         }
@@ -253,8 +259,11 @@ class _StepWriter:
         fn.branch_if(fn.emit(f"icmp eq i32 {status}, 0"), good, self.failed)
         fn.start(good)
         for slot, record in self.records.items():
-            made = fn.load("ptr", record, abi.SLOT_DATA)
-            copy(fn, self.held[slot], made, str(self.step.held[slot].bytes))
+            made, held = fn.load("ptr", record, abi.SLOT_DATA), self.step.held[slot]
+            if held.twofold:
+                move_to(fn, "%arg.state", held, made)
+            else:
+                copy(fn, self.held[slot], made, str(held.bytes))
         for parameter in self.step.of("result"):
             fetch = self.step.signature.fetches[parameter.index]
             if fetch.kind == "feed":
@@ -286,6 +295,18 @@ def _bytes(type_: Type) -> Dim:
 def _node(site: object) -> str:
     node = getattr(site, "node", "")
     return f" (node '{node}')" if node else ""
+
+
+def _result_text(module: ModuleWriter) -> str:
+    """``stepforge_result(ctx, number, pointers, shape, slot)``, where a session makes the array of
+    a result: its memory is the caller's, and in its slot.
+    """
+    params = [("ptr", "ctx"), ("i64", "number"), ("ptr", "pointers"), ("ptr", "shape"),
+              ("ptr", "slot")]
+    fn = FunctionWriter(module, "stepforge_result", "i32", params, linkage="internal")
+    fn.store("ptr", fn.load("ptr", "%slot"), "%pointers")
+    fn.do("ret i32 0")
+    return fn.finish()
 
 
 def _share_text(module: ModuleWriter) -> str:

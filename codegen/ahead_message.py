@@ -1,7 +1,8 @@
 """``NAME_message``: a status in words, with the values of the check that failed.
 
 The text is written into the caller's workspace, where the call left the values; without a workspace
-the caller gets the text with ``{0}`` in the place of the first value, and so on.
+the caller gets the text with ``{0}`` in the place of the first value, ``{0:g}`` for a float. Floats
+go through libc's ``snprintf``, whatever the decimal point of the program's locale.
 """
 
 from __future__ import annotations
@@ -16,8 +17,13 @@ from stepforge.codegen.exports import TEXT, TEXT_BYTES, VALUES
 from stepforge.codegen.llvm import FunctionWriter, ModuleWriter
 from stepforge.codegen.target import Target
 
-_LONGEST_NUMBER = 20  # characters of the least i64
-_OPEN, _MINUS, _ZERO = (str(ord(c)) for c in "{-0")
+_LONGEST_NUMBER = 20  # characters of the least i64; a float has at most 13
+_OPEN, _MINUS, _ZERO, _COLON, _POINT = (str(ord(c)) for c in "{-0:.")
+_NUMBER, _FLOAT = 3, 5  # characters of the fields {0} and {0:g}
+_BUFFER = 32  # bytes for a float as libc writes it
+_NOT_A_NUMBER = "0x7FF8000000000000"
+# Where snprintf is in a library that linkers do not look into by themselves.
+_MICROSOFT = "/DEFAULTLIB:legacy_stdio_definitions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +35,20 @@ class Message:
 
     @property
     def template(self) -> str:
-        """The text with ``{0}`` for the first value, and so on: each field is three characters.
-
-        A float, which would need a formatter of its own, is a question mark.
-        """
+        """The text with ``{0}`` for the first value, and so on, ``{0:g}`` where it is a float."""
         parts, count = [], 0
         for literal, field, form, _ in Formatter().parse(self.text):
-            parts.append(literal)
+            parts.append(literal.replace("{", "{{"))
             if field is not None:
                 place = chr(ord("0") + int(field or count))
-                parts.append("?" if form else f"{{{place}}}")
+                parts.append(f"{{{place}:g}}" if form else f"{{{place}}}")
                 count += 1
         return "".join(parts)
+
+    @property
+    def has_floats(self) -> bool:
+        """Whether a value of it is a float."""
+        return any(form for _, _, form, _ in Formatter().parse(self.text))
 
 
 def emit_message(
@@ -69,7 +77,14 @@ def emit_message(
     fn.do(f"ret ptr {text}")
     fn.start(some)
     callee = module.helper("stepforge_format", lambda: _format(module))
-    fn.do(f"ret ptr {fn.call('ptr', callee, ('ptr', text), ('ptr', '%workspace'))}")
+    # The way to print floats is handed in, so that a library without them does without libc.
+    floats = "null"
+    if any(m.has_floats for m in messages):
+        floats = module.helper("stepforge_float", lambda: _float(module))
+        if target.windows and "msvc" in target.triple:
+            module.link_option(_MICROSOFT)
+    given = [("ptr", text), ("ptr", "%workspace"), ("ptr", floats)]
+    fn.do(f"ret ptr {fn.call('ptr', callee, *given)}")
     define(fn)
 
 
@@ -80,8 +95,10 @@ def _text(module: ModuleWriter, name: str, message: Message) -> tuple[int, str]:
 
 
 def _format(module: ModuleWriter) -> str:
-    """``format(template, workspace)``: the template with values for ``{0}``, in the workspace."""
-    params = [("ptr", "template"), ("ptr", "workspace")]
+    """``format(template, workspace, floats)``: the template with values for ``{0}``, in the
+    workspace; ``floats`` is the function that writes those.
+    """
+    params = [("ptr", "template"), ("ptr", "workspace"), ("ptr", "floats")]
     fn = FunctionWriter(
         module, "stepforge_format", "ptr", params, linkage="internal", attributes="noinline"
     )
@@ -91,8 +108,8 @@ def _format(module: ModuleWriter) -> str:
     read, write = fn.alloca("ptr"), fn.alloca("ptr")
     fn.store("ptr", "%template", read)
     fn.store("ptr", text, write)
-    head, body, field, plain, done = (
-        fn.label(hint) for hint in ("head", "body", "field", "plain", "done")
+    head, body, brace, field, plain, done = (
+        fn.label(hint) for hint in ("head", "body", "brace", "field", "plain", "done")
     )
     fn.branch(head)
     fn.start(head)
@@ -102,25 +119,33 @@ def _format(module: ModuleWriter) -> str:
     full = fn.emit(f"icmp uge ptr {into}, {limit}")
     fn.branch_if(fn.emit(f"or i1 {ended}, {full}"), done, body)
     fn.start(body)
-    fn.branch_if(fn.emit(f"icmp eq i8 {letter}, {_OPEN}"), field, plain)
+    fn.branch_if(fn.emit(f"icmp eq i8 {letter}, {_OPEN}"), brace, plain)
+    fn.start(brace)  # {{ is a brace, anything else a field
+    twice = fn.emit(f"icmp eq i8 {fn.load('i8', source, 1)}, {_OPEN}")
+    fn.branch_if(twice, plain, field)
     fn.start(plain)
+    used = fn.phi("i64", ("1", body), ("2", brace))
     fn.store("i8", letter, into)
-    _go_on(fn, head, (read, fn.offset(source, 1)), (write, fn.offset(into, 1)))
+    _go_on(fn, head, (read, fn.offset(source, used)), (write, fn.offset(into, 1)))
     fn.start(field)
-    after = _field(fn, source, into, fn.offset(workspace, VALUES + 8))
-    _go_on(fn, head, (read, fn.offset(source, 3)), (write, after))
+    behind, after = _field(fn, source, into, fn.offset(workspace, VALUES + 8))
+    _go_on(fn, head, (read, behind), (write, after))
     fn.start(done)
     fn.store("i8", "0", into)
     fn.do(f"ret ptr {text}")
     return fn.finish()
 
 
-def _field(fn: FunctionWriter, source: str, into: str, values: str) -> str:
-    """Write the value that the field at ``source`` stands for; what is behind it."""
+def _field(fn: FunctionWriter, source: str, into: str, values: str) -> tuple[str, str]:
+    """Write the value that the field at ``source`` stands for; what is behind both."""
     which = fn.emit(f"zext i8 {fn.load('i8', source, 1)} to i64")
     place = fn.offset(values, fn.emit(f"sub i64 {which}, {_ZERO}"), "i64")
+    value = fn.load("i64", place)
+    is_float = fn.emit(f"icmp eq i8 {fn.load('i8', source, 2)}, {_COLON}")
     callee = fn.module.helper("stepforge_number", lambda: _number(fn.module))
-    return fn.call("ptr", callee, ("i64", fn.load("i64", place)), ("ptr", into))
+    chosen = fn.emit(f"select i1 {is_float}, ptr %floats, ptr {callee}")
+    width = fn.emit(f"select i1 {is_float}, i64 {_FLOAT}, i64 {_NUMBER}")
+    return fn.offset(source, width), fn.call("ptr", chosen, ("i64", value), ("ptr", into))
 
 
 def _go_on(fn: FunctionWriter, head: str, *moved: tuple[str, str]) -> None:
@@ -128,6 +153,47 @@ def _go_on(fn: FunctionWriter, head: str, *moved: tuple[str, str]) -> None:
     for cell, pointer in moved:
         fn.store("ptr", pointer, cell)
     fn.branch(head)
+
+
+def _float(module: ModuleWriter) -> str:
+    """``float(bits, into)``: write a float as Python's ``{:g}`` does; what is behind it.
+
+    Of what libc writes, all that is neither letter, digit nor sign is the locale's decimal point.
+    """
+    params = [("i64", "bits"), ("ptr", "into")]
+    fn = FunctionWriter(module, "stepforge_float", "ptr", params, linkage="internal")
+    given = fn.emit("bitcast i64 %bits to double")
+    is_nan = fn.emit(f"fcmp uno double {given}, {given}")
+    value = fn.emit(f"select i1 {is_nan}, double {_NOT_A_NUMBER}, double {given}")  # without sign
+    buffer = fn.alloca("i8", _BUFFER)
+    form = byte_data(module, "form_of_floats", b"%g\0")
+    callee = module.declare("snprintf", "i32", "ptr, i64, ptr, ...")
+    given_to = [("ptr", buffer), ("i64", str(_BUFFER)), ("ptr", form), ("double", value)]
+    written = fn.call("i32", callee, *given_to, variadic="(ptr, i64, ptr, ...)")
+    count = fn.emit(f"zext i32 {written} to i64")
+
+    def letter(index: str, into: str, in_point: str) -> list[str]:
+        found = fn.load("i8", fn.offset(buffer, index))
+        alone = fn.emit(f"or i8 {found}, 32")  # lower case
+        tests = [_between(fn, found, "0", "9"), _between(fn, alone, "a", "z"),
+                 _between(fn, found, "+", "+"), _between(fn, found, "-", "-")]
+        first, second = (fn.emit(f"or i1 {a}, {b}") for a, b in (tests[:2], tests[2:]))
+        plain = fn.emit(f"or i1 {first}, {second}")
+        fn.store("i8", fn.emit(f"select i1 {plain}, i8 {found}, i8 {_POINT}"), into)
+        not_plain = fn.emit(f"xor i1 {plain}, true")
+        again = fn.emit(f"and i1 {not_plain}, {in_point}")  # a decimal point of several bytes
+        step = fn.emit(f"select i1 {again}, i64 0, i64 1")
+        return [fn.offset(into, step), not_plain]
+
+    end, _ = fn.loop(0, count, letter, carried=[("ptr", "%into"), ("i1", "false")])
+    fn.do(f"ret ptr {end}")
+    return fn.finish()
+
+
+def _between(fn: FunctionWriter, letter: str, low: str, high: str) -> str:
+    """Whether a character is in a range."""
+    moved = fn.emit(f"sub i8 {letter}, {ord(low)}")
+    return fn.emit(f"icmp ule i8 {moved}, {ord(high) - ord(low)}")
 
 
 def _number(module: ModuleWriter) -> str:

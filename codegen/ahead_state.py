@@ -1,14 +1,12 @@
-"""The functions on the block of memory in which a caller keeps variables: its size, how it begins,
-and copies of single variables out of it and into it.
+"""The block of memory in which a caller keeps variables: where they are, and the functions that
+tell its size, how it begins, and copy single variables out of it and into it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from stepforge.codegen.ahead_functions import copy, define, exported, return_if
+from stepforge.codegen.ahead_functions import copy, define, exported
 from stepforge.codegen.driver_values import byte_data
-from stepforge.codegen.exports import ExportedLibrary
+from stepforge.codegen.exports import ExportedLibrary, Held, aligned
 from stepforge.codegen.llvm import FunctionWriter, ModuleWriter
 from stepforge.codegen.target import Target
 
@@ -36,18 +34,44 @@ def emit_state(module: ModuleWriter, library: ExportedLibrary, target: Target) -
         define(fn)
 
 
+def place_of(fn: FunctionWriter, state: str, held: Held) -> str:
+    """The address of a variable's value in the block ``state``."""
+    first = fn.offset(state, held.offset)
+    return fn.offset(first, fn.load("i64", state, held.marker)) if held.twofold else first
+
+
+def other_place(fn: FunctionWriter, state: str, held: Held) -> str:
+    """The address of the other place of a twofold variable."""
+    used = fn.load("i64", state, held.marker)
+    free = fn.emit(f"sub i64 {aligned(held.bytes)}, {used}")
+    return fn.offset(fn.offset(state, held.offset), free)
+
+
+def move_to(fn: FunctionWriter, state: str, held: Held, place: str) -> None:
+    """The value of a twofold variable is at ``place`` from now on."""
+    first, now = (
+        fn.emit(f"ptrtoint ptr {pointer} to i64")
+        for pointer in (fn.offset(state, held.offset), place)
+    )
+    fn.store("i64", fn.emit(f"sub i64 {now}, {first}"), state, held.marker)
+
+
 def _copy_one(fn: FunctionWriter, library: ExportedLibrary, *, inward: bool) -> None:
-    count = len(library.held)
-    return_if(fn, fn.emit(f"icmp uge i32 %variable, {count}"), UNKNOWN)
-    index = fn.emit("zext i32 %variable to i64")
-    offset = _entry(fn, "offsets", index, [h.offset for h in library.held])
-    size = _entry(fn, "lengths", index, [h.bytes for h in library.held])
-    place = fn.offset("%state", offset)
+    """Each variable has a case, whose place goes to one copy behind them."""
+    cases = [fn.label("case") for _ in library.held]
+    unknown, chosen = fn.label("unknown"), fn.label("chosen")
+    table = " ".join(f"i32 {index}, label %{label}" for index, label in enumerate(cases))
+    fn.do(f"switch i32 %variable, label %{unknown} [{table}]")
+    fn.start(unknown)
+    fn.do(f"ret i32 {UNKNOWN}")
+    places = []
+    for label, held in zip(cases, library.held, strict=True):
+        fn.start(label)
+        places.append((place_of(fn, "%state", held), label))
+        fn.branch(chosen)
+    fn.start(chosen)
+    place = fn.phi("ptr", *places)
+    sizes = zip((str(h.bytes) for h in library.held), cases, strict=True)
+    size = fn.phi("i64", *sizes)
     copy(fn, *((place, "%value") if inward else ("%value", place)), size)
     fn.do("ret i32 0")
-
-
-def _entry(fn: FunctionWriter, name: str, index: str, numbers: Sequence[int]) -> str:
-    values = ", ".join(f"i64 {n}" for n in numbers)
-    table = fn.module.constant(f"state_{name}", f"[{len(numbers)} x i64] [{values}]")
-    return fn.load("i64", fn.offset(table, index, "i64"))

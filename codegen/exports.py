@@ -44,22 +44,41 @@ _WORDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A variable or random stream that the caller keeps; ``offset`` is its place in the block."""
+    """A variable or random stream that the caller keeps; ``offset`` is its place in the block.
+
+    A ``twofold`` one has two places, because steps make its next value while they need the last: an
+    i64 before them says how many bytes behind ``offset`` the value is.
+    """
 
     name: str  # a C identifier
     label: str  # what the user calls it
     type: Type
     offset: int
+    twofold: bool = False
 
     @property
     def bytes(self) -> int:
         """Its size in memory."""
         return static_bytes(self.type)
 
+    @property
+    def marker(self) -> int:
+        """Where the block says which place of a twofold variable has its value."""
+        return self.offset - ALIGNMENT
+
+    @property
+    def end(self) -> int:
+        """What is behind it in the block."""
+        return self.offset + aligned(self.bytes) * (2 if self.twofold else 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter of an exported step; ``index`` numbers the feed, slot or fetch that it is."""
+    """A parameter of an exported step; ``index`` numbers the feed, slot or fetch that it is.
+
+    Of a result whose shape only the run tells, ``type`` is the largest, and the result ``sized_by``
+    is that shape.
+    """
 
     name: str
     role: Role
@@ -67,6 +86,7 @@ class Parameter:
     index: int = 0
     writable: bool = False
     label: str = ""
+    sized_by: str = ""
 
     @property
     def by_value(self) -> bool:
@@ -112,7 +132,12 @@ class ExportedStep:
     @property
     def needs_memory(self) -> bool:
         """Whether a call needs a workspace for more than the values of a message."""
-        return bool(self.swapped) or self.plan.needs_arena
+        return bool(self.copied) or self.plan.needs_arena
+
+    @property
+    def copied(self) -> list[int]:
+        """Slots whose next value is made in the workspace, as there is no second place for it."""
+        return [slot for slot in sorted(self.swapped) if not self.held[slot].twofold]
 
 
 @dataclass(frozen=True)
@@ -132,9 +157,7 @@ class ExportedLibrary:
     @property
     def state_bytes(self) -> int:
         """The size of the block."""
-        if not self.held:
-            return 0
-        return aligned(self.held[-1].offset + self.held[-1].bytes)
+        return self.held[-1].end if self.held else 0
 
     @property
     def has_state(self) -> bool:

@@ -153,8 +153,9 @@ def _place(machine: LoopMachine, op: Operation) -> Buffer:
 
 
 def _view(machine: LoopMachine, op: Operation) -> Buffer:
-    source = machine.value(op.operands[0])
-    return Buffer(source.data, source.written, machine.shape(op.attr("shape")))
+    source, shape = machine.value(op.operands[0]), machine.shape(op.attr("shape"))
+    part, dtype = slice(count(shape)), numpy_dtype(op.result.type.dtype)
+    return Buffer(source.data[part].view(dtype), source.written[part], shape)
 
 
 def _subview(machine: LoopMachine, op: Operation) -> Buffer:

@@ -49,6 +49,9 @@ class OpDef:
     expand: Callable[..., Any] | None = None  # into simpler ops, by a Builder
     element: Callable[..., Any] | None = None  # (k, index, *buffers): one element of the result
     lower: Callable[..., Any] | None = None  # (k, *results, *buffers): into loops, by a LoopBuilder
+    # Of an op that binds a size: (*types) -> the most that it can be. Its ``lower`` gets first the
+    # buffer that the size goes into, then results as large as that.
+    capacity: Callable[..., Any] | None = None
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"

@@ -12,6 +12,7 @@ from typing import Any
 
 from stepforge.ir.core import Block, Function, Operand, Operation, Value
 from stepforge.ir.rewrite import substituted, with_body
+from stepforge.ir.types import Type
 from stepforge.passes.loop_accesses import Roots, Touched
 
 Known = dict[tuple[Any, ...], Operand]
@@ -89,7 +90,7 @@ def _with(op: Operation, operands: tuple[Operand, ...], regions: tuple[Block, ..
 
 
 def _direct(ops: Sequence[Operation]) -> list[Operation]:
-    """A temporary that is only used through views of one shape is made in that shape."""
+    """A temporary that is only used through views of one type is made of that type."""
     views: dict[Operand, list[Operation]] = {}
     other: set[Operand] = set()
     for op in ops:
@@ -104,10 +105,10 @@ def _direct(ops: Sequence[Operation]) -> list[Operation]:
     made: dict[Value, Operation] = {}
     for op in ops:
         uses = views.get(op.result, []) if op.name == "alloc" else []
-        shapes = {u.result.type.dims for u in uses}
-        if uses and op.result not in other and len(shapes) == 1:
-            (shape,) = shapes
-            made[op.result] = _alloc(op, uses[0].result, shape)
+        types = {u.result.type for u in uses}
+        if uses and op.result not in other and len(types) == 1:
+            (type_,) = types
+            made[op.result] = _alloc(op, uses[0].result, type_)
             replaced.update((u.result, uses[0].result) for u in uses[1:])
             replaced[op.result] = uses[0].result
     gone = {id(u) for result in made for u in views[result]}
@@ -115,8 +116,9 @@ def _direct(ops: Sequence[Operation]) -> list[Operation]:
     return [_renamed(op, replaced) for op in out] if replaced else out
 
 
-def _alloc(op: Operation, result: Value, shape: Any) -> Operation:
-    attrs = {**op.attrs, "shape": shape}
+def _alloc(op: Operation, result: Value, type_: Type) -> Operation:
+    given = {**op.attrs, "shape": type_.dims, "dtype": type_.dtype}
+    attrs = {name: v for name, v in given.items() if v != op.defn.defaults[name]}
     return Operation(op.defn, (), attrs, (result,), (), op.site)
 
 

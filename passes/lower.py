@@ -9,7 +9,7 @@ order updates run.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,13 +37,14 @@ class Lowered:
 
     The function's parameters are the feeds' buffers, then one output buffer for each result whose
     sizes are known at entry (``outputs`` numbers them); the other results are made while the step
-    runs.
+    runs. ``bounds`` are the most that sizes can be which only values tell.
     """
 
     function: Function
     host_operations: tuple[Operation, ...]
     outputs: tuple[int, ...]
     results: int
+    bounds: Mapping[str, Dim] = field(default_factory=dict)
 
     def step(self) -> LoopStep:
         """What the reference evaluator of loops runs."""
@@ -101,6 +102,7 @@ class _Lowering:
     slots: dict[Symbol, Operand] = field(default_factory=dict)
     fresh: dict[Symbol, Operand] = field(default_factory=dict)
     host: list[Operation] = field(default_factory=list)
+    bounds: dict[str, Dim] = field(default_factory=dict)
 
     def run(self) -> Lowered:
         self.globals = dict(self.function.globals)
@@ -130,7 +132,8 @@ class _Lowering:
         lowered = self.k.function(
             self.function.name, [*params, *outputs.values()], self.globals
         )
-        return Lowered(lowered, tuple(self.host), tuple(outputs), len(self.function.results))
+        count = len(self.function.results)
+        return Lowered(lowered, tuple(self.host), tuple(outputs), count, self.bounds)
 
     # ---- operations -----------------------------------------------------------------------------
     def _operation(self, op: Operation, homes: Homes) -> None:
@@ -216,7 +219,27 @@ class _Lowering:
             self.k.emit("fail_if", negative, number, message="Dimension {} must be >= 0")
             self.k.emit("bind_size", value, binds=op.attr("binds"))
             return
-        self._host_call(op, [])
+        if has_loops(op):
+            self._found(op)
+        else:
+            self._host_call(op, [])
+
+    def _found(self, op: Operation) -> None:
+        """Results into memory for the most that there can be, and then their part of it."""
+        assert op.defn.lower is not None
+        name, capacity = op.attr("binds"), capacity_of(op)
+        assert capacity is not None
+        operands = [self.buffer(operand) for operand in op.operands]
+        count = self.k.alloc("i64", ())
+        found = []
+        for result in op.results:
+            shape = [dims.substitute(size, {name: capacity}) for size in result.type.dims]
+            found.append(self.k.alloc(result.type.dtype, shape))
+        op.defn.lower(self.k, count, *found, *operands, **op.all_attrs)
+        self.k.emit("bind_size", self.k.load(count), binds=name)
+        self.bounds[name] = capacity
+        for result, large in zip(op.results, found, strict=True):
+            self.buffers[result] = self.k.view(large, result.type.dims)
 
     def _host_call(self, op: Operation, results: Sequence[Operand]) -> None:
         """Constants and symbols are known to the host; it is handed the other operands."""
@@ -357,6 +380,12 @@ def has_loops(op: Operation) -> bool:
     operands = op.operands[1:] if op.defn.effect == "random" else op.operands  # but the stream
     types = [v.type for v in (*operands, *op.results)]
     return all(t.dtype in NUMERIC and t.dtype not in COMPLEX for t in types)
+
+
+def capacity_of(op: Operation) -> Dim | None:
+    """The most that the size can be which ``op`` binds; None where nothing tells."""
+    rule = op.defn.capacity
+    return None if rule is None else rule(*(o.type for o in op.operands))
 
 
 def _names_of(op: Operation) -> set[str]:

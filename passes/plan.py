@@ -7,7 +7,7 @@ call.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from stepforge.ir import dims
@@ -33,19 +33,24 @@ class Planned:
     arena: Dim
 
 
-def plan(function: Function, names: Set[str]) -> Planned:
+def plan(
+    function: Function, names: Set[str], bounds: Mapping[str, Dim] | None = None
+) -> Planned:
     """Replace each ``alloc`` by a ``place`` in the arena.
 
     ``names`` are the sizes that are known at entry; a temporary whose size is not stays an
-    ``alloc``.
+    ``alloc``, unless ``bounds`` say what it can be at most, in terms of ``names``.
     """
+    most = {
+        op: _at_most(op.result.type, bounds or {}) for op in function.body.ops if op.name == "alloc"
+    }
     ops = _sources_late(function.body.ops)
     function = with_body(function, Block(function.params, ops))
     last = last_uses(ops)
     spans = {
-        op: Span(_bytes(op.result.type), position, last.get(op.result, position))
+        op: Span(_bytes(most[op]), position, last.get(op.result, position))
         for position, op in enumerate(ops)
-        if op.name == "alloc" and dims.names(op.result.type.size) <= names
+        if op.name == "alloc" and dims.names(most[op].size) <= names
     }
     if not spans:
         return Planned(function, 0)
@@ -55,6 +60,24 @@ def plan(function: Function, names: Set[str]) -> Planned:
         op: offset for group, offset in zip(groups, layout.offsets, strict=True) for op in group
     }
     return Planned(_placed(function, places), layout.size)
+
+
+def _at_most(type_: Type, bounds: Mapping[str, Dim]) -> Type:
+    """The largest type that a buffer can have; sizes that may shrink as another grows stay."""
+    return type_.with_shape(tuple(_largest(size, bounds) for size in type_.dims))
+
+
+def _largest(size: Dim, bounds: Mapping[str, Dim]) -> Dim:
+    if isinstance(size, int) or dims.names(size).isdisjoint(bounds):
+        return size
+    for monomial, coefficient in size.terms:
+        inside = any(
+            not isinstance(atom, str) and not dims.names(dims.monomial((atom,))).isdisjoint(bounds)
+            for atom in monomial
+        )
+        if coefficient < 0 or inside:
+            return size
+    return dims.substitute(size, bounds)
 
 
 def _scratch(ops: Iterable[Operation]) -> set[Operand]:

@@ -8,7 +8,7 @@ them writes is *held* by the caller, what nobody writes may be baked into the co
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -28,6 +28,7 @@ from stepforge.frontend.extract.program import Extraction
 from stepforge.ir import dims
 from stepforge.ir.builder import Builder
 from stepforge.ir.core import Const, Function, Global, Operand, Operation, Symbol
+from stepforge.ir.dims import Dim
 from stepforge.ir.philox import Stream
 from stepforge.ir.rewrite import rebuild, substitute_sizes, with_globals
 from stepforge.ir.types import Type, numpy_dtype
@@ -35,6 +36,7 @@ from stepforge.passes.lower import Lowered, lower, lowerable
 from stepforge.passes.manager import run_passes
 from stepforge.passes.order import ORDER
 from stepforge.passes.plan import Planned, plan
+from stepforge.runtime.ahead_bounds import Declared, entry_bounds, unplaced, with_sizes
 from stepforge.runtime.ahead_problems import (
     CannotCompileAhead,
     Problem,
@@ -42,7 +44,7 @@ from stepforge.runtime.ahead_problems import (
     problems_of_lowered,
 )
 from stepforge.runtime.needs import stream_names
-from stepforge.runtime.pipeline import output_numbers
+from stepforge.runtime.pipeline import output_numbers, with_fetch_numbers
 from stepforge.runtime.signatures import signature_of
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -55,12 +57,14 @@ class Entry:
     """A step to compile: its name, what was extracted, and what its arguments are called.
 
     ``results`` names the fetches that are tensors; ``labels`` gives a parameter's name to sizes.
+    ``bounds`` are about results behind those of the fetches.
     """
 
     name: str
     extraction: Extraction
     results: Sequence[str] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    bounds: Sequence[Declared] = ()
 
 
 @dataclass(frozen=True)
@@ -99,14 +103,26 @@ class Compiled:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A step on the loop level; ``nodes`` are the variables and streams in the order of slots."""
+    """A step on the loop level; ``nodes`` are the variables and streams in the order of slots.
+
+    ``bounds`` are of sizes that only values tell; ``sized`` names the results that tell the shapes
+    of others.
+    """
 
     entry: Entry
+    bounds: Mapping[str, Dim]
+    sized: Mapping[str, str]
     signature: Signature
     lowered: Lowered
     planned: Planned
     nodes: Sequence[Any]
     names: Sequence[str]
+
+    @property
+    def swapped(self) -> frozenset[int]:
+        """The slots whose next value is made in another buffer."""
+        found = (op.operands[0] for op in self.planned.function.walk() if op.name == "new_slot")
+        return frozenset(self.names.index(s.name) for s in found if isinstance(s, Symbol))
 
 
 def compile_entries(entries: Sequence[Entry], values: Values, options: Options) -> Compiled:
@@ -125,7 +141,7 @@ def compile_entries(entries: Sequence[Entry], values: Values, options: Options) 
     if problems:
         raise CannotCompileAhead(problems)
     steps = [step for step in prepared if step is not None]
-    held, image = _held(steps, values)
+    held, image = _held(steps, values, options)
     library = _library(steps, held, image, options)
     return _emit(library, image, options)
 
@@ -146,6 +162,9 @@ def _prepare(
     before, extraction = len(problems), entry.extraction
     given = _with_values(extraction, written, values, options, problems)
     function = run_passes(given, ORDER["tensor"])
+    made = with_sizes(extraction, function, entry.results, entry.bounds, problems)
+    function, extraction = made.function, made.extraction
+    entry = replace(entry, extraction=extraction, results=made.results)
     problems += problems_of(function)
     if len(problems) > before or not lowerable(function):
         return None
@@ -155,10 +174,14 @@ def _prepare(
     if len(problems) > before:
         return None
     signature = signature_of(extraction, fused, entry.name, "list", python=False)
-    planned = plan(run_passes(lowered.function, ORDER["loops"]), frozenset(signature.sizes))
+    sizes = frozenset(signature.sizes)
+    bounds = entry_bounds(lowered.bounds, made.bounds, sizes)
+    planned = plan(run_passes(lowered.function, ORDER["loops"]), sizes, bounds)
+    problems += [unplaced(op) for op in planned.function.body.ops if op.name == "alloc"]
     names = [*(slot.name for slot in signature.slots), *stream_names(lowered)]
     known = {**extraction.variables, **extraction.streams}
-    return _Prepared(entry, signature, lowered, planned, [known[n] for n in names], names)
+    nodes = [known[n] for n in names]
+    return _Prepared(entry, bounds, made.sized, signature, lowered, planned, nodes, names)
 
 
 def _with_values(
@@ -210,19 +233,23 @@ def _with_constants(function: Function, constants: Mapping[str, Array]) -> Funct
 # ---- what the caller holds ----------------------------------------------------------------------
 
 
-def _held(steps: Sequence[_Prepared], values: Values) -> tuple[dict[Any, Held], bytes]:
+def _held(
+    steps: Sequence[_Prepared], values: Values, options: Options
+) -> tuple[dict[Any, Held], bytes]:
     """Variables and streams of all steps, each with its place in the block, and the block's first
     contents.
     """
     held: dict[Any, Held] = {}
+    block = options.variables != "arguments"
+    twofold = {step.nodes[slot] for step in steps for slot in step.swapped if block}
     taken: set[str] = set()
     image, problems = bytearray(), list[Problem]()
     value: Array | None
-    for step, name, node in _slots(steps):
-        if name in step.entry.extraction.streams:
+    for step, slot, node in _slots(steps):
+        if slot in step.entry.extraction.streams:
             type_, value = exports.STREAM, _stream_state(node)
         else:
-            type_, value = step.lowered.function.globals[name].type, values(node)
+            type_, value = step.lowered.function.globals[slot].type, values(node)
         if value is not None:
             type_ = type_.with_shape(tuple(value.shape))
         if type_.shape is None or not all(isinstance(size, int) for size in type_.shape):
@@ -230,8 +257,10 @@ def _held(steps: Sequence[_Prepared], values: Values) -> tuple[dict[Any, Held], 
             problems.append(Problem(text, node.site))
             continue
         label = str(node.name)
-        held[node] = Held(exports.unique_name(label, taken), label, type_, len(image))
-        image += _bytes(held[node], value)
+        image += b"\0" * (exports.ALIGNMENT if node in twofold else 0)  # the marker
+        name = exports.unique_name(label, taken)
+        held[node] = own = Held(name, label, type_, len(image), node in twofold)
+        image += _bytes(own, value).ljust(own.end - own.offset, b"\0")
     if problems:
         raise CannotCompileAhead(problems)
     return held, bytes(image)
@@ -255,7 +284,7 @@ def _bytes(held: Held, value: Array | None) -> bytes:
     data = b"\0" * held.bytes
     if value is not None:
         data = np.ascontiguousarray(value, numpy_dtype(held.type.dtype)).tobytes()
-    return data.ljust(exports.aligned(len(data)), b"\0")
+    return data
 
 
 # ---- the library --------------------------------------------------------------------------------
@@ -272,15 +301,10 @@ def _library(
 
 def _export(step: _Prepared, held: Mapping[Any, Held], *, block: bool) -> ExportedStep:
     signature, planned = step.signature, step.planned
-    swapped = {
-        step.names.index(op.operands[0].name)
-        for op in planned.function.walk()
-        if op.name == "new_slot" and isinstance(op.operands[0], Symbol)
-    }
     own = tuple(held[node] for node in step.nodes)
     labels = _labels(step)
     kernel = KernelPlan(
-        planned.function,
+        with_fetch_numbers(planned.function, step.entry.extraction),
         len(signature.feeds),
         output_numbers(step.entry.extraction, step.lowered),
         step.names,
@@ -291,7 +315,7 @@ def _export(step: _Prepared, held: Mapping[Any, Held], *, block: bool) -> Export
     )
     parameters = _parameters(step, own, labels, block=block)
     return ExportedStep(
-        step.entry.name, signature, kernel, parameters, own, frozenset(swapped), labels
+        step.entry.name, signature, kernel, parameters, own, step.swapped, labels
     )
 
 
@@ -332,14 +356,20 @@ def _parameters(
             Parameter(exports.unique_name(h.name, taken), "held", h.type, i, changes[i], h.label)
             for i, h in enumerate(own)
         ]
-    named = iter(step.entry.results)
+    named, names = iter(step.entry.results), dict[str, str]()
     for index, fetch in enumerate(step.signature.fetches):
         if fetch.kind == "none":
             continue
         label = next(named)
         name = exports.unique_name(_plain(label), taken)
-        found.append(Parameter(name, "result", fetch.dense_type, index, True, label))
-    return tuple(found)
+        shape = tuple(dims.substitute(n, step.bounds) for n in fetch.dense_type.dims)
+        made = Parameter(name, "result", fetch.dense_type.with_shape(shape), index, True, label)
+        names[label] = name
+        found.append(made)
+    return tuple(
+        replace(p, sized_by=names[step.sized[p.label]]) if p.label in step.sized else p
+        for p in found
+    )
 
 
 def _emit(library: ExportedLibrary, image: bytes, options: Options) -> Compiled:

@@ -2,7 +2,7 @@
 libraries, headers, Python modules, wheels.
 
 The suffix of a file says what it is. On x86-64 Linux all of them are written here; shared libraries
-of other systems need the compiler driver that ``CC`` names, or ``cc``.
+of other systems need a linker (``ahead_link``).
 """
 
 from __future__ import annotations
@@ -10,9 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import inspect
-import os
-import shutil
-import subprocess
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -20,9 +17,9 @@ from pathlib import Path
 
 from stepforge.codegen import archive, elf, elf_shared, header
 from stepforge.codegen.exports import ExportedStep, Held, Parameter, Role
-from stepforge.codegen.target import Target, host
+from stepforge.codegen.target import Target
 from stepforge.ir.types import NUMERIC
-from stepforge.runtime import ahead_module
+from stepforge.runtime import ahead_link, ahead_module
 from stepforge.runtime.ahead import Compiled
 
 VERSION = "1.0"  # of a wheel
@@ -79,10 +76,11 @@ def _shared(compiled: Compiled, path: Path) -> list[Path]:
     if path.suffix != wanted:
         raise ValueError(f"{path.name}: shared libraries of {compiled.target.triple} are {wanted}")
     if _links_here(compiled.target):
+        path.unlink(missing_ok=True)  # a program that has it loaded keeps the file that it has
         path.write_bytes(elf_shared.shared_library(compiled.object, path.name))
         path.chmod(0o755)
     else:
-        _link(compiled, path)
+        ahead_link.link(compiled.object, compiled.target, path)
     return [path]
 
 
@@ -93,28 +91,6 @@ def shared_suffix(target: Target) -> str:
 
 def _links_here(target: Target) -> bool:
     return target.triple.startswith("x86_64") and "linux" in target.triple
-
-
-def _link(compiled: Compiled, path: Path) -> None:
-    """Have the system's linker make a shared library."""
-    triple, named = compiled.target.triple, os.environ.get("CC")
-    own = host().triple.split("-")[0] == triple.split("-")[0] and (
-        shared_suffix(host()) == shared_suffix(compiled.target)
-    )
-    driver = shutil.which(named or "cc") if named or own else None
-    if driver is None:
-        raise RuntimeError(
-            f"{path.name} needs a linker for {triple}: set CC to a compiler driver that links for"
-            " it, or write the object (.o) and link that there"
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "steps.o"
-        made.write_bytes(compiled.object)
-        libraries = [] if compiled.target.windows else ["-lm"]
-        command = [driver, "-shared", "-o", str(path), str(made), *libraries]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{driver} could not link {path.name}:\n{done.stderr.strip()}")
 
 
 # ---- Python -------------------------------------------------------------------------------------
@@ -159,7 +135,8 @@ def _argument(step: ExportedStep, parameter: Parameter) -> str:
     shape = tuple(n if isinstance(n, int) else str(n) for n in step.shape(parameter.type))
     flags = (parameter.by_value, parameter.role == "held" and parameter.writable)
     dtype = _numpy_name(parameter.type.dtype)
-    return f"Argument({parameter.name!r}, {dtype!r}, {shape!r}, {flags[0]}, {flags[1]})"
+    more = f", {parameter.sized_by!r}" if parameter.sized_by else ""
+    return f"Argument({parameter.name!r}, {dtype!r}, {shape!r}, {flags[0]}, {flags[1]}{more})"
 
 
 def _variable(held: Held) -> str:

@@ -13,15 +13,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+ALIGNMENT = 64  # bytes
+
 
 class Argument(NamedTuple):
-    """An argument or result of a step: ``shape`` has numbers and expressions of sizes."""
+    """An argument or result of a step: ``shape`` has numbers and expressions of sizes.
+
+    Of a result that is ``sized_by`` another it is the largest shape.
+    """
 
     name: str
     dtype: str
     shape: tuple[int | str, ...]
     by_value: bool = False
     writable: bool = False
+    sized_by: str = ""
 
 
 class StepError(RuntimeError):
@@ -67,7 +73,7 @@ class State:
     def __init__(self, library: Library) -> None:
         self._library = library
         size = int(library.function(f"{library.name}_state_size")())
-        self.memory = np.zeros(size, np.uint8)
+        self.memory = _aligned(size)
         if library.image is not None:
             self.memory[:] = np.fromfile(library.image, np.uint8)
         else:
@@ -143,8 +149,21 @@ class Step:
             text = self._library.function(f"{self.__name__}_message")(status, workspace)
             raise StepError(self._library.ffi.string(text).decode())
         del memory
-        values = [out if out.ndim else out[()] for out in outs]
+        values = [out if out.ndim else out[()] for out in self._cut(outs)]
         return None if not values else values[0] if len(values) == 1 else tuple(values)
+
+    def _cut(self, outs: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+        """The results without what the step has not used of their memory, and without shapes."""
+        by_name = {r.name: out for r, out in zip(self._results, outs, strict=True)}
+        shapes = {r.sized_by for r in self._results if r.sized_by}
+        found = []
+        for result, out in zip(self._results, outs, strict=True):
+            if result.sized_by:
+                shape = tuple(by_name[result.sized_by].tolist())
+                found.append(out.reshape(-1)[: int(np.prod(shape))].reshape(shape).copy())
+            elif result.name not in shapes:
+                found.append(out)
+        return found
 
     def _given(
         self, wanted: Sequence[Argument], arguments: Sequence[Any], named: dict[str, Any]
@@ -176,6 +195,15 @@ class Step:
 
     def _passed(self, argument: Argument, array: np.ndarray[Any, Any]) -> Any:
         return array.item() if argument.by_value else self._library.address(array)
+
+
+def _aligned(size: int) -> np.ndarray[Any, Any]:
+    """Zeros at an address that is a multiple of ``ALIGNMENT``, where the widest vectors load whole
+    lines of the cache.
+    """
+    memory = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size]
 
 
 def _shape(argument: Argument, sizes: dict[str, int]) -> tuple[int, ...]:

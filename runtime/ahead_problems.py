@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from stepforge.ir.analyses import bound_sizes
 from stepforge.ir.core import Function, Operation, Site
 from stepforge.ir.errors import quote
 from stepforge.ir.types import Type
@@ -14,7 +13,7 @@ from stepforge.passes.fuse import is_map, is_reduction
 from stepforge.passes.lower import Lowered, has_loops
 
 # Operations that lowering knows by name.
-_KNOWN = ("read", "write", "reshape", "refine", "return", "yield", "assume")
+_KNOWN = ("read", "write", "reshape", "refine", "return", "yield", "assume", "dim")
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,13 @@ def problems_of(function: Function) -> list[Problem]:
 
 def problems_of_lowered(lowered: Lowered) -> list[Problem]:
     """Operations that were left to the host."""
-    return [
-        Problem(_sized(op) if bound_sizes(op) else _host(op), op.site)
-        for op in lowered.host_operations
-    ]
+    return [Problem(_host(op), op.site) for op in lowered.host_operations]
+
+
+def unbounded(op: Operation) -> Problem:
+    """The problem of an operation whose results need a bound and have none."""
+    text = f"{op.name}: the size of its result depends on data, and no upper bound is declared"
+    return Problem(text, op.site)
 
 
 _OBJECT = "text, resources and values of unknown rank are Python objects"
@@ -66,14 +68,8 @@ def _reasons(op: Operation) -> Iterator[str]:
         return
     elif any(_is_object(v.type) for v in values) and op.defn.effect != "random":
         yield f"{op.name}: {_OBJECT}"
-    elif bound_sizes(op):
-        yield _sized(op)
     elif not (op.name in _KNOWN or has_loops(op) or is_map(op) or is_reduction(op)):
         yield _host(op)
-
-
-def _sized(op: Operation) -> str:
-    return f"{op.name}: the size of its result depends on data, and no upper bound is declared"
 
 
 def _host(op: Operation) -> str:

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from stepforge.codegen.jit import Level
 from stepforge.codegen.target import Target
+from stepforge.frontend.extract.order import needed
 from stepforge.frontend.extract.program import Extraction, FeedKey, Fetched, Request, extract
 from stepforge.frontend.graph import Graph, get_default_graph
 from stepforge.frontend.operation import Operation, Tensor
@@ -28,6 +29,7 @@ from stepforge.runtime.ahead import (
     Variables,
     compile_entries,
 )
+from stepforge.runtime.ahead_bounds import Declared, parse_bound
 from stepforge.runtime.feeds import feed_tensor
 
 _FEED = re.compile(r"(?P<name>[^:\[\]]+(?::\d+)?)(?::(?P<dtype>[a-z]+\d*)(?:\[(?P<dims>.*)\])?)?")
@@ -90,20 +92,28 @@ def compile_ahead(
     values: Mapping[str, Any] | None = None,
     name: str | None = None,
     variables: Variables = "baked",
+    bounds: Mapping[Any, int | str] | None = None,
     target: Target | None = None,
     level: Level = "O2",
 ) -> Compiled:
     """Compile steps of a graph into one library.
 
     Variables have the values that ``values`` gives by name, else those of ``session``; where they
-    are in the end is what ``variables`` says, see ``Options``.
+    are in the end is what ``variables`` says, see ``Options``. ``bounds`` says of tensors (or their
+    names) whose size depends on data what it can be at most: a number, or an expression of the
+    names of sizes of feeds (``"2*n + 1"``).
     Raises: CannotCompileAhead with every reason why not; what ``Session.run`` raises for fetches
     and feeds that are none.
     """
     wanted = [steps] if isinstance(steps, Step) else list(steps)
     chosen = graph or (session.graph if session is not None else get_default_graph())
     known = _Known(chosen, session, values)
-    entries = [_entry(step, chosen, known) for step in wanted]
+    limits = {_tensor(chosen, key): limit for key, limit in (bounds or {}).items()}
+    entries = [_entry(step, chosen, known, limits) for step in wanted]
+    used = {bound.tensor for entry in entries for bound in entry.bounds}
+    useless = [tensor.name for tensor in limits if tensor.name not in used]
+    if useless:
+        raise ValueError(f"no step computes {useless[0]}, so that it needs no bound")
     return compile_entries(
         entries, known.value, Options(name or wanted[0].name, variables, target, level)
     )
@@ -135,14 +145,32 @@ class _Known:
         return tuple(value.shape) if value is not None else None
 
 
-def _entry(step: Step, graph: Graph, known: _Known) -> Entry:
+def _tensor(graph: Graph, named: Any) -> Tensor:
+    found = fetched(graph, named)
+    if not isinstance(found, Tensor):
+        raise ValueError(f"a bound is of a tensor, and {found.name} is none")
+    return found
+
+
+def _entry(
+    step: Step, graph: Graph, known: _Known, limits: Mapping[Tensor, int | str]
+) -> Entry:
     given = step.fetches if isinstance(step.fetches, (list, tuple)) else [step.fetches]
     fetches = list(dict.fromkeys(fetched(graph, fetch) for fetch in given))
     feeds = [_feed(feed) for feed in step.feeds]
     keys = [_key(graph, feed) for feed in feeds]
-    extraction = extract(Request(fetches, keys, known.shape, step.name))
+    nodes = set(needed(fetches, {key.tensor for key in keys}))
+    bounded = [tensor for tensor in limits if tensor.op in nodes]
+    request = Request([*fetches, *bounded], keys, known.shape, step.name)
+    extraction = extract(request)
     results = [f.name for f in fetches if isinstance(f, Tensor)]
-    return Entry(step.name, extraction, results, _labels(feeds, extraction.function))
+    labels = _labels(feeds, extraction.function)
+    declared = [
+        Declared(tensor.name, fetch.index, parse_bound(limits[tensor], labels))
+        for tensor, fetch in zip(bounded, extraction.fetches[len(fetches) :], strict=True)
+    ]
+    extraction = replace(extraction, fetches=extraction.fetches[: len(fetches)])
+    return Entry(step.name, extraction, results, labels, declared)
 
 
 def fetched(graph: Graph, fetch: Any) -> Any:

@@ -25,12 +25,16 @@ def memory() -> tuple[int, int]:
     return library["stepforge_alloc"], library["stepforge_free"]
 
 
-@cache
 def blas() -> dict[int, int]:
     """Table index -> address of the routine in the OpenBLAS that NumPy brought;
 
-    empty where it has none.
+    empty where it has none, or ``STEPFORGE_BLAS`` is ``off``.
     """
+    return {} if os.environ.get("STEPFORGE_BLAS") == "off" else _found()
+
+
+@cache
+def _found() -> dict[int, int]:
     folder = os.path.join(os.path.dirname(np.__file__), os.pardir, "numpy.libs")
     found = glob.glob(os.path.join(folder, "libscipy_openblas64_*"))
     if not found:

@@ -18,7 +18,8 @@ from stepforge.codegen import entry, entry_support, jit, kernel, layout
 from stepforge.codegen import signature as abi
 from stepforge.codegen.jit import Level
 from stepforge.frontend.extract.program import Extraction
-from stepforge.ir.core import Function
+from stepforge.ir.core import Block, Function
+from stepforge.ir.rewrite import with_body
 from stepforge.passes.bisect import Trail
 from stepforge.passes.lower import Lowered, lower, lowerable
 from stepforge.passes.manager import Pass, run_passes
@@ -111,7 +112,7 @@ def _write_module(variant: Variant, lowered: Lowered, planned: Planned, backend:
     signature = variant.signature
     slots = [slot.name for slot in signature.slots]
     variant.plan = kernel.KernelPlan(
-        planned.function,
+        with_fetch_numbers(planned.function, variant.extraction),
         len(signature.feeds),
         output_numbers(variant.extraction, lowered),
         [*slots, *variant.needs.names],
@@ -168,6 +169,23 @@ def hand_over(variants: Sequence[Variant], first: Variant) -> None:
 
 
 def output_numbers(extraction: Extraction, lowered: Lowered) -> list[int]:
-    """The fetch that each output parameter fills; results are in the order of value fetches."""
-    fetch_of = {f.index: i for i, f in enumerate(extraction.fetches) if f.kind == "value"}
-    return [fetch_of[j] for j in lowered.outputs]
+    """The fetch that each output parameter fills."""
+    numbers = _fetch_numbers(extraction)
+    return [numbers[j] for j in lowered.outputs]
+
+
+def with_fetch_numbers(function: Function, extraction: Extraction) -> Function:
+    """``function`` with ``new_result`` asking for the array of a fetch, not of a result."""
+    numbers = _fetch_numbers(extraction)
+    ops = [
+        replace(op, attrs={**op.attrs, "result": numbers[op.attr("result")]})
+        if op.name == "new_result"
+        else op
+        for op in function.body.ops
+    ]
+    return with_body(function, Block(function.params, tuple(ops)))
+
+
+def _fetch_numbers(extraction: Extraction) -> dict[int, int]:
+    """The fetch that each result is; results are in the order of value fetches."""
+    return {f.index: i for i, f in enumerate(extraction.fetches) if f.kind == "value"}

@@ -79,6 +79,9 @@ def add_commands(commands: Any) -> None:
                       help="where values of variables are: in the code (what a step writes is kept"
                       " by the caller), arguments of the functions, or a .state file that the"
                       " caller reads")
+    what.add_argument("--bound", action="append", default=[], metavar="TENSOR=SIZE",
+                      help="the most that a size can be which depends on data: y=100, or by sizes"
+                      " of feeds, y=2*n (once for each tensor)")
     how = parser.add_argument_group("how")
     how.add_argument("-o", "--output", action="append", required=True, metavar="FILE",
                      help=f"a file to write, of the kind that its name says:"
@@ -122,7 +125,15 @@ def _compiled(options: argparse.Namespace) -> Compiled:
     if isinstance(given, Text):
         return compile_ir(given.module, values=given.restored, name=name, **how)
     steps = _steps(given, options.groups, name)
-    return compile_ahead(steps, session=given.session, name=name, **how)
+    bounds = dict(map(_bound, options.bound))
+    return compile_ahead(steps, session=given.session, name=name, bounds=bounds, **how)
+
+
+def _bound(text: str) -> tuple[str, str]:
+    tensor, sign, limit = text.partition("=")
+    if not sign:
+        raise CommandError(f"a bound is written TENSOR=SIZE, not {text!r}")
+    return tensor.strip(), limit.strip()
 
 
 def _steps(

@@ -1,61 +1,21 @@
-"""Steps compiled ahead of time: values against the session's, what objects need, who holds what."""
+"""Steps compiled ahead of time: values against the session's, who holds what, what cannot be."""
 
 from __future__ import annotations
 
 import functools
-import shutil
-import subprocess
-import sys
-import threading
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cffi
 import numpy as np
 import pytest
+from ahead_testing import ALLOWED, RANDOM, Loaded, compile_ahead, network, python_module
 
 import stepforge as tf
-from stepforge.codegen import elf, header, target
 from stepforge.ir.parser import parse_module
 from stepforge.runtime import ahead_files
-from stepforge.runtime.ahead import Compiled
 from stepforge.runtime.ahead_problems import CannotCompileAhead
 from stepforge.runtime.ahead_steps import Feed, Step, compile_ir, parse_feed
-from stepforge.runtime.ahead_steps import compile_ahead as compile_with
-
-# What LLVM does beyond its short list of passes is tested where steps are.
-compile_ahead = functools.partial(compile_with, level="O1")
-
-ALLOWED = {"memcpy", "memset", "memmove"}
-RANDOM = np.random.RandomState(0)
-
-
-class Loaded:
-    """A compiled library in this process: ``call(name, *arguments)`` gives the status."""
-
-    def __init__(self, compiled: Compiled, folder: Path) -> None:
-        path = folder / "libtest.so"
-        ahead_files.write(compiled, path)
-        self.ffi = cffi.FFI()
-        self.ffi.cdef(header.declarations(compiled.library, compiled.parallel))
-        self.code = self.ffi.dlopen(str(path))
-        self.memory: Any = self.ffi.NULL  # the workspace of the last call
-
-    def pointer(self, value: Any) -> Any:
-        is_array = isinstance(value, np.ndarray)
-        return self.ffi.cast("void *", value.ctypes.data) if is_array else value
-
-    def call(self, name: str, *arguments: Any, sizes: tuple[int, ...] = ()) -> int:
-        self.memory = np.empty(getattr(self.code, f"{name}_workspace")(*sizes), np.uint8)
-        passed = [self.pointer(a) for a in (*arguments, self.memory)]
-        return int(getattr(self.code, name)(*passed))
-
-    def message(self, name: str, status: int) -> str:
-        text = getattr(self.code, f"{name}_message")(status, self.pointer(self.memory))
-        return self.ffi.string(text).decode()
-
 
 Module = Callable[..., Any]
 
@@ -63,27 +23,7 @@ Module = Callable[..., Any]
 @pytest.fixture
 def module(tmp_path: Path) -> Module:
     """Writes the Python module of a library and runs it."""
-
-    def load(compiled: Compiled, name: str = "made") -> Any:
-        ahead_files.write(compiled, tmp_path / f"{name}.py")
-        namespace: dict[str, Any] = {"__file__": str(tmp_path / f"{name}.py"), "__name__": name}
-        exec((tmp_path / f"{name}.py").read_text(), namespace)
-        return type("Made", (), {n: staticmethod(v) if callable(v) else v
-                                 for n, v in namespace.items() if n != "__doc__"})
-
-    return load
-
-
-def network() -> tuple[Any, Any, Any]:
-    """A small classifier: the input, its result, a session with its variables."""
-    x = tf.placeholder(tf.float32, [None, 30], name="x")
-    start = tf.random_normal_initializer(seed=3)
-    w = tf.get_variable("w", [30, 70], initializer=start)
-    b = tf.get_variable("b", [70], initializer=start)
-    y = tf.nn.softmax(tf.tanh(tf.matmul(x, w) + b), name="y")
-    session = tf.Session()
-    session.run(tf.global_variables_initializer())
-    return x, y, session
+    return functools.partial(python_module, tmp_path)
 
 
 @pytest.fixture(autouse=True)
@@ -217,6 +157,30 @@ def test_training_keeps_its_variables_in_a_block(variables: Any, module: Module)
         spare["w"] = np.ones(4)
 
 
+def test_a_value_that_needs_the_last_one_is_made_in_a_place_of_its_own(module: Module) -> None:
+    v = tf.get_variable("v", [20, 20], initializer=tf.zeros_initializer())
+    i = tf.placeholder(tf.int32, [], "i")
+    new = v.assign(tf.matmul(v, v) * tf.cast(tf.gather([1, 2], i), tf.float32))
+    start = np.eye(20, dtype=np.float32) * 3
+    compiled = compile_ahead(Step("f", new.op, [i]), values={"v": start}, name="lib")
+    assert [held.twofold for held in compiled.library.held] == [True]
+    assert compiled.library.state_bytes > 2 * start.nbytes
+    made = module(compiled)
+    state = made.library.state
+    for wanted in (9, 81, 6561):
+        kept = state.copy()
+        made.f(0)
+        np.testing.assert_array_equal(state["v"], np.eye(20) * wanted)
+        with pytest.raises(made.StepError, match=r"indices = 2 is not in \[0, 2\)"):
+            made.f(2)
+        np.testing.assert_array_equal(state["v"], np.eye(20) * wanted)
+        made.f(1, state=kept)
+        np.testing.assert_array_equal(kept["v"], np.eye(20) * 2 * wanted)
+    state["v"] = start
+    made.f(0)
+    np.testing.assert_array_equal(state["v"], np.eye(20) * 9)
+
+
 def test_variables_as_arguments_are_changed_in_place(module: Module) -> None:
     steps, session, (_, _, _, _, w, old) = training()
     made = module(compile_ahead(steps, session=session, name="lib", variables="arguments"))
@@ -259,55 +223,6 @@ def test_statuses_have_words_with_and_without_a_workspace(tmp_path: Path) -> Non
     status = loaded.code.f(pointer, 1, pointer, null)
     assert loaded.message("f", status) == "a workspace is needed and was not given"
     assert loaded.message("f", 999) == "an unknown status"
-
-
-# ---- threads ------------------------------------------------------------------------------------
-
-
-def test_the_caller_may_hand_in_a_parallel_for(tmp_path: Path) -> None:
-    x = tf.placeholder(tf.float32, [None], "x")
-    compiled = compile_ahead(Step("f", tf.exp(tf.sin(x)), [x]))
-    assert compiled.parallel == {"f"}
-    loaded = Loaded(compiled, tmp_path)
-    chunks: list[int] = []
-
-    def run(pool: Any, job: Any, arguments: Any, count: int) -> None:
-        assert loaded.ffi.cast("intptr_t", pool) == 77
-        for index in reversed(range(count)):
-            chunks.append(index)
-            job(arguments, index)
-
-    callback = loaded.ffi.callback("f_parallel_for", run)
-    given = RANDOM.normal(size=500_000).astype(np.float32)
-    alone, shared = np.empty_like(given), np.empty_like(given)
-    assert loaded.call("f", given, given.size, alone, sizes=(given.size,)) == 0
-    workspace = loaded.pointer(loaded.memory)
-    status = loaded.code.f_parallel(
-        loaded.pointer(given), given.size, loaded.pointer(shared), workspace, callback,
-        loaded.ffi.cast("void *", 77),
-    )
-    assert status == 0
-    assert len(chunks) > 1
-    np.testing.assert_array_equal(alone, shared)
-    np.testing.assert_allclose(alone, np.exp(np.sin(given)), rtol=1e-6)
-
-
-def test_calls_from_many_threads(module: Module) -> None:
-    x, y, session = network()
-    predict = module(compile_ahead(Step("predict", y, [x]), session=session)).predict
-    given = RANDOM.normal(size=(50, 30)).astype(np.float32)
-    want, wrong = predict(given), []
-
-    def work() -> None:
-        results = [predict(given) for _ in range(50)]
-        wrong.extend(result for result in results if not np.array_equal(result, want))
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
 
 
 # ---- what cannot be done ------------------------------------------------------------------------
@@ -370,129 +285,3 @@ def test_names_that_will_not_do(name: str, error: str) -> None:
     x = tf.placeholder(tf.float64, [None], "x")
     with pytest.raises(ValueError, match=error):
         compile_ahead(Step(name, tf.sin(x), [x]))
-
-
-# ---- files --------------------------------------------------------------------------------------
-
-MAIN = """
-#include <stdio.h>
-#include <stdlib.h>
-#include "lib.h"
-int main(void) {
-    float x[60] = {1}, y[140];
-    void *workspace = malloc(f_workspace(2));
-    int32_t status = f(x, 2, y, workspace);
-    if (status) { puts(f_message(status, workspace)); return 1; }
-    printf("%.6f\\n", y[0]);
-    free(workspace);
-    return 0;
-}
-"""
-
-
-@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
-@pytest.mark.parametrize("file", ["lib.o", "liblib.a", "liblib.so"])
-def test_c_programs_link_every_kind_of_file(file: str, tmp_path: Path) -> None:
-    x, y, session = network()
-    compiled = compile_ahead(Step("f", y, [x]), session=session, name="lib")
-    for name in (file, "lib.h"):
-        ahead_files.write(compiled, tmp_path / name)
-    (tmp_path / "main.c").write_text(MAIN)
-    warnings = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
-    command = ["cc", *warnings, "main.c", file, "-lm", "-Wl,-rpath,$ORIGIN", "-o", "main"]
-    subprocess.run(command, cwd=tmp_path, check=True)
-    printed = subprocess.run([tmp_path / "main"], check=True, capture_output=True, text=True)
-    given = np.zeros((2, 30), np.float32)
-    given[0, 0] = 1
-    assert printed.stdout.strip() == f"{session.run(y, {x: given})[0, 0]:.6f}"
-
-
-@pytest.mark.skipif(shutil.which("nm") is None, reason="needs nm")
-def test_nm_shows_what_is_left(tmp_path: Path) -> None:
-    x, y, session = network()
-    compiled = compile_ahead(Step("f", y, [x]), session=session, name="lib", variables="file")
-    written = ahead_files.write(compiled, tmp_path / "lib.o")
-    assert [p.name for p in written] == ["lib.o", "lib.state"]
-    shown = subprocess.run(["nm", "-u", tmp_path / "lib.o"], capture_output=True, text=True,
-                           check=True).stdout
-    assert set(shown.replace("U", "").split()) <= ALLOWED
-
-
-def test_functions_of_libm_come_through_the_shared_library(tmp_path: Path) -> None:
-    x = tf.placeholder(tf.float32, [None], "x")
-    compiled = compile_ahead(Step("f", [tf.sin(x), tf.cos(x)], [x]))
-    assert set(compiled.object.undefined) - ALLOWED <= {"sinf", "cosf"}
-    loaded = Loaded(compiled, tmp_path)
-    given = np.array([1e9, 3, -5e20], np.float32)  # so large that the polynomials leave it to libm
-    sin, cos = np.empty_like(given), np.empty_like(given)
-    assert loaded.call("f", given, 3, sin, cos, sizes=(3,)) == 0
-    np.testing.assert_allclose(sin, np.sin(given), rtol=1e-6)
-    np.testing.assert_allclose(cos, np.cos(given), rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("triple", "magic", "words"),
-    [
-        ("aarch64-unknown-linux-gnu", b"\x7fELF", ["fmla", ".4s", "ret"]),
-        ("arm64-apple-macosx11", b"\xcf\xfa\xed\xfe", ["fmla", "ret"]),
-        ("x86_64-pc-windows-msvc", b"\x64\x86", ["vfmadd", "ymm", "retq"]),
-    ],
-)
-def test_objects_for_other_machines(
-    triple: str, magic: bytes, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    x, y, session = network()
-    chosen = target.chosen(triple)
-    compiled = compile_ahead(Step("f", y, [x]), session=session, target=chosen)
-    assert compiled.object.startswith(magic)
-    assembly = compiled.assembly()
-    assert all(word in assembly for word in words)
-    if chosen.windows:
-        assert "/EXPORT:f_workspace" in assembly
-    monkeypatch.delenv("CC", raising=False)
-    suffix = ahead_files.shared_suffix(chosen)
-    with pytest.raises(RuntimeError, match=f"needs a linker for {triple}: set CC"):
-        ahead_files.write(compiled, tmp_path / f"f{suffix}")
-
-
-def test_features_choose_the_vectors() -> None:
-    x, y, session = network()
-    for cpu, features, register in (
-        ("x86-64", "", "xmm"), ("x86-64-v3", "", "ymm"), ("x86-64-v4", "", "zmm"),
-        ("x86-64", "+avx,+fma", "ymm"),
-    ):
-        chosen = target.chosen("x86_64-unknown-linux-gnu", cpu, features)
-        text = compile_ahead(Step("f", y, [x]), session=session, target=chosen).assembly()
-        widest = next(r for r in ("zmm", "ymm", "xmm") if f"%{r}" in text)
-        assert widest == register, (cpu, features)
-
-
-def test_a_wheel_holds_the_module_and_its_library(tmp_path: Path) -> None:
-    x, y, session = network()
-    compiled = compile_ahead(Step("f", y, [x]), session=session, name="lib", variables="file")
-    (path,) = ahead_files.write(compiled, tmp_path / "lib.whl")
-    assert path.name == "lib-1.0-py3-none-linux_x86_64.whl"
-    with zipfile.ZipFile(path) as wheel:
-        names = set(wheel.namelist())
-        wheel.extractall(tmp_path)
-    package = {"lib/__init__.py", "lib/liblib.so", "lib/lib.state", "lib/lib.h"}
-    assert package < names
-    code = (
-        "import sys, numpy as np, lib\n"
-        "print(lib.f(np.zeros((1, 30)))[0, :3])\n"
-        "assert not {'llvmlite', 'stepforge'} & set(sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code],
-                          cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    want = session.run(y, {x: np.zeros((1, 30))})[0, :3]
-    np.testing.assert_allclose(np.array(done.stdout.strip("[]\n").split(), float), want, rtol=1e-4)
-
-
-def test_the_reader_of_elf_names_what_is_defined() -> None:
-    x, y, session = network()
-    compiled = compile_ahead(Step("f", y, [x]), session=session)
-    names = {s.name for s in elf.ElfObject(compiled.object).exports}
-    assert names == {"f", "f_parallel", "f_workspace", "f_message"}
-    with pytest.raises(ValueError, match="not a little-endian ELF"):
-        elf.ElfObject(b"MZ")

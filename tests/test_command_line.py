@@ -106,6 +106,7 @@ def test_what_cannot_be_done_is_one_block_and_status_1(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(model))
     assert main(command.split()) == 1
     printed = capsys.readouterr()
     assert message in printed.err

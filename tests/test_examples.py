@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+
+import stepforge as tf
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
-def run(*command: str, cwd: Path) -> str:
+def run(*command: str, cwd: Path, path: str = "") -> str:
     """What a Python program prints; fails where it does not end well."""
+    environment = {**os.environ, "PYTHONPATH": path} if path else None
     done = subprocess.run(
-        [sys.executable, *command], cwd=cwd, capture_output=True, text=True, timeout=300
+        [sys.executable, *command], cwd=cwd, capture_output=True, text=True, timeout=300,
+        env=environment,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -61,6 +69,83 @@ def test_a_c_program_reads_digits_as_python_does(tmp_path: Path) -> None:
     in_c = subprocess.run(["./main"], cwd=tmp_path, check=True, capture_output=True, text=True)
     assert in_c.stdout.removeprefix("in C") == in_python.removeprefix("in Python")
     assert float(in_c.stdout.split()[2].rstrip("%")) > 90
+
+
+@pytest.mark.skipif(shutil.which("rustc") is None, reason="needs a Rust compiler")
+def test_a_rust_program_reads_digits_as_python_does(tmp_path: Path) -> None:
+    in_python = run(example("aot_c/make_digits.py"), "--epochs", "4", cwd=tmp_path)
+    libraries = ["-L", ".", "-l", "digits", "-C", "link-arg=-Wl,-rpath,."]
+    options = ["--edition", "2021", "-D", "warnings", "-o", "main"]
+    command = ["rustc", example("aot_rust/main.rs"), *options, *libraries]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    done = subprocess.run(["./main"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert done.stdout.removeprefix("in Rust") == in_python.removeprefix("in Python")
+
+
+# ---- training in C, in Python without stepforge, and in a session -------------------------------
+
+RATE = 0.02
+ALONE = """
+import runpy, sys
+sys.modules.update(stepforge=None, llvmlite=None)
+sys.argv[:] = sys.argv[1:]
+sys.path.insert(0, "")
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def learner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the compiled learner, for this processor as sessions compile for it."""
+    folder = tmp_path_factory.mktemp("learner")
+    run(example("aot_training/build.py"), "--target-cpu", "native", cwd=folder)
+    return folder
+
+
+def learned_in_a_session(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The variables of the example, with the steps that the programs do."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))  # and afterwards the path is as before
+    build = runpy.run_path(example("aot_training/build.py"))
+    with tf.Graph().as_default(), tf.Session() as session:
+        model = build["build"]()
+        variables = tf.global_variables()
+        session.run(tf.global_variables_initializer())
+        next(v for v in variables if v.op.name == "rate").load(RATE, session)
+        step = session.make_callable(model.train, [model.pixels, model.labels])
+        rows = build["rows"]()
+        for start in range(0, len(rows), 32):
+            batch = rows[start : start + 32]
+            step(*(np.ascontiguousarray(batch[name]) for name in ("pixels", "label")))
+        return {v.op.name: session.run(v) for v in variables}
+
+
+def test_python_learns_with_the_compiled_step_as_a_session_does(
+    learner: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--rate", str(RATE), "--checkpoint", "python.state")
+    printed = run("-c", ALONE, example("aot_training/learn.py"), *options, cwd=learner)
+    assert "right so far" in printed
+    state = runpy.run_path(str(learner / "online.py"))["library"].state
+    state.memory[:] = np.fromfile(learner / "python.state", np.uint8)
+    wanted = learned_in_a_session(monkeypatch)
+    assert set(state) == set(wanted)
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(state[name], value, err_msg=name)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_a_c_program_learns_as_python_does(learner: Path) -> None:
+    warnings = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
+    libraries = ["-I.", "-L.", "-lonline", "-Wl,-rpath,."]
+    command = ["cc", *warnings, example("aot_training/main.c"), "-o", "main", *libraries]
+    subprocess.run(command, cwd=learner, check=True)
+    given = ["./main", "stream.bin", "c.state", str(RATE)]
+    in_c = subprocess.run(given, cwd=learner, check=True, capture_output=True, text=True)
+    options = ("--rate", str(RATE), "--checkpoint", "python.state")
+    assert run(example("aot_training/learn.py"), *options, cwd=learner, path=".") == in_c.stdout
+    assert (learner / "c.state").read_bytes() == (learner / "python.state").read_bytes()
+    *_, last, _ = in_c.stdout.splitlines()
+    assert float(last.split()[4].rstrip("%")) > 80
 
 
 def test_the_example_of_the_readme_runs(tmp_path: Path) -> None:

@@ -222,3 +222,22 @@ double fused_loop(float a, float b, IN x, IN y, OUT out, long n, long count) {
     for (long i = 0; i < count; i++) fused(a, b, x, y, out, n);
     return (now() - began) / count;
 }
+
+/* a*x+b on vectors of 8, for what a call costs. */
+KERNEL int axb(const double *restrict a, const double *restrict x, const double *restrict b,
+               double *restrict out, void *workspace) {
+    for (long i = 0; i < 8; i++) out[i] = a[i] * x[i] + b[i];
+    return workspace != 0;
+}
+
+typedef int (*axb_step)(const double *, const double *, const double *, double *, void *);
+
+/* step is the address of such a function, or 0 for the one above. */
+double axb_loop(uintptr_t step, const double *a, const double *x, const double *b, double *out,
+                long count) {
+    axb_step called = step ? (axb_step)step : axb;
+    int status = 0;
+    double began = now();
+    for (long i = 0; i < count; i++) status |= called(a, x, b, out, 0);
+    return status ? -1 : (now() - began) / count;
+}

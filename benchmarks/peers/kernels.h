@@ -26,3 +26,5 @@ void add_strided_5(const float *x, const float *y, float *out, long n, long stri
 void add_strided_reverse(const float *x, const float *y, float *out, long n, long stride);
 void add_transposed(const float *x, const float *y, float *out, long n, long m);
 void add_transposed_tiles(const float *x, const float *y, float *out, long n, long m);
+double axb_loop(uintptr_t step, const double *a, const double *x, const double *b, double *out,
+                long count);

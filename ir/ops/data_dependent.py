@@ -1,36 +1,35 @@
-"""Ops whose result sizes depend on values, and segment reductions.
+"""Ops whose result sizes depend on values.
 
-``binds`` names the size that the op finds; later shapes mention it.
+``binds`` names the size that the op finds; later shapes mention it. In loops equal elements find
+each other by a radix sort of their positions, a byte of the elements at a time: it takes the same
+time for any values, and keeps the order of equal ones.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from stepforge.ir import dims
+from stepforge.ir.core import Const, Operand
 from stepforge.ir.dims import Dim
-from stepforge.ir.errors import ShapeError
+from stepforge.ir.loop_builder import LoopBuilder
 from stepforge.ir.opdef import OpDef, define_op
-from stepforge.ir.ops import arrays
-from stepforge.ir.ops.arrays import Array, accumulator, is_integer, largest_finite, narrow, widen
+from stepforge.ir.ops.arrays import Array, widen
 from stepforge.ir.ops.inference import (
     BOOL,
     INDICES,
-    NUMBER,
-    REAL,
     SORTABLE,
     check_dtype,
-    check_min_rank,
     check_rank,
     check_same_dtype,
     known_dims,
-    merge_dims,
 )
-from stepforge.ir.types import Type, numpy_dtype
+from stepforge.ir.types import Type, index, item_bytes, numpy_dtype
 
-KINDS = ("sum", "mean", "prod", "max", "min")
+SORTED = ("bool", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "f16", "bf16", "f32", "f64")
+ZERO, ONE = (Const(Type("i64"), value) for value in (0, 1))
 
 
 @define_op
@@ -56,6 +55,29 @@ class Where(OpDef):
     def numpy(self, condition: Array, *, binds: str) -> Array:
         return np.argwhere(condition).astype(np.int64)
 
+    def capacity(self, condition: Type) -> Dim:
+        """All of them."""
+        return condition.size
+
+    def lower(
+        self, k: LoopBuilder, count: Operand, out: Operand, condition: Operand, *, binds: str
+    ) -> None:
+        shape, size = condition.type.dims, condition.type.size
+        flat = condition if isinstance(condition, Const) else k.view(condition, (size,))
+        steps = [dims.product(shape[axis + 1 :]) for axis in range(len(shape))]
+
+        def turn(i: Operand, found: Operand) -> Sequence[Operand]:
+            row = k.to_index(found, size)  # what is no element is overwritten by the next
+            for axis, step in enumerate(steps):
+                place = k.emit("index_div", i, by=step) if step != 1 else i
+                place = k.emit("index_mod", place, by=shape[axis]) if axis else place
+                value = k.emit("from_index", place, dtype="i64")
+                k.store(value, out, row, Const(index, axis))
+            return [k.emit("add", found, k.cast(k.load(flat, i), "i64"))]
+
+        (total,) = k.accumulate(size, [ZERO], turn)
+        k.store(total, count)
+
 
 def first_appearances(x: Array) -> tuple[Array, Array, Array]:
     """Positions of the distinct elements in order of appearance, each element's rank there, and
@@ -72,8 +94,104 @@ def first_appearances(x: Array) -> tuple[Array, Array, Array]:
     return first[appearance], rank[inverse.reshape(-1)], counts[appearance]
 
 
+BINS, DIGIT = 256, 8  # of the radix sort: how many digits there are, and the bits of one
+
+
+def _keys(k: LoopBuilder, x: Operand) -> Operand:
+    """Integers that are equal where elements of ``x`` are; a NaN is equal to no element."""
+    if x.type.kind != "f":
+        return x
+    own = k.alloc(x.type.dtype, x.type.dims)
+    with k.nest(x.type.dims) as at:
+        zero = Const(Type(x.type.dtype), 0.0)
+        k.store(k.emit("add", k.load(x, *at), zero), own, *at)  # 0 for -0
+    dtype = f"i{8 * item_bytes(x.type.dtype)}"
+    bits: Operand = k.emit("view", own, shape=x.type.dims, dtype=dtype)
+    return bits
+
+
+def sorted_positions(k: LoopBuilder, x: Operand) -> Operand:
+    """The positions of the integers ``x``, equal ones next to each other and in order."""
+    (n,), (last, order) = x.type.dims, (k.alloc("i64", x.type.dims) for _ in range(2))
+    with k.nest((n,)) as (i,):
+        k.store(k.emit("from_index", i, dtype="i64"), order, i)
+    for shift in range(0, 8 * item_bytes(x.type.dtype), DIGIT):
+        _by_digit(k, x, order, last, shift)
+        last, order = order, last
+    return order
+
+
+def _by_digit(k: LoopBuilder, x: Operand, order: Operand, out: Operand, shift: int) -> None:
+    """Sort the positions ``order`` into ``out`` by a digit of the elements."""
+    (n,), starts = x.type.dims, k.alloc("i64", (BINS,))
+    mask, by = (Const(Type("i64"), value) for value in (BINS - 1, shift))
+
+    def bin_of(place: Operand) -> Operand:
+        wide = k.cast(k.load(x, k.to_index(place, n)), "i64")
+        return k.to_index(k.emit("bitwise_and", k.emit("shift_right", wide, by), mask), BINS)
+
+    def start(i: Operand, below: Operand) -> Sequence[Operand]:
+        here = k.load(starts, i)
+        k.store(below, starts, i)
+        return [k.emit("add", below, here)]
+
+    k.fill(ZERO, starts)
+    with k.loop(n) as i:
+        digit = bin_of(k.load(order, i))
+        k.store(k.emit("add", k.load(starts, digit), ONE), starts, digit)
+    k.accumulate(BINS, [ZERO], start)
+    with k.loop(n) as i:
+        place = k.load(order, i)
+        digit = bin_of(place)
+        target = k.load(starts, digit)
+        k.store(place, out, k.to_index(target, n))
+        k.store(k.emit("add", target, ONE), starts, digit)
+
+
+def first_positions(k: LoopBuilder, x: Operand) -> Operand:
+    """For each element of ``x`` the position of the first one that is equal."""
+    (n,), order = x.type.dims, sorted_positions(k, _keys(k, x))
+    first = k.alloc("i64", (n,))
+
+    def turn(i: Operand, before: Operand, head: Operand) -> Sequence[Operand]:
+        place = k.load(order, i)
+        value = k.load(x, k.to_index(place, n))
+        later = k.emit("greater", k.emit("from_index", i, dtype="i64"), ZERO)
+        same = k.emit("logical_and", later, k.emit("equal", value, before))
+        head = k.emit("select", same, head, place)
+        k.store(head, first, k.to_index(place, n))
+        return [value, head]
+
+    zero: bool | float = {"b": False, "f": 0.0}.get(x.type.kind, 0)
+    nothing = Const(Type(x.type.dtype), zero)
+    k.accumulate(n, [nothing, ZERO], turn)
+    return first
+
+
 class UniqueOp(OpDef):
     """Base class: distinct elements of a vector."""
+
+    def find(
+        self, k: LoopBuilder, count: Operand, values: Operand, positions: Operand, x: Operand
+    ) -> None:
+        """The distinct elements, how many there are, and where each element is among them."""
+        (n,), first = x.type.dims, first_positions(k, x)
+        dtype = positions.type.dtype
+
+        def turn(i: Operand, found: Operand) -> Sequence[Operand]:
+            k.store(k.load(x, i), values, k.to_index(found, n))  # overwritten where it is not new
+            k.store(k.cast(found, dtype), positions, i)
+            own = k.load(first, i)
+            k.store(k.load(positions, k.to_index(own, n)), positions, i)
+            new = k.emit("equal", own, k.emit("from_index", i, dtype="i64"))
+            return [k.emit("add", found, k.cast(new, "i64"))]
+
+        (total,) = k.accumulate(n, [ZERO], turn)
+        k.store(total, count)
+
+    def capacity(self, x: Type, *others: Type) -> Dim:
+        """All of them."""
+        return x.dims[0]
 
     def vectors(self, x: Type, binds: str, index_dtype: str) -> tuple[Type, Type]:
         """The types of the distinct elements and of the index of each element among them."""
@@ -93,9 +211,8 @@ class Unique(UniqueOp):
     cases = (
         'unique(i32[7], binds="m")',
         'unique(f32[5], binds="m", index_dtype="i64")',
-        'unique(bf16[5], binds="m")',
         'unique(i64[0], binds="m")',
-        'unique(bool[3], binds="m")',
+        *[f'unique({dtype}[9], binds="m")' for dtype in SORTED],
         'unique(string[3], binds="m")',
     )
 
@@ -103,8 +220,14 @@ class Unique(UniqueOp):
         return self.vectors(x, binds, index_dtype)
 
     def numpy(self, x: Array, *, binds: str, index_dtype: str) -> tuple[Array, Array]:
-        first, index, _ = first_appearances(x)
-        return x[first], index.astype(numpy_dtype(index_dtype))
+        first, rank, _ = first_appearances(x)
+        return x[first], rank.astype(numpy_dtype(index_dtype))
+
+    def lower(
+        self, k: LoopBuilder, count: Operand, values: Operand, positions: Operand, x: Operand,
+        *, binds: str, index_dtype: str,
+    ) -> None:
+        self.find(k, count, values, positions, x)
 
 
 @define_op
@@ -125,9 +248,21 @@ class UniqueWithCounts(UniqueOp):
         return values, index, values.with_dtype(index_dtype)
 
     def numpy(self, x: Array, *, binds: str, index_dtype: str) -> tuple[Array, Array, Array]:
-        first, index, counts = first_appearances(x)
+        first, rank, counts = first_appearances(x)
         dtype = numpy_dtype(index_dtype)
-        return x[first], index.astype(dtype), counts.astype(dtype)
+        return x[first], rank.astype(dtype), counts.astype(dtype)
+
+    def lower(
+        self, k: LoopBuilder, count: Operand, values: Operand, positions: Operand,
+        counts: Operand, x: Operand, *, binds: str, index_dtype: str,
+    ) -> None:
+        self.find(k, count, values, positions, x)
+        (n,), dtype = x.type.dims, counts.type.dtype
+        k.fill(Const(Type(dtype), 0), counts)
+        with k.loop(n) as i:
+            place = k.to_index(k.load(positions, i), n)
+            one = Const(Type(dtype), 1)
+            k.store(k.emit("add", k.load(counts, place), one), counts, place)
 
 
 @define_op
@@ -152,71 +287,5 @@ class Setdiff1d(UniqueOp):
         return values, values.with_dtype(index_dtype)
 
     def numpy(self, x: Array, y: Array, *, binds: str, index_dtype: str) -> tuple[Array, Array]:
-        (index,) = np.nonzero(~np.isin(widen(x), widen(y)))
-        return x[index], index.astype(numpy_dtype(index_dtype))
-
-
-def _empty_segment(kind: str, dtype: np.dtype[Any]) -> Any:
-    """What a segment without elements gives: of max and min the finite limits, as TensorFlow."""
-    if kind in ("sum", "mean", "prod"):
-        return dtype.type(kind == "prod")
-    if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        return limits.min if kind == "max" else limits.max
-    largest = largest_finite(dtype)
-    return -largest if kind == "max" else largest
-
-
-_UFUNCS: dict[str, np.ufunc] = {
-    "sum": np.add,
-    "mean": np.add,
-    "prod": np.multiply,
-    "max": np.maximum,
-    "min": np.minimum,
-}
-
-
-@define_op
-class SegmentSum(OpDef):
-    """Element i of the result combines the slices of ``x`` whose id is i; other ids are left out.
-
-    ``ids`` covers the leading axes of ``x``. ``kind``: sum, mean, prod, max, min; no slices give
-    0, 0, 1, the lowest and the highest finite value.
-    ``%r = segment_sum(%x, %ids, num=m, kind="mean") : f32[m, 3]``
-    """
-
-    cases = (
-        *[f'segment_sum(f32[5, 3], i32[5], num=4, kind="{kind}")' for kind in KINDS],
-        *[f'segment_sum(i32[5], i64[5], num=3, kind="{kind}")' for kind in KINDS],
-        "segment_sum(f64[2, 3, 2], i32[2, 3], num=2)",
-        "segment_sum(bf16[4], i32[4], num=2)",
-        'segment_sum(f16[4, 0], i32[4], num=2, kind="max")',
-        "segment_sum(c64[0], i32[0], num=2)",
-        "segment_sum(u8[3], i32[3], num=0)",
-    )
-
-    def infer(self, x: Type, ids: Type, *, num: Dim, kind: str = "sum") -> Type:
-        if kind not in KINDS:
-            raise ShapeError(f"segment_sum: kind {kind!r} is none of {', '.join(KINDS)}")
-        check_dtype("segment_sum", REAL if kind in ("max", "min") else NUMBER, x=x)
-        check_dtype("segment_sum", INDICES, ids=ids)
-        rank = len(known_dims("segment_sum", ids=ids))
-        check_min_rank("segment_sum", rank, x=x)
-        shapes = {"x": x.dims[:rank], "ids": ids.dims}
-        merge_dims("segment_sum", shapes, {"x": x, "ids": ids}, "leading axes")
-        return x.with_shape((num, *x.dims[rank:]))
-
-    def numpy(self, x: Array, ids: Array, *, num: int, kind: str) -> Array:
-        flat = ids.reshape(-1)
-        kept = (flat >= 0) & (flat < num)
-        wide = accumulator(x) if kind in ("sum", "mean", "prod") else widen(x)
-        rows = wide.reshape(flat.shape + x.shape[ids.ndim :])[kept]
-        out = np.full((num, *rows.shape[1:]), _empty_segment(kind, x.dtype), wide.dtype)
-        with np.errstate(all="ignore"):
-            _UFUNCS[kind].at(out, flat[kept], rows)
-            if kind == "mean":
-                counts = np.bincount(flat[kept], minlength=num).astype(wide.dtype)
-                counts = np.maximum(counts, counts.dtype.type(1))
-                counts = counts.reshape((-1,) + (1,) * (out.ndim - 1))
-                out = arrays.trunc_div(out, counts) if is_integer(out) else out / counts
-            return narrow(out, x.dtype)
+        (kept,) = np.nonzero(~np.isin(widen(x), widen(y)))
+        return x[kept], kept.astype(numpy_dtype(index_dtype))

@@ -12,7 +12,7 @@ from stepforge.ir.core import Operation
 from stepforge.ir.dims import Dim
 from stepforge.ir.errors import IRError
 from stepforge.ir.opdef import OpDef, define_op
-from stepforge.ir.types import Type, index
+from stepforge.ir.types import Type, index, item_bytes
 
 # Results from which stores that nobody reads soon go past the caches, in bytes: more than the
 # second-level cache of a core holds.
@@ -179,14 +179,18 @@ class Place(LoopOp):
 class View(LoopOp):
     """The same memory with another shape of as many elements. ``%v = view(%x, shape=[n*3])``
 
-    Where the sizes are not provably equal, a check has made sure of it before.
+    Where the sizes are not provably equal, a check has made sure of it before; or the view is the
+    first part of a buffer for the most that there can be. Another ``dtype`` of the same width
+    takes the elements by their bits.
     """
 
-    def infer(self, buffer: Type, *, shape: tuple[Dim, ...] = ()) -> Type:
+    def infer(self, buffer: Type, *, shape: tuple[Dim, ...] = (), dtype: str = "") -> Type:
         difference = buffer.size - dims.product(shape)
         if isinstance(difference, int) and difference:
             raise IRError(f"view: {buffer} has not the elements of [{', '.join(map(str, shape))}]")
-        return buffer.with_shape(shape)
+        if dtype and item_bytes(dtype) != item_bytes(buffer.dtype):
+            raise IRError(f"view: {dtype} is not as wide as the elements of {buffer}")
+        return buffer.with_shape(shape).with_dtype(dtype or buffer.dtype)
 
 
 @define_op
