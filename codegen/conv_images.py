@@ -11,12 +11,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stepforge.codegen.conv_share import Turns, emit_shared
 from stepforge.codegen.conv_tiles import Block
 from stepforge.codegen.lane_core import Lane, register_element, storage_bytes
 from stepforge.codegen.lanes import LaneBuilder
 from stepforge.codegen.llvm import FunctionWriter
 from stepforge.codegen.nests import NestWriter
+from stepforge.codegen.sharing import Turns, call_shared
 from stepforge.codegen.size_text import SizeText
 from stepforge.ir import dims
 from stepforge.ir.core import Operand
@@ -97,7 +97,9 @@ class ImageKernel:
             self.writer.fn.call("void", callee, *args, ("i64", "0"), ("i64", count))
         else:
             work = self.writer.dim(self._work())
-            emit_shared(self.writer, callee, args, Turns(count, least, work))
+            self.writer.shares = True
+            shared = Turns("0", count, work, least)
+            call_shared(self.writer.fn, self.writer.table(), callee, args, shared)
 
     def _work(self) -> Dim:
         """About how many nanoseconds all turns take."""

@@ -17,7 +17,7 @@ LONGEST = 48  # characters of a label
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9]+")
 # As it stands in LLVM and assembler text. Two underlines in a row would be Ada's to gdb.
 SYMBOL = re.compile(
-    r"\bkernel_(?P<nest>\w+)_nest\d+(?:_run|_job)?\b"
+    r"\bkernel_(?P<nest>\w+)_nest\d+(?:_job)?\b"
     r"|\b[a-z]+_f\d\d_(?:[01]+_)?(?P<product>\w+)_[0-9a-f]{12}\b"
 )
 
