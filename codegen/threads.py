@@ -19,20 +19,22 @@ POOL_BYTES = 448
 SPINS = 20_000  # looks at the generation before a worker sleeps: some 50 us
 
 
-def pool_text(triple: str, attributes: str) -> str:
-    """The functions ``stepforge_pool_init(pool, workers)``, which comes first,
-    ``stepforge_worker(pool)``, and ``stepforge_parallel_for(pool, job, arguments, low, high, work,
-    least)``, where ``job(arguments, first, behind)`` runs the turns of a range.
+FUNCTIONS = {
+    "stepforge_pool_init": ("void", "ptr, i64"),
+    "stepforge_worker": ("void", "ptr"),
+    "stepforge_parallel_for": ("void", "ptr, ptr, ptr, i64, i64, i64, i64"),
+}
+
+
+def emit(module: ModuleWriter) -> None:
+    """Define ``stepforge_pool_init(pool, workers)``, which comes first, ``stepforge_worker(pool)``,
+    and ``stepforge_parallel_for(pool, job, arguments, low, high, work, least)``, where
+    ``job(arguments, first, behind)`` runs the turns of a range.
     """
-    module = ModuleWriter(triple, attributes)
     _init(module)
     _chunks(module)
     _worker(module)
     _parallel_for(module)
-    return module.text()
-
-
-FUNCTIONS = ("stepforge_pool_init", "stepforge_worker", "stepforge_parallel_for")
 
 
 def _atomic_load(fn: FunctionWriter, offset: int) -> str:
