@@ -3,7 +3,8 @@
 A recipe is everything about a variant but its code and what is the session's: what the entry
 checks, what stands in the table, the messages of checks. It is found by what it follows from: the
 extracted function, the processor, and our own source as it is now. The code is an object of its
-own, which the recipe names. What holds Python (host calls, users' functions) has no recipe.
+own, which the recipe names. What holds Python (host calls, users' functions) has no recipe. A file
+that is no recipe, or names no such object, is as good as none.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import os
+import struct
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -27,10 +31,10 @@ from stepforge.codegen.jit import Level
 from stepforge.codegen.kernel import Check
 from stepforge.codegen.signature import Feed, Fetch, Signature, Slot
 from stepforge.frontend.extract.program import Extraction
-from stepforge.ir.core import Function, Operation, Site
+from stepforge.ir.core import Const, Function, Operation, Site
 from stepforge.ir.parser import parse_dim, parse_type
-from stepforge.ir.text import print_function
-from stepforge.ir.types import Type
+from stepforge.ir.text import array_text, print_function
+from stepforge.ir.types import Type, from_numpy_dtype, numpy_dtype
 from stepforge.passes.order import as_shipped
 from stepforge.runtime import backends
 from stepforge.runtime.job import Job
@@ -39,6 +43,7 @@ from stepforge.runtime.variant import Variant
 
 LARGEST = 1 << 18  # bytes of computed constants that a recipe may carry
 NOWHERE = -1  # the number of no site
+LOADED = time.time_ns()  # what was written later is not what runs here
 PACKAGES = ("ir", "frontend", "passes", "codegen", "runtime")
 
 
@@ -80,7 +85,6 @@ class Recipe:
 def obstacle(job: Job) -> str:
     """In words, why there can be no recipe for a job; nothing where there can be one."""
     backend = backends.chosen(job.store.backend)
-    own = (op for op in job.extraction.function.walk() if not _ours(op))
     if disk_cache() is None:
         return "the disk cache is off"
     if not as_shipped():
@@ -88,38 +92,47 @@ def obstacle(job: Job) -> str:
     if backend != backends.DEFAULT:
         return f"the back end is {backend}"
     if not _source():
-        return "when the sources were written cannot be told"
-    return next((f"{op.name} is declared outside of stepforge" for op in own), "")
+        return "the sources were written after they were loaded, or when cannot be told"
+    return next(filter(None, map(_foreign, job.extraction.function.walk())), "")
 
 
-def _ours(op: Operation) -> bool:
-    return type(op.defn).__module__.startswith("stepforge.")
+def _foreign(op: Operation) -> str:
+    """In words, what the text of an operation does not tell; nothing where it tells all."""
+    if not type(op.defn).__module__.startswith("stepforge."):
+        return f"{op.name} is declared outside of stepforge"
+    return f"{op.name} is of a function that only this process knows" if "fn" in op.attrs else ""
 
 
 def key_of(job: Job) -> str:
     """What the recipe for a job is called."""
-    return hashed([*_surroundings(), *_described(job.extraction), job.structure])
+    entry = "native" if layout.native_entry() else "plain"
+    return hashed([*_surroundings(), entry, *_described(job.extraction), job.structure])
 
 
 @cache
 def _source() -> str:
-    """A hash of when each of our files was written last; nothing where that cannot be told."""
-    found: list[str] = []
+    """A hash of when each of our files was written last; nothing where that cannot be told, or is
+    later than when they were loaded.
+    """
+    found: list[tuple[str, int, int]] = []
     try:
         for package in PACKAGES:
             module = __import__(f"stepforge.{package}", fromlist=["__path__"])
             found += _written(module.__path__[0])
     except OSError:
         return ""
-    return hashed(sorted(found))
+    if max(written for *_, written in found) > LOADED:
+        return ""
+    return hashed([f"{path} {size} {written}" for path, size, written in sorted(found)])
 
 
-def _written(folder: str) -> Iterator[str]:
+def _written(folder: str) -> Iterator[tuple[str, int, int]]:
+    """The files of ours in a folder, their sizes, and when they were written."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.endswith(".py"):
                 status = entry.stat()
-                yield f"{entry.path} {status.st_size} {status.st_mtime_ns}"
+                yield entry.path, status.st_size, status.st_mtime_ns
             elif entry.is_dir() and entry.name != "__pycache__":
                 yield from _written(entry.path)
 
@@ -130,14 +143,14 @@ def _surroundings() -> tuple[str, ...]:
     host = target.host()
     llvm = ".".join(map(str, target.llvm().llvm_version_info))
     versions = (sys.version, np.__version__, llvm)
-    entry = "native" if layout.native_entry() else "plain"
-    return ("recipe 1", _source(), *versions, host.triple, host.cpu, host.features, entry)
+    return ("recipe 2", _source(), *versions, host.triple, host.cpu, host.features)
 
 
 def _described(extraction: Extraction) -> Iterator[str]:
     """Everything about an extraction that a compile sees; of sites only which are the same."""
     function = extraction.function
     yield print_function(Function(function.name, function.body, {}))
+    yield repr([_bits(o) for op in function.walk() for o in op.operands if isinstance(o, Const)])
     for name, declared in function.globals.items():
         yield f"{name} {declared.kind} {declared.type} {_digest(declared.data)}"
     yield repr([(fetch.kind, fetch.index) for fetch in extraction.fetches])
@@ -146,8 +159,18 @@ def _described(extraction: Extraction) -> Iterator[str]:
     yield repr([sites.get(op.site) for op in function.walk()])
 
 
+def _bits(constant: Const) -> bytes | None:
+    """What a text does not tell of a float: the sign of a NaN, and what else is in it."""
+    value = constant.value
+    return struct.pack("<d", value) if isinstance(value, float) and math.isnan(value) else None
+
+
 def _digest(data: Array | None) -> str:
-    return "" if data is None else hashlib.sha256(np.ascontiguousarray(data).data).hexdigest()
+    if data is None:
+        return ""
+    if data.dtype.hasobject:
+        return array_text(data, "string")
+    return hashlib.sha256(np.ascontiguousarray(data).reshape(-1).view(np.uint8)).hexdigest()
 
 
 def _sites(function: Function) -> dict[Site | None, int]:
@@ -207,9 +230,8 @@ def _constant(name: str, array: Array, function: Function) -> StoredConstant:
     given = function.globals.get(name)
     if given is not None and given.data is not None and np.shares_memory(given.data, array):
         return StoredConstant(name)
-    return StoredConstant(
-        name, str(array.dtype), array.shape, base64.b64encode(array.tobytes()).decode()
-    )
+    elements = base64.b64encode(array.tobytes()).decode()
+    return StoredConstant(name, from_numpy_dtype(array.dtype), array.shape, elements)
 
 
 # ---- reading ------------------------------------------------------------------------------------
@@ -222,12 +244,17 @@ def prepared(
     disk has both for.
     """
     for level in dict.fromkeys(levels):
-        recipe = _read(_name(key, level))
-        if recipe is not None:
-            symbols = entry_support.symbols(recipe.externals)
-            library = jit.stored(recipe.object, symbols, recipe.exports)
-            if library is not None:
-                return _variant(job, recipe), library
+        found = _read(_name(key, level))
+        if found is None:
+            continue
+        try:
+            variant, code = _variant(job, found), found.object
+            symbols = entry_support.symbols(variant.externals)
+        except Exception:  # it is no recipe, in any of the ways in which a file can be none
+            continue
+        library = jit.stored(code, symbols, variant.exports)
+        if library is not None:
+            return variant, library
     return None
 
 
@@ -293,4 +320,4 @@ def _elements(constant: StoredConstant, function: Function) -> Array:
     if constant.elements is None:
         return np.ascontiguousarray(function.globals[constant.name].data)
     data = base64.b64decode(constant.elements)
-    return np.frombuffer(data, constant.dtype).reshape(constant.shape)
+    return np.frombuffer(data, numpy_dtype(constant.dtype)).reshape(constant.shape)
