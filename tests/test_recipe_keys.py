@@ -32,7 +32,8 @@ def of_array(array: np.ndarray[Any, Any], dtype: str = "") -> bytes:
     """The description of a function of one constant array."""
     k, type_ = Builder(), Type(dtype or from_numpy_dtype(array.dtype), array.shape)
     given = Global("constant", type_, array)
-    return described(extraction(k, k.emit("reshape", Symbol("c", type_), shape=(array.size,)), c=given))
+    made = k.emit("reshape", Symbol("c", type_), shape=(array.size,))
+    return described(extraction(k, made, c=given))
 
 
 def float_of(bits: int) -> float:
