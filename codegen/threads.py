@@ -1,4 +1,4 @@
-"""A pool of threads for loops whose turns are independent, as LLVM text.
+"""A pool of threads for loops whose turns are independent, in LLVM.
 
 One pool serves the process. Its threads are Python threads that were sent into ``stepforge_worker``
 and never come back. A caller publishes a job by raising the generation; workers that see it take
@@ -18,20 +18,18 @@ POOL_BYTES = 448
 SPINS = 20_000  # looks at the generation before a worker sleeps: some 50 us
 
 
-def pool_text(triple: str, attributes: str) -> str:
-    """The functions ``stepforge_worker(pool)`` and ``stepforge_parallel_for(pool, job, args, n)``.
+FUNCTIONS = ("stepforge_pool_init", "stepforge_worker", "stepforge_parallel_for")
 
-    ``job(args, i)`` runs chunk ``i``. ``stepforge_pool_init(pool, workers)`` comes first.
+
+def write(module: ModuleWriter) -> None:
+    """Define ``FUNCTIONS``: of (pool, workers), of (pool), and of (pool, job, arguments, count).
+
+    ``job(arguments, i)`` runs chunk ``i``. ``stepforge_pool_init`` comes first.
     """
-    module = ModuleWriter(triple, attributes)
     _init(module)
     _chunks(module)
     _worker(module)
     _parallel_for(module)
-    return module.text()
-
-
-FUNCTIONS = ("stepforge_pool_init", "stepforge_worker", "stepforge_parallel_for")
 
 
 def _atomic_load(fn: FunctionWriter, offset: int) -> str:
