@@ -148,7 +148,8 @@ class _Known:
 def _tensor(graph: Graph, named: Any) -> Tensor:
     found = fetched(graph, named)
     if not isinstance(found, Tensor):
-        raise ValueError(f"a bound is of a tensor, and {found.name} is none")
+        names = ", ".join(tensor.name for tensor in found.outputs) or "it has none"
+        raise ValueError(f"a bound is of a tensor, and {found.name} is an operation ({names})")
     return found
 
 

@@ -249,9 +249,10 @@ def _sizes(step: CalledStep, variant: Variant, arrays: Sequence[Any]) -> dict[st
 
 
 def _traffic(variant: Variant, sizes: Mapping[str, int]) -> Traffic:
-    if "loops" in variant.stages:
-        return traffic_of_loops(variant.stages["loops"], sizes)
-    return traffic_of_tensors(variant.stages["tensor"], sizes)
+    loops = variant.stage("loops")
+    if loops:
+        return traffic_of_loops(loops, sizes)
+    return traffic_of_tensors(variant.stage("tensor"), sizes)
 
 
 def _kind(dtype: str) -> str:

@@ -125,15 +125,15 @@ def _compiled(options: argparse.Namespace) -> Compiled:
     if isinstance(given, Text):
         return compile_ir(given.module, values=given.restored, name=name, **how)
     steps = _steps(given, options.groups, name)
-    bounds = dict(map(_bound, options.bound))
+    bounds = dict(_bound(given, text) for text in options.bound)
     return compile_ahead(steps, session=given.session, name=name, bounds=bounds, **how)
 
 
-def _bound(text: str) -> tuple[str, str]:
+def _bound(given: GraphInput, text: str) -> tuple[Any, str]:
     tensor, sign, limit = text.partition("=")
     if not sign:
         raise CommandError(f"a bound is written TENSOR=SIZE, not {text!r}")
-    return tensor.strip(), limit.strip()
+    return cli_steps.element_of(given, tensor.strip()), limit.strip()
 
 
 def _steps(

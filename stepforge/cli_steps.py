@@ -65,7 +65,7 @@ def add_step(parser: argparse.ArgumentParser) -> None:
 
 def fetches_of(given: GraphInput, names: Sequence[str]) -> list[Any]:
     """What is computed: ``names``, or what was named with the input. Raises: CommandError."""
-    found = [_element(given, name) for name in names] or list(given.fetches)
+    found = [element_of(given, name) for name in names] or list(given.fetches)
     if not found:
         ends = ", ".join(_ends(given))
         raise CommandError(
@@ -75,7 +75,8 @@ def fetches_of(given: GraphInput, names: Sequence[str]) -> list[Any]:
     return list(dict.fromkeys(found))
 
 
-def _element(given: GraphInput, name: str) -> Any:
+def element_of(given: GraphInput, name: str) -> Any:
+    """The tensor or operation of that name. Raises: CommandError."""
     try:
         return fetched(given.graph, name)
     except (KeyError, ValueError) as error:

@@ -149,3 +149,21 @@ def test_the_command_line_takes_bounds(
     assert "a bound is written TENSOR=SIZE" in capsys.readouterr().err
     assert main(command) == 1
     assert "no upper bound is declared" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("bound", "said"),
+    [
+        ("nothing=n", "The name 'nothing' refers to an Operation not in the graph"),
+        ("found=n", "a bound is of a tensor, and found is an operation (found:0, found:1)"),
+    ],
+)
+def test_bounds_of_what_is_no_tensor(
+    bound: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model.py"
+    model.write_text("import stepforge as tf\nids = tf.placeholder(tf.int32, [None], 'ids')\n"
+                     "values, places = tf.unique(ids, name='found')\n")
+    words = ["compile", f"{model}:values", "--feed", "ids:i32[n]", "--bound", bound]
+    assert main([*words, "-o", str(tmp_path / "found.o")]) == 1
+    assert said in capsys.readouterr().err

@@ -194,3 +194,41 @@ def test_features_choose_the_vectors() -> None:
         text = compile_ahead(Step("f", y, [x]), session=session, target=chosen).assembly()
         widest = next(r for r in ("zmm", "ymm", "xmm") if f"%{r}" in text)
         assert widest == register, (cpu, features)
+
+
+# ---- what users write ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("triple", "full", "format_"),
+    [
+        ("x86_64-windows-msvc", "x86_64-unknown-windows-msvc", "COFF"),
+        ("aarch64-linux-gnu", "aarch64-unknown-linux-gnu", "ELF"),
+        ("x86_64-macosx11", "x86_64-unknown-macosx11", "MachO"),
+        ("arm64-apple-macosx11", "arm64-apple-macosx11", "MachO"),
+    ],
+)
+def test_a_triple_may_leave_the_vendor_out(triple: str, full: str, format_: str) -> None:
+    made = target.chosen(triple)
+    assert made.triple == full
+    assert target.llvm().get_object_format(made.triple) == format_
+
+
+@pytest.mark.parametrize(
+    ("triple", "cpu", "features", "unknown"),
+    [
+        ("x86_64-unknown-linux-gnu", "potato", "", "potato"),
+        ("x86_64-unknown-linux-gnu", "", "+avx2,+steam,-coal", r"\+steam, -coal"),
+        ("aarch64-linux-gnu", "x86-64-v3", "+crypto", "x86-64-v3"),
+    ],
+)
+def test_processors_and_features_that_there_are_not(
+    triple: str, cpu: str, features: str, unknown: str
+) -> None:
+    with pytest.raises(ValueError, match=f"LLVM knows no {unknown} for "):
+        target.chosen(triple, cpu, features)
+
+
+def test_a_processor_by_its_name() -> None:
+    made = target.chosen("aarch64-linux-gnu", "cortex-a72", "+crypto")
+    assert (made.cpu, made.features) == ("cortex-a72", "+crypto")
