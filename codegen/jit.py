@@ -28,6 +28,7 @@ _GENERATOR = {"O0": 0, "O1": 2, "O2": 2}
 # only what is marked ``alwaysinline`` is expanded.
 _SHORT_PIPELINE = (
     "always_inliner",
+    "ipsccp",  # functions that all calls give the same sizes are made for these
     "sroa",
     "instruction_combine",
     "simplify_cfg",

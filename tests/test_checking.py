@@ -95,7 +95,7 @@ def without_last_store(block: Any) -> Any:
 
 
 def test_a_wrong_plan_is_named(session: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(plan, "_last_uses", lambda ops: {})  # every place is free at once
+    monkeypatch.setattr(plan, "last_uses", lambda ops: {})  # every place is free at once
     feed = tf.placeholder(tf.float32, [64, 64])
     first = tf.matmul(feed, feed)
     a, b = tf.matmul(first, feed), tf.matmul(first, feed, transpose_a=True)
