@@ -35,17 +35,20 @@ def processor_name(cpuinfo: Path = _CPUINFO) -> str:
 
 def caches(folder: Path = _CACHES) -> list[Cache]:
     """The caches, nearest first; none where the system does not tell."""
-    found = []
-    for index in sorted(folder.glob("index*")):
-        try:
-            level, kind, size, shared = (
-                (index / name).read_text().strip()
-                for name in ("level", "type", "size", "shared_cpu_list")
-            )
-            found.append(Cache(_KINDS[kind].format(level), _bytes(size), _count(shared)))
-        except (OSError, KeyError, ValueError):
-            continue  # a virtual machine may leave any of it out
-    return found
+    found = map(_cache, sorted(folder.glob("index*")))
+    return [cache for cache in found if cache is not None]
+
+
+def _cache(folder: Path) -> Cache | None:
+    """One cache; a virtual machine may leave any of it out."""
+    try:
+        level, kind, size, shared = (
+            (folder / name).read_text().strip()
+            for name in ("level", "type", "size", "shared_cpu_list")
+        )
+        return Cache(_KINDS[kind].format(level), _bytes(size), _count(shared))
+    except (OSError, KeyError, ValueError):
+        return None
 
 
 def _bytes(text: str) -> int:

@@ -14,7 +14,13 @@ import traceback
 from collections.abc import Sequence
 
 from stepforge import (
-    cli_bench, cli_cache, cli_compile, cli_completion, cli_devices, cli_run, cli_show,
+    cli_bench,
+    cli_cache,
+    cli_compile,
+    cli_completion,
+    cli_devices,
+    cli_run,
+    cli_show,
 )
 from stepforge.cli_files import CommandError
 from stepforge.cli_inputs import INPUT_HELP
