@@ -93,14 +93,18 @@ class KernelPlan:
         """The parts of a driver that is too long for one function."""
         return divided(self.function.body.ops[:-1])
 
-    @property
+    @cached_property
     def needs_arena(self) -> bool:
         """Whether temporaries have memory of their own.
 
-        Few bytes are on the stack, where no part of the driver has to pass them to another.
+        Few bytes are on the stack, where no part of the driver has to pass them to another, and
+        where each buffer has a size of its own; those that only values tell have a place.
         """
         most = STACK_ARENA if self.division is None else 0
-        return not isinstance(self.arena, int) or self.arena > most
+        if not isinstance(self.arena, int) or self.arena > most:
+            return True
+        places = (op.result.type for op in self.function.body.ops if op.name == "place")
+        return not all(isinstance(dims.product(type_.dims), int) for type_ in places)
 
 
 @dataclass

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import functools
+import os
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import cffi
 import numpy as np
+import pytest
 
 import stepforge as tf
 from stepforge.codegen import header
@@ -66,3 +70,13 @@ def network() -> tuple[Any, Any, Any]:
     session = tf.Session()
     session.run(tf.global_variables_initializer())
     return x, y, session
+
+
+def with_linkers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the linkers that come with Rust be found, where there are no others."""
+    monkeypatch.delenv("CC", raising=False)
+    if shutil.which("rustc") is not None:
+        command = ["rustc", "--print", "sysroot"]
+        root = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        for folder in Path(root, "lib", "rustlib").glob("*/bin/gcc-ld"):
+            monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)

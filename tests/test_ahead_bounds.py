@@ -84,6 +84,14 @@ def test_sizes_that_are_values_need_bounds_too(module: Module) -> None:
             np.testing.assert_allclose(sum_, expected, rtol=1e-6)
 
 
+def test_a_small_temporary_of_a_found_size_has_memory(module: Module) -> None:
+    ends = tf.placeholder(tf.float32, [3], "ends")
+    steps = tf.range(ends[0], ends[1], ends[2], name="steps")
+    f = module(compile_ahead(Step("f", steps, [ends]), bounds={steps: 100})).f
+    for low, high, step in ((0, 25, 0.25), (3, 3, 1), (5, -2, -1.5)):
+        np.testing.assert_allclose(f([low, high, step]), np.arange(low, high, step), rtol=1e-6)
+
+
 def test_embeddings_train_without_bounds(module: Module) -> None:
     ids = tf.placeholder(tf.int32, [None], "ids")
     table = tf.get_variable("table", [20, 5], initializer=tf.random_normal_initializer(seed=1))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ahead_testing import ALLOWED, compile_ahead, network
+from ahead_testing import ALLOWED, compile_ahead, network, with_linkers
 
 import stepforge as tf
 from stepforge.codegen import coff, elf, target
@@ -107,16 +107,6 @@ def test_a_disassembler_reads_the_code(triple: str, tmp_path: Path) -> None:
     assert all(word in text for word in words)
     absolute = ("R_AARCH64_ABS", "ARM64_RELOC_UNSIGNED", "X86_64_RELOC_UNSIGNED")
     assert not any(kind in text for kind in absolute)  # the code lies anywhere
-
-
-def with_linkers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the linkers that come with Rust be found, where there are no others."""
-    monkeypatch.delenv("CC", raising=False)
-    if shutil.which("rustc") is not None:
-        command = ["rustc", "--print", "sysroot"]
-        root = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        for folder in Path(root, "lib", "rustlib").glob("*/bin/gcc-ld"):
-            monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
 
 
 @pytest.mark.parametrize("triple", TRIPLES)
