@@ -2,8 +2,8 @@
 
 Profilers, debuggers and whoever reads assembly see ``kernel_y_tanh_mul_nest2``: the result of the
 nest first, then what it is made of; of a product with an epilogue ``tiles_f32_00101_h_relu_MatMul``
-and a hash, of a convolution ``conv_f32_h_relu_Conv2D`` and one. The name is part of the module's text,
-and thereby of its key on disk: programs that differ in names only have objects of their own.
+and a hash, of a convolution ``conv_f32_h_relu_Conv2D`` and one. The name is part of the module's
+text, and thereby of its key on disk: programs that differ in names only have objects of their own.
 """
 
 from __future__ import annotations
