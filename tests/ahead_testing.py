@@ -6,6 +6,7 @@ import functools
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from stepforge.runtime.ahead_steps import compile_ahead as compile_with
 # What LLVM does beyond its short list of passes is tested where steps are.
 compile_ahead = functools.partial(compile_with, level="O1")
 
+Module = Callable[..., Any]  # the fixture ``module``: a compiled library to the names of its module
 ALLOWED = {"memcpy", "memset", "memmove"}
 RANDOM = np.random.RandomState(0)
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from ahead_testing import ALLOWED, RANDOM, Loaded, compile_ahead, python_module
+from ahead_testing import ALLOWED, RANDOM, Loaded, Module, compile_ahead
 
 import stepforge as tf
 from stepforge.cli import main
@@ -17,19 +14,7 @@ from stepforge.runtime import ahead_files
 from stepforge.runtime.ahead_problems import CannotCompileAhead
 from stepforge.runtime.ahead_steps import Step
 
-Module = Callable[..., Any]
-
-
-@pytest.fixture
-def module(tmp_path: Path) -> Module:
-    """Writes the Python module of a library and runs it."""
-    return functools.partial(python_module, tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def _graph() -> Any:
-    with tf.Graph().as_default():
-        yield
+pytestmark = pytest.mark.usefixtures("own_graph")
 
 
 def test_a_bound_gives_results_memory_and_the_step_their_shape(module: Module) -> None:
@@ -153,6 +138,9 @@ def test_the_command_line_takes_bounds(
     command = ["compile", "bounded.py", "--fetch=y", "--feed=x:i32[n]", "-o", "y.o", "-o", "y.h"]
     assert main([*command, "--bound", "y=2*n"]) == 0
     assert "at most i32[2*n]" in Path("y.h").read_text()
+    command[3] = "--feed=x"
+    assert main([*command, "--bound", "y=2*x_0"]) == 0
+    assert "at most i32[2*x_0]" in Path("y.h").read_text()
     assert main([*command, "--bound", "y"]) == 1
     assert "a bound is written TENSOR=SIZE" in capsys.readouterr().err
     assert main(command) == 1

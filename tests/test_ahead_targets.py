@@ -7,7 +7,6 @@ import shutil
 import struct
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ahead_testing import ALLOWED, compile_ahead, network, with_linkers
@@ -18,11 +17,7 @@ from stepforge.runtime import ahead_files
 from stepforge.runtime.ahead import Compiled
 from stepforge.runtime.ahead_steps import Step
 
-
-@pytest.fixture(autouse=True)
-def _graph() -> Any:
-    with tf.Graph().as_default():
-        yield
+pytestmark = pytest.mark.usefixtures("own_graph")
 
 
 TRIPLES = {
