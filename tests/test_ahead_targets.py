@@ -8,6 +8,7 @@ import struct
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ahead_testing import ALLOWED, compile_ahead, network, with_linkers
 
@@ -147,25 +148,31 @@ def test_without_a_linker_it_is_said_what_to_install(
         ahead_files.write(compiled, tmp_path / f"f{wrong}")
 
 
-def test_code_for_arm_runs_where_there_is_an_emulator(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_code_for_arm_gives_the_same_under_an_emulator(tmp_path: Path) -> None:
     emulator, driver = shutil.which("qemu-aarch64"), shutil.which("aarch64-linux-gnu-gcc")
-    if emulator is None or driver is None:
-        pytest.skip("needs qemu-aarch64 and aarch64-linux-gnu-gcc")
-    compiled = compiled_for("aarch64-unknown-linux-gnu")
-    for name in ("f.o", "lib.h"):
-        ahead_files.write(compiled, tmp_path / name)
-    (tmp_path / "main.c").write_text(
-        '#include <stdio.h>\n#include <stdlib.h>\n#include "lib.h"\n'
-        "int main(void) { float x[30] = {0}, y[70], s[30];\n"
-        "void *w = malloc(f_workspace(1)); int status = f(x, 1, y, s, w);\n"
-        'printf("%d %g\\n", status, s[0]); return 0; }\n'
-    )
-    command = [driver, "-static", "main.c", "f.o", "-o", "main", "-lm"]
-    subprocess.run(command, cwd=tmp_path, check=True)
-    done = subprocess.run([emulator, "main"], cwd=tmp_path, check=True, capture_output=True)
-    assert done.stdout == b"0 0\n"
+    if emulator is None or driver is None or shutil.which("cc") is None:
+        pytest.skip("needs qemu-aarch64, aarch64-linux-gnu-gcc and cc")
+    triple = "aarch64-unknown-linux-gnu"
+    values = {}
+    for name in (triple, target.host().triple):
+        compiled = compiled_for(name)
+        folder = tmp_path / name
+        for file in ("f.o", "lib.h"):
+            ahead_files.write(compiled, folder / file)
+        (folder / "main.c").write_text(
+            '#include <stdio.h>\n#include <stdlib.h>\n#include "lib.h"\nint main(void) {\n'
+            "float x[150], y[350], s[150]; for (int i = 0; i < 150; i++) x[i] = i / 100.f;\n"
+            "void *w = malloc(f_workspace(5)); int status = f(x, 5, y, s, w);\n"
+            'for (int i = 0; i < 150; i++) printf("%d %.9g %.9g\\n", status, y[2 * i], s[i]); }\n'
+        )
+        command = [driver if name == triple else "cc", "-static", "main.c", "f.o", "-lm"]
+        subprocess.run(command, cwd=folder, check=True)
+        command = [*([emulator] if name == triple else []), "./a.out"]
+        done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+        values[name] = np.loadtxt(done.stdout.splitlines())
+    np.testing.assert_allclose(*values.values(), rtol=1e-5)
+    np.testing.assert_allclose(values[triple][:, 2], np.sin(np.arange(150) / 100), rtol=1e-5)
+    assert not values[triple][:, 0].any()
 
 
 def test_features_choose_the_vectors() -> None:
