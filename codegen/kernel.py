@@ -2,10 +2,9 @@
 nest.
 
 ``i32 kernel(ctx, feeds, outs, dims)`` returns 0, the number of a failed check, -1 for a Python
-exception,
--2 where memory ran out. The driver loads pointers and sizes and runs the operations in order; small
-nests are written in place, so that steps on scalars and short vectors stay in registers from entry
-to result.
+exception, -2 where memory ran out. The driver loads pointers and sizes and runs the operations in
+order; small nests are written in place, so that steps on scalars and short vectors stay in
+registers from entry to result.
 """
 
 from __future__ import annotations
@@ -93,14 +92,18 @@ class KernelPlan:
         """The parts of a driver that is too long for one function."""
         return divided(self.function.body.ops[:-1])
 
-    @property
+    @cached_property
     def needs_arena(self) -> bool:
         """Whether temporaries have memory of their own.
 
-        Few bytes are on the stack, where no part of the driver has to pass them to another.
+        Few bytes are on the stack, where no part of the driver has to pass them to another, and
+        where each buffer has a size of its own; those that only values tell have a place.
         """
         most = STACK_ARENA if self.division is None else 0
-        return not isinstance(self.arena, int) or self.arena > most
+        if not isinstance(self.arena, int) or self.arena > most:
+            return True
+        places = (op.result.type for op in self.function.body.ops if op.name == "place")
+        return not all(isinstance(dims.product(type_.dims), int) for type_ in places)
 
 
 @dataclass

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import os
 import runpy
 import sys
@@ -16,7 +17,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -45,20 +46,43 @@ The input is one of
   model.pb model.pbtxt a GraphDef, as tf.train.write_graph writes it; also model.pb:logits
   model.sf             functions as IR text, as `stepforge dump --stage tensor` prints them;
                        model.sf:step is one of them
-Tensors go by their names in the graph: `logits` is `logits:0`.
+Tensors go by their names in the graph (`logits` is `logits:0`), or else by the names that the
+Python file has for them.
 """
+_SUFFIXES = (".py", *cli_files.GRAPHS, ".sf")
 _VARIABLES = ("VariableV2", "VarHandleOp")
 
 
 @dataclass(frozen=True)
 class GraphInput:
-    """A graph, a session with the values of its variables, and what was named behind a colon."""
+    """A graph, a session with the values of its variables, and what was named behind a colon.
+
+    ``named`` has the tensors and operations that are variables of a Python file.
+    """
 
     path: Path
     graph: Graph
     session: Session
     restored: dict[str, Any]
-    fetches: tuple[Any, ...] = ()
+    fetches: tuple[Any, ...]
+    named: Mapping[str, Any]
+
+    def element(self, name: str) -> Any:
+        """The tensor or operation of that name in the graph, or else in the Python file.
+
+        Raises: CommandError.
+        """
+        try:
+            return fetched(self.graph, name)
+        except (KeyError, ValueError) as error:
+            if name in self.named:
+                return self.named[name]
+            near = difflib.get_close_matches(name, self._names())
+            more = f" (there is {', '.join(near)})" if near else ""
+            raise CommandError(f"{error.args[0]}{more}") from None
+
+    def _names(self) -> list[str]:
+        return [*self.named, *(op.name for op in self.graph.get_operations())]
 
 
 @dataclass(frozen=True)
@@ -87,6 +111,8 @@ def read(options: argparse.Namespace) -> GraphInput | Text:
     """
     name, _, behind = options.input.partition(":")
     path = cli_files.existing(name)
+    if path.suffix not in _SUFFIXES:
+        raise CommandError(f"{path}: the name of an input ends in one of {' '.join(_SUFFIXES)}")
     names = [part.strip() for part in behind.split(",") if part.strip()]
     restored = _restored(getattr(options, "restore", None))
     if path.suffix == ".sf":
@@ -94,13 +120,13 @@ def read(options: argparse.Namespace) -> GraphInput | Text:
     graph = Graph()
     build = _import if path.suffix in cli_files.GRAPHS else _run_script
     with graph.as_default():
-        fetches = build(path, graph, names)
+        fetches, named = build(path, graph, names)
         initialize = [global_variables_initializer(), *_assignments(graph, restored)]
     session = Session(graph=graph)
     session.run(initialize)
     for variable, value in restored.items():
         _restore(session, graph, variable, value)
-    return GraphInput(path, graph, session, restored, fetches)
+    return GraphInput(path, graph, session, restored, fetches, named)
 
 
 # ---- IR text -------------------------------------------------------------------------------------
@@ -128,17 +154,22 @@ def _chosen(module: Module, names: Sequence[str]) -> Module:
 
 # ---- graphs --------------------------------------------------------------------------------------
 
+# What is to be computed, and the tensors and operations that have other names than in the graph.
+_Built: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
-def _import(path: Path, graph: Graph, names: Sequence[str]) -> tuple[Any, ...]:
+
+def _import(path: Path, graph: Graph, names: Sequence[str]) -> _Built:
     """Fill ``graph`` from a file; no line of a program made its nodes."""
     graph_def = cli_files.read_graph_def(path)
     with Restoring(graph.state, lambda: {"stack": ()}):
         import_graph_def(graph_def, name="")
-    return tuple(_named(graph, name) for name in names)
+    return tuple(_named(graph, name) for name in names), {}
 
 
-def _run_script(path: Path, graph: Graph, names: Sequence[str]) -> tuple[Any, ...]:
-    """Run a Python file, and the functions among ``names``; what is named or returned."""
+def _run_script(path: Path, graph: Graph, names: Sequence[str]) -> _Built:
+    """Run a Python file, and the functions among ``names``; what is named or returned, and its
+    variables.
+    """
     folder = os.path.dirname(os.path.abspath(path))
     sys.path.insert(0, folder)
     try:
@@ -153,7 +184,10 @@ def _run_script(path: Path, graph: Graph, names: Sequence[str]) -> tuple[Any, ..
         raise CommandError(f"{path} fails{where}\n{text}") from error
     finally:
         sys.path.remove(folder)
-    return tuple(element for value in found for element in _elements(graph, value))
+    fetches = tuple(element for value in found for element in _elements(graph, value))
+    single = ((n, v) for n, v in namespace.items() if not isinstance(v, (Mapping, list, tuple)))
+    named = {name: element for name, value in single for element in _elements(graph, value)}
+    return fetches, named
 
 
 def _looked_up(path: Path, graph: Graph, namespace: Mapping[str, Any], name: str) -> Any:
@@ -179,7 +213,7 @@ def _elements(graph: Graph, value: Any) -> Iterator[Any]:
         for part in value:
             yield from _elements(graph, part)
     elif not isinstance(value, str):
-        with contextlib.suppress(TypeError):
+        with contextlib.suppress(TypeError, ValueError):  # ValueError: it is of another graph
             yield graph.as_graph_element(value)
 
 
