@@ -81,7 +81,8 @@ class Extractor:
         """Emit; where sizes must be equal and nothing proves it, state it and try again."""
         while True:
             try:
-                return self.builder.emit(op, *operands, types=types, names=self._names, **attrs)
+                made = self.builder.operation(op, operands, attrs, types=types, names=self._names)
+                return self.builder.append(made)
             except UnknownRankError as error:  # noqa: PERF203 - raised at most once
                 raise UnknownRank from error
             except UnprovenSizes as unproven:
@@ -307,8 +308,11 @@ def _number(value: float, sign: float, dtype: str) -> Const:
 
 
 def _cast(array: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
+    wanted = numpy_dtype(dtype)
+    if array.dtype == wanted:
+        return array
     with np.errstate(all="ignore"):
-        return array.astype(numpy_dtype(dtype), copy=False)
+        return array.astype(wanted)
 
 
 def _python_scalar(array: np.ndarray[Any, Any]) -> Any:
