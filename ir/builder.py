@@ -36,8 +36,12 @@ class Builder:
         the operands. Raises: ShapeError or DTypeError from the op's ``infer``.
         """
         made = self.operation(op, operands, attrs, types=types, regions=regions, names=names)
-        self.ops.append(made)
-        return made.results[0] if len(made.results) == 1 else made.results
+        return self.append(made)
+
+    def append(self, op: Operation) -> Any:
+        """Append an operation and return what ``emit`` does."""
+        self.ops.append(op)
+        return op.results[0] if len(op.results) == 1 else op.results
 
     def operation(
         self,

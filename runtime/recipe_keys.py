@@ -24,6 +24,7 @@ from stepforge.frontend.extract.program import Extraction
 from stepforge.ir import LOADED
 from stepforge.ir.core import Block, Const, Global, Operand, Operation, Symbol, Value
 from stepforge.ir.dims import Expr
+from stepforge.ir.opdef import OpDef
 from stepforge.ir.text import array_text
 from stepforge.ir.types import ListType, Type
 from stepforge.passes.order import as_shipped
@@ -126,37 +127,47 @@ class _Description:
         self._values: dict[Value, int] = {}
         self._sites = {id(None): 0}  # by identity: a node has one
         self._types: dict[int, str] = {}  # by identity, of objects that the function keeps alive
+        self._ours: set[OpDef] = set()
 
-    def block(self, block: Block) -> tuple[Any, ...]:
+    def block(self, block: Block) -> list[Any]:
         """Parameters and operations."""
-        return self._made(block.params), tuple([self._operation(op) for op in block.ops])
+        return [self._made(block.params), *map(self._operation, block.ops)]
 
     def _operation(self, op: Operation) -> tuple[Any, ...]:
-        if not type(op.defn).__module__.startswith("stepforge."):
-            raise Nameless(f"{op.name} is declared outside of stepforge")
-        if "fn" in op.attrs:
-            raise Nameless(f"{op.name} is of a function that only this process knows")
+        defn, values, sites = op.defn, self._values, self._sites
+        if defn not in self._ours:
+            self._check(defn)
         return (
-            op.defn.name,
-            tuple([self._operand(operand) for operand in op.operands]),
-            tuple([(name, _literal(value)) for name, value in op.attrs.items()]),
+            defn.name,
+            [values[o] if type(o) is Value else self._operand(o) for o in op.operands],
+            self._attributes(op) if op.attrs else None,
             self._made(op.results),
-            self._sites.setdefault(id(op.site), len(self._sites)),
-            tuple([self.block(region) for region in op.regions]),
+            sites.setdefault(id(op.site), len(sites)),
+            [self.block(region) for region in op.regions] if op.regions else None,
         )
 
-    def _made(self, values: tuple[Value, ...]) -> tuple[Any, ...]:
+    def _check(self, defn: OpDef) -> None:
+        if not type(defn).__module__.startswith("stepforge."):
+            raise Nameless(f"{defn.name} is declared outside of stepforge")
+        self._ours.add(defn)
+
+    def _attributes(self, op: Operation) -> list[Any]:
+        if "fn" in op.attrs:
+            raise Nameless(f"{op.name} is of a function that only this process knows")
+        return [(name, _literal(value)) for name, value in op.attrs.items()]
+
+    def _made(self, values: tuple[Value, ...]) -> list[str]:
+        texts: list[str] = []
         for value in values:
             self._values[value] = len(self._values)
-        return tuple([(value.name, self._type(value.type)) for value in values])
+            texts += value.name, self._type(value.type)
+        return texts
 
-    def _operand(self, operand: Operand) -> Any:
-        if isinstance(operand, Value):
-            return self._values.setdefault(operand, len(self._values))
+    def _operand(self, operand: Operand) -> tuple[Any, ...]:
         if isinstance(operand, Const):
             return self._type(operand.type), _literal(operand.value)
         assert isinstance(operand, Symbol)
-        return [operand.name, self._type(operand.type)]
+        return operand.name, self._type(operand.type), "symbol"
 
     def _type(self, type_: Any) -> str:
         text = self._types.get(id(type_))

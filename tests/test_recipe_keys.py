@@ -10,7 +10,7 @@ import pytest
 
 from stepforge.frontend.extract.program import Extraction, Fetched
 from stepforge.ir.builder import Builder
-from stepforge.ir.core import Const, Global, Operand, Site, Symbol, Value
+from stepforge.ir.core import Const, Global, Operand, Site, Symbol
 from stepforge.ir.opdef import OpDef
 from stepforge.ir.types import Type, from_numpy_dtype, numpy_dtype
 from stepforge.runtime.recipe_keys import Nameless, described
@@ -158,6 +158,6 @@ def test_operations_from_outside_have_no_name() -> None:
 
 def test_what_is_no_literal_has_no_name() -> None:
     k = Builder()
-    value = Value(Type("f32", (2,)))
+    value = k.emit("fill", Const(Type("f32"), 1.0), shape=(2,))
     with pytest.raises(Nameless, match="is no literal of the IR"):
         described(extraction(k, k.emit("reverse", value, axes=(np.int64(0),))))

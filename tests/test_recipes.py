@@ -222,7 +222,7 @@ DAMAGE: list[Callable[[str, dict[str, Any]], Any]] = [
     lambda key, recipe: {**recipe, "checks": [["message", "error", 10**6]]},
     lambda key, recipe: {**recipe, "constants": [["const_0", "f64", [3], "!"]]},
     lambda key, recipe: {**recipe, "exports": ["kernel", "nothing"]},
-    lambda key, recipe: {**recipe, "work": "1 +"},
+    lambda key, recipe: {**recipe, "work": [["n"]]},
 ]
 
 

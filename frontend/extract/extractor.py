@@ -20,7 +20,7 @@ from stepforge.frontend.extract import symbolic
 from stepforge.frontend.extract.messages import disagreement, literal, told
 from stepforge.ir import dims
 from stepforge.ir.builder import Builder
-from stepforge.ir.core import Const, Global, Operand, Site, Symbol, Value
+from stepforge.ir.core import Block, Const, Global, Operand, Site, Symbol, Value
 from stepforge.ir.dims import Dim
 from stepforge.ir.errors import ShapeError, UnknownRankError, UnprovenSizes
 from stepforge.ir.opdef import lookup
@@ -58,7 +58,12 @@ class Extractor:
 
     # ---- emitting -------------------------------------------------------------------------------
     def emit(
-        self, op: str, *operands: Operand, types: Sequence[Type] | None = None, **attrs: Any
+        self,
+        op: str,
+        *operands: Operand,
+        types: Sequence[Type] | None = None,
+        regions: Sequence[Block] = (),
+        **attrs: Any,
     ) -> Any:
         """Emit an operation and return its result, or the tuple of its results.
 
@@ -69,19 +74,23 @@ class Extractor:
             return self.dimensions(value, self._dtype(op, operands, attrs))
         if lookup(op).elementwise and len(operands) > 1:
             operands = tuple(self.matched(operands))
-        return self._emit(op, operands, types, literal(attrs))
+        return self._emit(op, operands, types, regions, literal(attrs))
 
     def _emit(
         self,
         op: str,
         operands: Sequence[Operand],
         types: Sequence[Type] | None,
+        regions: Sequence[Block],
         attrs: dict[str, Any],
     ) -> Any:
         """Emit; where sizes must be equal and nothing proves it, state it and try again."""
         while True:
             try:
-                return self.builder.emit(op, *operands, types=types, names=self._names, **attrs)
+                made = self.builder.operation(
+                    op, operands, attrs, types=types, regions=regions, names=self._names
+                )
+                return self.builder.append(made)
             except UnknownRankError as error:  # noqa: PERF203 - raised at most once
                 raise UnknownRank from error
             except UnprovenSizes as unproven:
@@ -307,8 +316,11 @@ def _number(value: float, sign: float, dtype: str) -> Const:
 
 
 def _cast(array: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
+    wanted = numpy_dtype(dtype)
+    if array.dtype == wanted:
+        return array
     with np.errstate(all="ignore"):
-        return array.astype(numpy_dtype(dtype), copy=False)
+        return array.astype(wanted)
 
 
 def _python_scalar(array: np.ndarray[Any, Any]) -> Any:

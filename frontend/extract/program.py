@@ -273,17 +273,21 @@ class ProgramExtractor(Extractor):
     def variable(self, node: Any, type_: Type) -> Operand:
         """See the base class."""
         name = self._entry.name(node, identifier(node.name))
+        full = type_ if _is_static(type_) else self._sized(node, name, type_)
+        self.globals[name] = Global("variable", full)
+        symbol = Symbol(name, full)
+        self._state.declare(node, symbol)
+        return symbol
+
+    def _sized(self, node: Any, name: str, type_: Type) -> Type:
+        """The type of a variable, with names for the sizes that the session knows."""
         actual = self.request.variable_shape(node)
         static: tuple[int | None, ...] | None = None
         if type_.shape is not None:
             static = tuple(n if isinstance(n, int) else None for n in type_.shape)
         elif actual is not None:
             static = (None,) * len(actual)
-        full = self._entry.type(name, type_.dtype, static, actual)
-        self.globals[name] = Global("variable", full)
-        symbol = Symbol(name, full)
-        self._state.declare(node, symbol)
-        return symbol
+        return self._entry.type(name, type_.dtype, static, actual)
 
     def write(self, target: Any, value: Operand) -> Operand:
         """See the base class."""
@@ -340,7 +344,8 @@ class ProgramExtractor(Extractor):
     def matched(self, operands: Sequence[Operand]) -> Sequence[Operand]:
         """See the base class."""
         shapes = [self.shape(operand) for operand in operands]
-        if len({shape for shape in shapes if shape}) > 1:
+        wide = [shape for shape in shapes if shape]
+        if wide and wide.count(wide[0]) < len(wide):
             self.broadcast(*shapes)
         return operands
 
@@ -421,6 +426,10 @@ class _NodeExtractor(ProgramExtractor):
     def _late(self, node: Any, operands: Sequence[Operand]) -> None:
         message = f"{node.type} needs what only later nodes of the run could tell"
         raise failure(UnimplementedError, node, message)
+
+
+def _is_static(type_: Type) -> bool:
+    return type_.shape is not None and all([isinstance(size, int) for size in type_.shape])
 
 
 def _mentions(type_: Type, name: str) -> bool:
