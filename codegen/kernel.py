@@ -96,14 +96,12 @@ class KernelPlan:
     def needs_arena(self) -> bool:
         """Whether temporaries have memory of their own.
 
-        Few bytes are on the stack, where no part of the driver has to pass them to another, and
-        where each buffer has a size of its own; those that only values tell have a place.
+        Few bytes of known sizes are on the stack, where parts of the driver pass them to no other.
         """
         most = STACK_ARENA if self.division is None else 0
-        if not isinstance(self.arena, int) or self.arena > most:
-            return True
-        places = (op.result.type for op in self.function.body.ops if op.name == "place")
-        return not all(isinstance(dims.product(type_.dims), int) for type_ in places)
+        few = isinstance(self.arena, int) and self.arena <= most
+        places = (op.result.type.dims for op in self.function.body.ops if op.name == "place")
+        return not few or not all(isinstance(dims.product(sizes), int) for sizes in places)
 
 
 @dataclass

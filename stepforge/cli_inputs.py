@@ -1,35 +1,30 @@
 """What commands work on: a Python file that builds a graph, a graph in a file, or IR text.
 
-Running a Python file *is* building the graph: it runs with a fresh default graph, as a module that
-is not ``__main__``. Names behind a colon say what of it is meant: functions are called, tensors are
-what a command computes.
+Names behind a colon say what of it is meant. A Python file is run (``cli_scripts``), everything
+else is only read.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import difflib
-import os
-import runpy
-import sys
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from stepforge import cli_files
 from stepforge.cli_files import CommandError as CommandError
+from stepforge.cli_scripts import Built, run_script
 from stepforge.frontend.graph import Graph
 from stepforge.frontend.graph_state import Restoring
 from stepforge.frontend.graphdef.importing import import_graph_def
 from stepforge.frontend.operation import Operation
 from stepforge.frontend.variable_lists import global_variables_initializer
 from stepforge.ir.core import Module
-from stepforge.ir.errors import IRError, OpError
+from stepforge.ir.errors import IRError
 from stepforge.ir.parser import parse_module
 from stepforge.ir.types import numpy_dtype
 from stepforge.ir.verify import verify_module
@@ -117,16 +112,15 @@ def read(options: argparse.Namespace) -> GraphInput | Text:
     restored = _restored(getattr(options, "restore", None))
     if path.suffix == ".sf":
         return Text(path, _chosen(parse_text(cli_files.read_text(path), path), names), restored)
-    graph = Graph()
-    build = _import if path.suffix in cli_files.GRAPHS else _run_script
-    with graph.as_default():
-        fetches, named = build(path, graph, names)
-        initialize = [global_variables_initializer(), *_assignments(graph, restored)]
-    session = Session(graph=graph)
+    build = _import if path.suffix in cli_files.GRAPHS else run_script
+    built = build(path, names)
+    with built.graph.as_default():
+        initialize = [global_variables_initializer(), *_assignments(built.graph, restored)]
+    session = Session(graph=built.graph)
     session.run(initialize)
     for variable, value in restored.items():
-        _restore(session, graph, variable, value)
-    return GraphInput(path, graph, session, restored, fetches, named)
+        _restore(session, built.graph, variable, value)
+    return GraphInput(path, built.graph, session, restored, built.fetches, built.named)
 
 
 # ---- IR text -------------------------------------------------------------------------------------
@@ -154,67 +148,12 @@ def _chosen(module: Module, names: Sequence[str]) -> Module:
 
 # ---- graphs --------------------------------------------------------------------------------------
 
-# What is to be computed, and the tensors and operations that have other names than in the graph.
-_Built: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
-
-
-def _import(path: Path, graph: Graph, names: Sequence[str]) -> _Built:
-    """Fill ``graph`` from a file; no line of a program made its nodes."""
-    graph_def = cli_files.read_graph_def(path)
-    with Restoring(graph.state, lambda: {"stack": ()}):
+def _import(path: Path, names: Sequence[str]) -> Built:
+    """A graph from a file; no line of a program made its nodes."""
+    graph_def, graph = cli_files.read_graph_def(path), Graph()
+    with graph.as_default(), Restoring(graph.state, lambda: {"stack": ()}):
         import_graph_def(graph_def, name="")
-    return tuple(_named(graph, name) for name in names), {}
-
-
-def _run_script(path: Path, graph: Graph, names: Sequence[str]) -> _Built:
-    """Run a Python file, and the functions among ``names``; what is named or returned, and its
-    variables.
-    """
-    folder = os.path.dirname(os.path.abspath(path))
-    sys.path.insert(0, folder)
-    try:
-        namespace = runpy.run_path(str(path), run_name=path.stem)
-        found = [_looked_up(path, graph, namespace, name) for name in names]
-    except (CommandError, BrokenPipeError):
-        raise
-    except Exception as error:
-        last = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
-        where = f" at line {last[-1].lineno}: {last[-1].line}" if last else ""
-        text = str(error) if isinstance(error, OpError) else f"{type(error).__name__}: {error}"
-        raise CommandError(f"{path} fails{where}\n{text}") from error
-    finally:
-        sys.path.remove(folder)
-    fetches = tuple(element for value in found for element in _elements(graph, value))
-    single = ((n, v) for n, v in namespace.items() if not isinstance(v, (Mapping, list, tuple)))
-    named = {name: element for name, value in single for element in _elements(graph, value)}
-    return fetches, named
-
-
-def _looked_up(path: Path, graph: Graph, namespace: Mapping[str, Any], name: str) -> Any:
-    """What a function returns, the value of a variable of the file, or a tensor of the graph."""
-    if name not in namespace:
-        try:
-            return fetched(graph, name)
-        except (KeyError, ValueError):
-            raise CommandError(f"{path} has no function or tensor {name}") from None
-    value = namespace[name]
-    if callable(value):
-        return value()
-    if not list(_elements(graph, value)):
-        raise CommandError(f"{name} of {path} is no function and no tensor, but {value!r}")
-    return value
-
-
-def _elements(graph: Graph, value: Any) -> Iterator[Any]:
-    """The tensors and operations in a value, which may be nested."""
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        for part in value:
-            yield from _elements(graph, part)
-    elif not isinstance(value, str):
-        with contextlib.suppress(TypeError, ValueError):  # ValueError: it is of another graph
-            yield graph.as_graph_element(value)
+    return Built(graph, tuple(_named(graph, name) for name in names), {})
 
 
 def _named(graph: Graph, name: str) -> Any:

@@ -89,6 +89,17 @@ def test_objects_for_other_machines(triple: str, head: tuple[bytes, int, int]) -
     assert needed <= ALLOWED | {"sinf", "bzero"}
 
 
+@pytest.mark.skipif(shutil.which("llvm-nm") is None, reason="needs llvm-nm")
+@pytest.mark.parametrize("triple", TRIPLES)
+def test_archives_tell_linkers_what_they_have(triple: str, tmp_path: Path) -> None:
+    path = tmp_path / "libf.a"
+    ahead_files.write(compiled_for(triple), path)
+    command = ["llvm-nm", "--print-armap", str(path)]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = {line.partition(" in ")[0] for line in text.splitlines() if " in steps.o" in line}
+    assert found == {("_" if "apple" in triple else "") + name for name in EXPORTED}
+
+
 @pytest.mark.skipif(shutil.which("llvm-objdump") is None, reason="needs llvm-objdump")
 @pytest.mark.parametrize("triple", TRIPLES)
 def test_a_disassembler_reads_the_code(triple: str, tmp_path: Path) -> None:

@@ -109,6 +109,35 @@ def test_names_that_only_the_python_file_has(ok: Command, fails: Command, folder
     assert fails("run", "own.py").count("graph_first") == 1
 
 
+OWN_GRAPH = """
+import sys
+import stepforge as tf
+assert sys.argv == ["own.py"]
+graph = tf.Graph()
+with graph.as_default():
+    x = tf.placeholder(tf.float32, [None], name="x")
+    y = tf.add(x, 1.0, name="y")
+def make():
+    return {"y": y}
+"""
+
+
+def test_a_file_may_have_a_graph_of_its_own(ok: Command, fails: Command, folder: Path) -> None:
+    (folder / "own.py").write_text(OWN_GRAPH)
+    for words in (("own.py:y",), ("own.py:make",), ("own.py:x,y",), ("own.py", "--fetch", "y")):
+        assert ok("run", *words, "--feed", "x=[1, 2]").endswith("y = [2. 3.]\n")
+    (folder / "own.py").write_text(f"{OWN_GRAPH}z = tf.constant(1.0)\n")
+    assert ok("run", "own.py:y", "--feed", "x=[1, 2]") == "y = [2. 3.]\n"
+    assert ok("run", "own.py:z") == "Const = 1.0\n"
+    assert "is not an element of this graph" in fails("run", "own.py:y,z", "--feed", "x=[1, 2]")
+    assert "y" in fails("run", "own.py", "--fetch", "y")  # the default graph has nodes
+
+
+def test_a_file_that_ends_the_process_is_an_error(fails: Command, folder: Path) -> None:
+    (folder / "ends.py").write_text("import sys\nsys.exit(0)\n")
+    assert "ends.py fails at line 2: sys.exit(0)\nSystemExit: 0" in fails("run", "ends.py:y")
+
+
 def test_only_files_that_are_called_so_are_run(fails: Command, folder: Path) -> None:
     (folder / "model.txt").write_text("raise SystemExit(7)")
     assert "model.txt: the name of an input ends in one of .py .pb .pbtxt .sf" in fails(
