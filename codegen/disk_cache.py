@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import os
 import stat
-import tempfile
 import time
 import warnings
 from collections.abc import Iterable, Iterator
@@ -67,6 +66,8 @@ class DiskCache:
 
     def put(self, key: str, content: bytes) -> None:
         """Store ``content``, where the disk lets us: a full or read-only one is no error."""
+        import tempfile
+
         with contextlib.suppress(OSError):
             handle, name = tempfile.mkstemp(_PARTIAL, dir=self.folder)
             try:

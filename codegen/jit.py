@@ -8,17 +8,18 @@ both, and asks the disk first.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, Literal
 
-from stepforge.codegen import jit_symbols
 from stepforge.codegen import target as targets
 from stepforge.codegen.disk_cache import disk_cache, key_of
-from stepforge.codegen.elf import ElfObject
 from stepforge.codegen.target import Target
 
 Level = Literal["O0", "O1", "O2"]
+
+TOOLS = ("STEPFORGE_PERF", "STEPFORGE_GDB")  # who may want to know the names of functions
 
 # Optimisation by LLVM's code generator, 0 to 3.
 _GENERATOR = {"O0": 0, "O1": 2, "O2": 2}
@@ -44,7 +45,11 @@ class CompiledObject(bytes):
     @property
     def undefined(self) -> tuple[str, ...]:
         """The names that must come from outside, sorted; empty for objects that are not ELF."""
-        return ElfObject(self).undefined if self[:5] == b"\x7fELF\2" else ()
+        if self[:5] != b"\x7fELF\2":
+            return ()
+        from stepforge.codegen.elf import ElfObject
+
+        return ElfObject(self).undefined
 
 
 class Library:
@@ -147,7 +152,9 @@ def load(
     except RuntimeError as error:
         missing = set(CompiledObject(compiled).undefined) - symbols.keys()
         raise RuntimeError(f"cannot link, of {sorted(missing)} something is missing") from error
-    if jit_symbols.wanted():
+    if any(os.environ.get(tool, "") not in ("", "0") for tool in TOOLS):
+        from stepforge.codegen import jit_symbols
+
         jit_symbols.announce(compiled, {name: int(tracker[name]) for name in names})
     return Library(tracker, names, stored=stored)
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-import tempfile
 import threading
 from collections.abc import Mapping
 from functools import cache
@@ -43,11 +42,6 @@ class Function(NamedTuple):
     name: str
     start: int
     size: int
-
-
-def wanted() -> bool:
-    """Whether somebody asks for names."""
-    return _set("STEPFORGE_PERF") or _set("STEPFORGE_GDB")
 
 
 def announce(compiled: bytes, exports: Mapping[str, int]) -> None:
@@ -171,6 +165,8 @@ def _library() -> ctypes.CDLL | None:
     content = compile_text(_REGISTER, "O0", pic=True)
     if ElfObject(content).machine != elf.X86_64:
         return None
+    import tempfile
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "libstepforge_gdb.so"
         path.write_bytes(shared_library(content, path.name))

@@ -13,7 +13,6 @@ import importlib
 import os
 import struct
 import sys
-import sysconfig
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any
@@ -183,7 +182,7 @@ def _check_build() -> Iterator[str]:
         yield f"{sys.implementation.name} is not CPython"
     if os.name != "posix":
         yield f"{os.name} is not POSIX"  # the shared code waits by sched_yield and usleep
-    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+    if "t" in sys.abiflags:
         yield "a free-threaded build"
     if sys.byteorder != "little" or struct.calcsize("P") != 8:
         yield "not a little-endian 64-bit machine"

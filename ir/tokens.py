@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -143,5 +142,7 @@ def is_word(text: str) -> bool:
 
 def near(name: str, known: Iterable[str]) -> str:
     """A question that offers the known names nearest to ``name``; empty where none is near."""
+    import difflib
+
     found = difflib.get_close_matches(name, list(known), n=2, cutoff=0.65)
     return f"; did you mean {' or '.join(found)}?" if found else ""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeAlias
 
-from stepforge.codegen import kernel, numba, numba_compile, target
+from stepforge.codegen import kernel, target
 from stepforge.codegen.kernel import Check, KernelPlan, NotSupported
 from stepforge.codegen.llvm import ModuleWriter
 from stepforge.ir.errors import NotFoundError
@@ -85,6 +85,8 @@ def _llvm(module: ModuleWriter, plan: KernelPlan) -> MadeKernel:
 
 @define_backend("numba", suffix="py")
 def _numba(module: ModuleWriter, plan: KernelPlan) -> MadeKernel:
+    from stepforge.codegen import numba, numba_compile
+
     made = numba.write_kernel(module, plan, target.host())
     code = partial(numba_compile.compile_source, made.source, plan.function.name)
     return MadeKernel(made.checks, made.source, made.calls, code, shares=made.shares)

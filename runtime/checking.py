@@ -9,14 +9,13 @@ verified only: each evaluation would repeat its effects.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from stepforge.ir.errors import InternalError, OpError
-from stepforge.passes.bisect import Culprit, Run, Trail, agree, compare
+from stepforge.passes.bisect import Culprit, Run, agree, compare
 from stepforge.runtime import python_entry
 from stepforge.runtime.variables import VariableStore
 
@@ -24,12 +23,6 @@ if TYPE_CHECKING:
     from stepforge.runtime.variant import Variant
 
 Array = np.ndarray[Any, Any]
-
-
-def trail(store: VariableStore) -> Trail | None:
-    """Where a compile for ``store`` leaves its stages; None where it is not to be checked."""
-    wanted = store.checked or os.environ.get("STEPFORGE_CHECK", "0") not in ("", "0")
-    return Trail() if wanted else None
 
 
 def first_run(variant: Variant, arrays: Sequence[Array], store: VariableStore) -> list[Any] | None:

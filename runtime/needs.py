@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stepforge.codegen import numba_compile
 from stepforge.ir import dims
 from stepforge.ir.core import Global, Operation
 from stepforge.ir.ops.user_functions import call_key
 from stepforge.passes.lower import Lowered
 from stepforge.runtime.signatures import symbol_name
+
+if TYPE_CHECKING:
+    from stepforge.codegen.numba_compile import Compiled
 
 Array = np.ndarray[Any, Any]
 MODULE_DATA = 256  # bytes of a constant that are written into the module itself
@@ -28,7 +30,7 @@ class Needs:
 
     streams: tuple[str, ...] = ()
     constants: Mapping[str, Array] = field(default_factory=dict)
-    functions: Mapping[str, numba_compile.Compiled] = field(default_factory=dict)
+    functions: Mapping[str, Compiled] = field(default_factory=dict)
     host: Sequence[Operation] = ()
     host_sizes: Sequence[Sequence[str]] = ()
     globals: Mapping[str, Global] = field(default_factory=dict)
@@ -47,11 +49,7 @@ def needs_of(lowered: Lowered) -> Needs:
     return Needs(
         tuple(stream_names(lowered)),
         {name: array for name, array in arrays.items() if array.nbytes > MODULE_DATA},
-        {
-            call_key(op): numba_compile.compile_function(op)
-            for op in ops
-            if op.name == "native_call"
-        },
+        {call_key(op): _compiled(op) for op in ops if op.name == "native_call"},
         lowered.host_operations,
         [
             [dims.as_name(n) or "" for n in op.attr("sizes")]
@@ -60,6 +58,12 @@ def needs_of(lowered: Lowered) -> Needs:
         ],
         lowered.function.globals,
     )
+
+
+def _compiled(op: Operation) -> Compiled:
+    from stepforge.codegen import numba_compile
+
+    return numba_compile.compile_function(op)
 
 
 def stream_names(lowered: Lowered) -> list[str]:

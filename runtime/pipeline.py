@@ -8,11 +8,12 @@ same interface.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stepforge.codegen import entry, entry_support, jit, kernel, layout
 from stepforge.codegen import signature as abi
@@ -20,17 +21,20 @@ from stepforge.codegen.jit import Level
 from stepforge.frontend.extract.program import Extraction
 from stepforge.ir.core import Block, Function
 from stepforge.ir.rewrite import with_body
-from stepforge.passes.bisect import Trail
 from stepforge.passes.lower import Lowered, lower, lowerable
 from stepforge.passes.manager import Pass, run_passes
 from stepforge.passes.order import ORDER
 from stepforge.passes.plan import Planned, plan
-from stepforge.runtime import backends, checking, recipes
+from stepforge.runtime import backends, recipes
 from stepforge.runtime.job import Job
 from stepforge.runtime.needs import needs_of
 from stepforge.runtime.signatures import signature_of
 from stepforge.runtime.table import fill_table
+from stepforge.runtime.variables import VariableStore
 from stepforge.runtime.variant import Variant, graph_text
+
+if TYPE_CHECKING:
+    from stepforge.passes.bisect import Trail
 
 # A first run may be the only one, so it gets code that compiles fast.
 FIRST_LEVEL: Level = "O0"
@@ -46,7 +50,7 @@ def compile_variant(job: Job) -> Variant:
     Where an earlier process left what became of the same function, it is that.
     """
     started = time.perf_counter()
-    trail = checking.trail(job.store)
+    trail = _trail(job.store)
     obstacle = recipes.obstacle(job) if trail is None else "every pass is checked"
     key = "" if obstacle else recipes.key_of(job)
     stored = recipes.prepared(job, key, (FINAL_LEVEL, job.level)) if key else None
@@ -61,6 +65,15 @@ def compile_variant(job: Job) -> Variant:
         link(variant, FINAL_LEVEL if _large(variant) else job.level)
     variant.seconds = time.perf_counter() - started
     return variant
+
+
+def _trail(store: VariableStore) -> Trail | None:
+    """Where a compile for ``store`` leaves its stages; None where it is not to be checked."""
+    if not store.checked and os.environ.get("STEPFORGE_CHECK", "0") in ("", "0"):
+        return None
+    from stepforge.passes.bisect import Trail
+
+    return Trail()
 
 
 def _large(variant: Variant) -> bool:

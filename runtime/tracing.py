@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from stepforge.frontend.graphdef.exporting import graph_def
 from stepforge.runtime import errors
 from stepforge.runtime.config import (
     DeviceStepStats,
@@ -67,5 +66,7 @@ def _metadata(
             dev_stats=[DeviceStepStats(device=device, node_stats=[stats])]
         )
     if options.output_partition_graphs:
+        from stepforge.frontend.graphdef.exporting import graph_def
+
         metadata.partition_graphs = [graph_def(program.nodes())]
     return metadata

@@ -8,7 +8,7 @@ import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from string import Formatter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,10 +21,12 @@ from stepforge.ir.core import Symbol
 from stepforge.ir.errors import BY_CODE, BY_NAME, MOST_QUOTED
 from stepforge.ir.evaluate import evaluate
 from stepforge.ir.text import print_function
-from stepforge.passes.bisect import Trail
-from stepforge.runtime import backends, checking, hostcalls
+from stepforge.runtime import backends, hostcalls
 from stepforge.runtime.needs import Needs
 from stepforge.runtime.variables import VariableStore
+
+if TYPE_CHECKING:
+    from stepforge.passes.bisect import Trail
 
 
 def stages() -> dict[str, str]:
@@ -146,6 +148,8 @@ def interpret(
 ) -> list[Any]:
     """Run a variant that is not ``native``; the values of its fetches."""
     if variant.trail is not None:
+        from stepforge.runtime import checking
+
         values = checking.first_run(variant, arrays, store)
         if values is not None:
             return values
