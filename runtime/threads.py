@@ -24,7 +24,7 @@ def available() -> int:
 
 
 class Pool:
-    """``address`` of the pool's memory and of the function that runs a loop on it."""
+    """``address`` of the pool's memory and of the function that runs a loop on it; its threads."""
 
     def __init__(self, workers: int) -> None:
         host = target.host()
@@ -34,11 +34,16 @@ class Pool:
         self.address = -(-ctypes.addressof(self._memory) // 64) * 64
         self.function = self._library["stepforge_parallel_for"]
         init, worker, _ = (self._library[name] for name in threads.FUNCTIONS)
-        ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(init)(self.address, workers)
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p)(init)(self.address)
         run: Any = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(worker)
-        for number in range(workers):
-            name = f"stepforge-worker-{number}"
-            threading.Thread(target=run, args=(self.address,), name=name, daemon=True).start()
+        self.workers = [
+            threading.Thread(
+                target=run, args=(self.address,), name=f"stepforge-worker-{number}", daemon=True
+            )
+            for number in range(workers)
+        ]
+        for thread in self.workers:
+            thread.start()
 
 
 @cache

@@ -92,9 +92,9 @@ def test_a_forked_child_computes_alone():
 def test_the_pool_has_one_thread_for_each_other_processor():
     pool = threads.pool()
     assert pool is not None
-    names = [t.name for t in threading.enumerate()]
-    workers = [n for n in names if n.startswith("stepforge-worker")]
-    assert len(workers) == threads.available() - 1
+    assert len(pool.workers) == threads.available() - 1
+    assert set(pool.workers) <= set(threading.enumerate())
+    assert {worker.name[:17] for worker in pool.workers} == {"stepforge-worker-"}
 
 
 def test_only_independent_nests_are_parallel():
