@@ -97,7 +97,7 @@ class ImageKernel:
         else:
             work = self.writer.dim(self._work())
             self.writer.shares = True
-            shared = Turns("0", count, work, least)
+            shared = Turns("0", count, work, str(least))
             call_shared(self.writer.fn, self.writer.table(), callee, args, shared)
 
     def _work(self) -> Dim:

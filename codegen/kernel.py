@@ -462,10 +462,6 @@ class KernelWriter(NestWriter):
             self.fn, self.target, size, source.pointer, target.pointer, rows, columns
         )
 
-    def _gemm(self, op: Operation) -> None:
-        buffers = [self.values[o] for o in op.operands]
-        emit_gemm(self.fn, self.target, self.table(), op, buffers, self.dim)
-
     def _philox(self, op: Operation) -> None:
         stream, target, *bounds = op.operands
         low, high = [self.lane(bound, False) for bound in bounds] or (None, None)
@@ -491,7 +487,7 @@ class KernelWriter(NestWriter):
         "new_result": _new_result,
         "copy": _copy,
         "transpose_matrix": _transpose,
-        "gemm": _gemm,
+        "gemm": emit_gemm,
         "conv": emit_convolution,
         "conv_filter": emit_filter_gradient,
         "philox": _philox,

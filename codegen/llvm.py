@@ -253,7 +253,7 @@ class FunctionWriter:
         high: str | int,
         body: Callable[..., Sequence[str] | None],
         *,
-        step: int = 1,
+        step: int | str = 1,
         carried: Sequence[tuple[str, str]] = (),
         metadata: str = "",
     ) -> tuple[str, ...]:
@@ -348,11 +348,11 @@ class FunctionWriter:
         return self.module.helper(self.name, self.finish)
 
 
-def _known_turns(low: str | int, high: str | int, step: int) -> int | None:
+def _known_turns(low: str | int, high: str | int, step: int | str) -> int | None:
     """How often a loop turns, where its bounds are numbers and it does at all."""
-    if not (str(low).isdigit() and str(high).isdigit()):
+    if not all(str(number).isdigit() for number in (low, high, step)):
         return None
-    return max(0, -((int(low) - int(high)) // step)) or None
+    return max(0, -((int(low) - int(high)) // int(step))) or None
 
 
 def mangle(dtype_text: str) -> Any:

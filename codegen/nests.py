@@ -26,7 +26,7 @@ from stepforge.ir.core import Const, Operand, Operation, Value
 from stepforge.ir.dims import Dim
 
 INLINE_TURNS = 64  # nests of up to so many turns of their innermost body are not worth a call
-LANE_CHUNK = 1024  # turns by lanes are shared out by so many at least
+LANE_CHUNK = "1024"  # turns by lanes are shared out by so many at least
 IN_DRIVER = ("fail_if", "gemm", "copy", "transpose_matrix", "philox")  # ops that need the context
 FIRST, BEHIND = "turn.first", "turn.behind"  # the sizes by which a nest's turns are passed
 
@@ -119,7 +119,7 @@ class NestWriter(LoopWriter):
         )
         call = self._function(ranged, (FIRST, BEHIND))
         low, high, text = (self.dim(size) for size in (op.attr("low"), op.attr("high"), work))
-        turns = Turns(low, high, text, LANE_CHUNK if op.attr("simd") else 1)
+        turns = Turns(low, high, text, LANE_CHUNK if op.attr("simd") else "1")
         call_shared(self.fn, self.table(), call.function, call.arguments, turns)
 
 

@@ -28,7 +28,7 @@ class Turns:
     low: str
     high: str
     work: str
-    least: int = 1
+    least: str = "1"
 
 
 def call_shared(
@@ -53,16 +53,29 @@ def call_shared(
         several = fn.emit(f"and i1 {several}, {enough}")
 
     def share() -> None:
-        memory = _stored(fn, arguments)
         types = [type_ for type_, _ in arguments]
         name = f"{callee[1:]}_job"
         job = fn.module.helper(name, lambda: _job(fn.module, name, callee, types))
-        run = fn.load("ptr", table, 8 * abi.TABLE_PARALLEL_FOR)
-        sizes = (turns.low, turns.high, turns.work, str(turns.least))
-        given = [("ptr", pointer) for pointer in (pool, job, memory)]
-        fn.call("void", run, *given, *(("i64", size) for size in sizes))
+        run_job(fn, table, job, arguments, turns)
 
     fn.either(several, share, alone)
+
+
+def run_job(
+    fn: FunctionWriter,
+    table: str,
+    job: str,
+    arguments: Sequence[tuple[str, str]],
+    turns: Turns,
+) -> None:
+    """Have the pool, which there is, call ``job(arguments in memory, first, behind)``."""
+    memory = fn.alloca("i64", len(arguments))
+    for index, (type_, text) in enumerate(arguments):
+        fn.store(type_, text, memory, 8 * index)
+    pool, run = (fn.load("ptr", table, 8 * i) for i in (abi.TABLE_POOL, abi.TABLE_PARALLEL_FOR))
+    sizes = (turns.low, turns.high, turns.work, turns.least)
+    pointers = [("ptr", pointer) for pointer in (pool, job, memory)]
+    fn.call("void", run, *pointers, *(("i64", size) for size in sizes))
 
 
 def chunk_turns(fn: FunctionWriter) -> str:
@@ -75,13 +88,6 @@ def chunk_turns(fn: FunctionWriter) -> str:
     up = fn.emit(f"and i64 {up}, -{ALIGNED_TURNS}")
     large = fn.emit(f"icmp sgt i64 {chunk}, {LARGE_CHUNK}")
     return fn.emit(f"select i1 {large}, i64 {up}, i64 {chunk}")
-
-
-def _stored(fn: FunctionWriter, arguments: Sequence[tuple[str, str]]) -> str:
-    memory = fn.alloca("i64", len(arguments))
-    for index, (type_, text) in enumerate(arguments):
-        fn.store(type_, text, memory, 8 * index)
-    return memory
 
 
 def _job(module: ModuleWriter, name: str, callee: str, types: Sequence[str]) -> str:

@@ -2,9 +2,9 @@
 
 One pool serves the process. Its threads are Python threads that were sent into ``stepforge_worker``
 and never come back. A caller publishes a job by raising the generation; workers that see it take
-chunks by an atomic counter, and so does the caller. Workers spin for a while before they sleep, so
-that a step that calls again soon wakes nobody. A caller that finds the pool busy runs all turns
-itself.
+chunks by an atomic counter, and so does the caller, who waits for those only that have joined: a
+worker that wakes up late finds the job closed. Workers spin for a while before they sleep, so that
+a step that calls again soon wakes nobody. A caller that finds the pool busy runs all turns itself.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from stepforge.codegen.llvm import FunctionWriter, ModuleWriter
 from stepforge.codegen.sharing import chunk_turns
 
 # The pool's memory: i64 cells, one cache line apart where several threads write them.
-GENERATION, NEXT, LEFT, BUSY, SLEEPERS, SEMAPHORE = 0, 64, 128, 192, 256, 320
-JOB, ARGUMENTS, LOW, HIGH, CHUNK, WORKERS = 384, 392, 400, 408, 416, 424
+GENERATION, NEXT, JOINED, BUSY, SLEEPERS, SEMAPHORE = 0, 64, 128, 192, 256, 320
+JOB, ARGUMENTS, LOW, HIGH, CHUNK, OPEN = 384, 392, 400, 408, 416, 424
 POOL_BYTES = 448
 SPINS = 20_000  # looks at the generation before a worker sleeps: some 50 us
 
 
 FUNCTIONS = {
-    "stepforge_pool_init": ("void", "ptr, i64"),
+    "stepforge_pool_init": ("void", "ptr"),
     "stepforge_worker": ("void", "ptr"),
     "stepforge_parallel_for": ("void", "ptr, ptr, ptr, i64, i64, i64, i64"),
 }
 
 
 def emit(module: ModuleWriter) -> None:
-    """Define ``stepforge_pool_init(pool, workers)``, which comes first, ``stepforge_worker(pool)``,
+    """Define ``stepforge_pool_init(pool)``, first, on zeros; ``stepforge_worker(pool)``;
     and ``stepforge_parallel_for(pool, job, arguments, low, high, work, least)``, where
     ``job(arguments, first, behind)`` runs the turns of a range.
     """
@@ -38,21 +38,22 @@ def emit(module: ModuleWriter) -> None:
 
 
 def _atomic_load(fn: FunctionWriter, offset: int) -> str:
-    return fn.emit(f"load atomic i64, ptr {fn.offset('%pool', offset)} acquire, align 8")
+    return fn.emit(f"load atomic i64, ptr {fn.offset('%pool', offset)} seq_cst, align 8")
+
+
+def _atomic_store(fn: FunctionWriter, value: int, offset: int) -> None:
+    fn.do(f"store atomic i64 {value}, ptr {fn.offset('%pool', offset)} seq_cst, align 8")
 
 
 def _atomic_add(fn: FunctionWriter, offset: int, by: int) -> str:
     """Add and return the value before."""
-    return fn.emit(f"atomicrmw add ptr {fn.offset('%pool', offset)}, i64 {by} acq_rel")
+    return fn.emit(f"atomicrmw add ptr {fn.offset('%pool', offset)}, i64 {by} seq_cst")
 
 
 def _init(module: ModuleWriter) -> None:
-    fn = FunctionWriter(
-        module, "stepforge_pool_init", "void", [("ptr", "pool"), ("i64", "workers")]
-    )
+    fn = FunctionWriter(module, "stepforge_pool_init", "void", [("ptr", "pool")])
     callee = module.declare("sem_init", "i32", "ptr, i32, i32")
     fn.call("i32", callee, ("ptr", fn.offset("%pool", SEMAPHORE)), ("i32", "0"), ("i32", "0"))
-    fn.store("i64", "%workers", "%pool", WORKERS)
     fn.do("ret void")
     fn.define()
 
@@ -81,7 +82,7 @@ def _chunks(module: ModuleWriter) -> None:
 
 
 def _worker(module: ModuleWriter) -> None:
-    """Wait for a new generation, work, say that it is done, for ever."""
+    """Wait for a new generation, join its job unless that is closed, leave it, for ever."""
     fn = FunctionWriter(module, "stepforge_worker", "void", [("ptr", "pool")])
     wait, look, rest, sleep, work = (fn.label(n) for n in ("wait", "look", "rest", "sleep", "work"))
     seen = fn.alloca("i64")
@@ -103,8 +104,11 @@ def _worker(module: ModuleWriter) -> None:
     fn.branch(wait)
     fn.start(work)
     fn.store("i64", now, seen)
-    fn.call("void", "@stepforge_chunks", ("ptr", "%pool"))
-    _atomic_add(fn, LEFT, -1)
+    # It joins and then looks; the caller closes and then counts. One of them sees the other.
+    _atomic_add(fn, JOINED, 1)
+    is_open = fn.emit(f"icmp ne i64 {_atomic_load(fn, OPEN)}, 0")
+    fn.if_(is_open, lambda: fn.do("call void @stepforge_chunks(ptr %pool)"))
+    _atomic_add(fn, JOINED, -1)
     fn.branch(wait)
     fn.define()
 
@@ -139,7 +143,7 @@ def _parallel_for(module: ModuleWriter) -> None:
     for cell, size in ((LOW, "%low"), (HIGH, "%high"), (CHUNK, chunk_turns(fn))):
         fn.store("i64", size, "%pool", cell)
     fn.store("i64", "0", "%pool", NEXT)
-    fn.store("i64", fn.load("i64", "%pool", WORKERS), "%pool", LEFT)
+    _atomic_store(fn, 1, OPEN)
     _atomic_add(fn, GENERATION, 1)
     post = module.declare("sem_post", "i32", "ptr")
 
@@ -148,19 +152,19 @@ def _parallel_for(module: ModuleWriter) -> None:
 
     fn.loop("0", _atomic_load(fn, SLEEPERS), wake)
     fn.call("void", "@stepforge_chunks", ("ptr", "%pool"))
+    _atomic_store(fn, 0, OPEN)
     _wait_for_all(fn)
-    fn.do(f"store atomic i64 0, ptr {busy} release, align 8")
+    _atomic_store(fn, 0, BUSY)
     fn.do("ret void")
     fn.define()
 
 
 def _wait_for_all(fn: FunctionWriter) -> None:
-    """Until every worker has left the job: its memory is the caller's stack."""
+    """Until every worker that joined has left the job: its memory is the caller's stack."""
     look, rest, out = fn.label("look"), fn.label("rest"), fn.label("all")
     fn.branch(look)
     fn.start(look)
-    left = _atomic_load(fn, LEFT)
-    fn.branch_if(fn.emit(f"icmp sle i64 {left}, 0"), out, rest)
+    fn.branch_if(fn.emit(f"icmp eq i64 {_atomic_load(fn, JOINED)}, 0"), out, rest)
     fn.start(rest)
     fn.call("i32", fn.module.declare("sched_yield", "i32", ""))
     fn.branch(look)

@@ -24,17 +24,22 @@ def available() -> int:
 
 
 class Pool:
-    """``address`` of the pool's memory and of the function that runs a loop on it."""
+    """``address`` of the pool's memory and of the function that runs a loop on it; its threads."""
 
     def __init__(self, workers: int) -> None:
         init, worker, self.function = entry_support.symbols(threads.FUNCTIONS).values()
         self._memory = ctypes.create_string_buffer(threads.POOL_BYTES + 64)
         self.address = -(-ctypes.addressof(self._memory) // 64) * 64
-        ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(init)(self.address, workers)
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p)(init)(self.address)
         run: Any = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(worker)
-        for number in range(workers):
-            name = f"stepforge-worker-{number}"
-            threading.Thread(target=run, args=(self.address,), name=name, daemon=True).start()
+        self.workers = [
+            threading.Thread(
+                target=run, args=(self.address,), name=f"stepforge-worker-{number}", daemon=True
+            )
+            for number in range(workers)
+        ]
+        for thread in self.workers:
+            thread.start()
 
 
 @cache
