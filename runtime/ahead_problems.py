@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stepforge.ir.core import Function, Operation, Site
+from stepforge.ir.core import Function, Operation, Site, Symbol
 from stepforge.ir.errors import quote
 from stepforge.ir.types import Type
 from stepforge.passes.fuse import is_map, is_reduction
@@ -60,8 +60,20 @@ def problems_of(function: Function) -> list[Problem]:
     found = [
         Problem(reason, op.site, op.name) for op in function.walk() for reason in _reasons(op)
     ]
+    found += _resized(function)
     objects = [param for param in function.params if _is_object(param.type)]
     return [*(Problem(f"the feed {p.name} is {p.type}: {_OBJECT}") for p in objects), *found]
+
+
+def _resized(function: Function) -> Iterator[Problem]:
+    """Writes that would give a variable another size: its place is as large as its first value."""
+    for op in function.walk():
+        variable = op.operands[0] if op.name == "write" else None
+        if isinstance(variable, Symbol) and not any(_is_object(o.type) for o in op.operands):
+            own, given = function.globals[variable.name].type, op.operands[1].type
+            if own.shape != given.shape:
+                text = f"a value {given} for variable {variable.name}, which stays {own}"
+                yield Problem(text, op.site, op.name)
 
 
 def problems_of_lowered(lowered: Lowered) -> list[Problem]:

@@ -77,7 +77,7 @@ class GraphInput:
             raise CommandError(f"{error.args[0]}{more}") from None
 
     def _names(self) -> list[str]:
-        return [*self.named, *(op.name for op in self.graph.get_operations())]
+        return list({**self.named, **{op.name: op for op in self.graph.get_operations()}})
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ a command computes.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import runpy
 import sys
@@ -26,7 +27,7 @@ from stepforge.runtime.ahead_steps import fetched
 @dataclass(frozen=True)
 class Built:
     """A graph, what was named of it, and its tensors and operations that have names of their own in
-    a program.
+    a program: as its variables, or as fields of what its functions return.
     """
 
     graph: Graph
@@ -51,7 +52,8 @@ def run_script(path: Path, names: Sequence[str]) -> Built:
     for name, value, elements in zip(names, found, fetches, strict=True):
         if not elements and not callable(namespace.get(name)):
             raise CommandError(f"{name} of {path} is no function and no tensor, but {value!r}")
-    named = dict(_named(graph, namespace))
+    spaces = [*(_fields(own[name]) for name in own), namespace]
+    named = {n: e for space in reversed(spaces) for n, e in _named(graph, space)}
     return Built(graph, tuple(element for each in fetches for element in each), named)
 
 
@@ -85,10 +87,9 @@ def _meant(default: Graph, values: Iterable[Any], others: Iterable[Any]) -> Grap
 
 
 def _graphs(values: Iterable[Any]) -> Iterator[Graph]:
-    for value in values:
-        if isinstance(value, Mapping):
-            yield from _graphs(list(value.values()))
-        elif isinstance(value, (list, tuple)):
+    for each in values:
+        value = list(_fields(each).values()) or each
+        if isinstance(value, (list, tuple)):
             yield from _graphs(value)
         else:
             graph = value if isinstance(value, Graph) else getattr(value, "graph", None)
@@ -107,8 +108,7 @@ def _elements(graph: Graph, value: Any) -> Iterator[Any]:
     """The tensors and operations in a value, which may be nested. Raises: ValueError for those of
     another graph.
     """
-    if isinstance(value, Mapping):
-        value = list(value.values())
+    value = list(_fields(value).values()) or value
     if isinstance(value, (list, tuple)):
         for part in value:
             yield from _elements(graph, part)
@@ -117,10 +117,20 @@ def _elements(graph: Graph, value: Any) -> Iterator[Any]:
             yield graph.as_graph_element(value)
 
 
+def _fields(value: Any) -> Mapping[str, Any]:
+    """The parts of a value that have names: of a dictionary, a named tuple, a dataclass."""
+    if isinstance(value, Mapping):
+        return {name: part for name, part in value.items() if isinstance(name, str)}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return dict(value._asdict())
+    own = dataclasses.is_dataclass(value) and not isinstance(value, type)
+    return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)} if own else {}
+
+
 def _named(graph: Graph, namespace: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The variables of a program that are a tensor or an operation of the graph."""
+    """The names in a program, or in what it gave, of a tensor or an operation of the graph."""
     for name, value in namespace.items():
-        if not isinstance(value, (Mapping, list, tuple)):
+        if not (_fields(value) or isinstance(value, (Mapping, list, tuple))):
             with contextlib.suppress(ValueError):
                 yield from ((name, element) for element in _elements(graph, value))
 

@@ -238,6 +238,17 @@ def test_all_that_cannot_be_compiled_is_told_at_once() -> None:
     assert "tf.where(x > 0" in message
 
 
+def test_a_variable_stays_as_large_as_its_value() -> None:
+    text = (
+        "variable @v: f32[n, 3]\nfunc @f(%x: f32[m, 8], %y: f32[4, 3]) {\n"
+        "  write(@v, %x)\n  write(@v, %y)\n  return()\n}"
+    )
+    with pytest.raises(CannotCompileAhead) as caught:
+        compile_ir(parse_module(text), values={"v": np.zeros((4, 3), np.float32)})
+    (problem,) = caught.value.problems
+    assert str(problem) == "write: a value f32[m, 8] for variable v, which stays f32[4, 3]"
+
+
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [

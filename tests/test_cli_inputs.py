@@ -109,6 +109,36 @@ def test_names_that_only_the_python_file_has(ok: Command, fails: Command, folder
     assert fails("run", "own.py").count("graph_first") == 1
 
 
+RETURNED = """
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+import stepforge as tf
+@dataclass
+class Model:
+    inputs: Any
+    doubled: Any
+class Pair(NamedTuple):
+    inputs: Any
+    doubled: Any
+def build(kind=dict):
+    x = tf.placeholder(tf.float32, [None])
+    return kind(inputs=x, doubled=x * 2.0)
+def model():
+    return build(Model)
+def pair():
+    return build(Pair)
+"""
+
+
+@pytest.mark.parametrize("function", ["build", "model", "pair"])
+def test_what_a_function_returns_has_names(function: str, ok: Command, folder: Path) -> None:
+    (folder / "own.py").write_text(RETURNED)
+    said = ok("run", f"own.py:{function}", "--fetch", "doubled", "--feed", "inputs=[1, 2]")
+    assert said == "doubled = [2. 4.]\n"
+    said = ok("run", f"own.py:{function}", "--feed", "inputs=[1, 2]")
+    assert said == "Placeholder = [1. 2.]\nmul = [2. 4.]\n"
+
+
 OWN_GRAPH = """
 import sys
 import stepforge as tf
