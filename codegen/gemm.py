@@ -197,7 +197,8 @@ class _Calls:
     def _cut(self) -> Cut:
         product = self.product
         item, width = storage_bytes(product.dtype), self._shape().width
-        return cut_of(item, width, product.n, transpose_a=product.transpose_a)
+        flags = {"transpose_a": product.transpose_a, "transpose_b": product.transpose_b}
+        return cut_of(item, width, product.n, **flags)
 
     def _call(self, callee: str, pointers: Sequence[str], sizes: Sequence[str]) -> None:
         arguments = [("ptr", p) for p in pointers] + [("i64", n) for n in sizes]

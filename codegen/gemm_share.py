@@ -16,7 +16,9 @@ from stepforge.codegen.llvm import AS_WRITTEN, NO_UNROLL, FunctionWriter, Module
 from stepforge.codegen.sharing import PARALLEL_WORK, Turns, run_job
 from stepforge.ir import products
 
-_COLUMN_ROWS = {False: 48, True: 12}  # rows that cost what a column does; columns pack all of an a'
+# What a chunk packs for itself is worth it for so many times as much: all of b's panels where rows
+# are cut, which costs more where they are turned, and an a' where columns are.
+_TURNED, _PACKED = 4, 4
 _NEVER = 1 << 62  # columns that no product has
 _MATRICES, _SIZES = ("a", "b", "c"), ("m", "n", "k")
 _RANGE = ("first", "behind", "left", "right")
@@ -26,8 +28,8 @@ _RANGE = ("first", "behind", "left", "right")
 class Cut:
     """How a kind of product is cut: not at all below ``least`` multiplications.
 
-    By rows where there are more than a few, and ``rows`` for every unit of ``columns``; else by
-    columns. A thread works on ``block`` rows at a time.
+    Chunks are multiples of ``rows``, where there are more units of these than of ``columns``, else
+    of ``columns``. A thread works on ``block`` rows at a time.
     """
 
     rows: int
@@ -41,12 +43,12 @@ class Cut:
         return self.columns == _NEVER
 
 
-def cut_of(item: int, width: int, n: str, *, transpose_a: bool) -> Cut:
+def cut_of(item: int, width: int, n: str, *, transpose_a: bool, transpose_b: bool) -> Cut:
     """For elements of ``item`` bytes and tiles of ``width`` columns."""
     packed = products.SHARED_BLOCK // (products.DEPTH * item)
     return Cut(
-        _COLUMN_ROWS[transpose_a],
-        _NEVER if n.isdigit() and int(n) <= width else width,
+        products.UNIT_ROWS * (_TURNED if transpose_b else 1),
+        _NEVER if n.isdigit() and int(n) <= width else width * (_PACKED if transpose_a else 1),
         packed if transpose_a else products.ROWS,
         products.shared_from(item),
     )
@@ -127,12 +129,12 @@ def _function(
 def _shared(module: ModuleWriter, name: str, operands: int) -> str:
     own = [*_pointers(("product", *_MATRICES)), *_numbers(_SIZES), *_operands(operands)]
     fn = _function(module, name, [*_pointers(("table", "cut")), *own])
-    rows, unit_columns, _, least = (fn.load("i64", "%cut", 8 * i) for i in range(4))
-    units = (fn.emit(f"sdiv i64 %m, {rows}"), fn.emit(f"sdiv i64 %n, {unit_columns}"))
-    several = fn.emit(f"icmp sgt i64 %m, {products.UNIT_ROWS}")
+    rows, columns, _, least = (fn.load("i64", "%cut", 8 * i) for i in range(4))
+    units = (fn.emit(f"sdiv i64 %m, {rows}"), fn.emit(f"sdiv i64 %n, {columns}"))
+    several = fn.emit(f"icmp sgt i64 %m, {rows}")
     by_rows = fn.emit(f"and i1 {several}, {fn.emit(f'icmp sge i64 {units[0]}, {units[1]}')}")
     extent = fn.emit(f"select i1 {by_rows}, i64 %m, i64 %n")
-    unit = fn.emit(f"select i1 {by_rows}, i64 {products.UNIT_ROWS}, i64 {unit_columns}")
+    unit = fn.emit(f"select i1 {by_rows}, i64 {rows}, i64 {columns}")
     work = fn.emit(f"mul i64 {fn.emit('mul i64 %m, %n')}, %k")
     pieces = fn.emit(f"sdiv i64 {work}, {fn.emit(f'lshr i64 {least}, 1')}")
     most = fn.intrinsic("smin", "i64", "i64", pieces, str(products.CHUNKS))

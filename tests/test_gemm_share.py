@@ -123,7 +123,7 @@ def test_threads_do_not_change_a_bit(number: int) -> None:
         with recorded(module) as counts:
             (parts,) = module.run(number, arrays)
         assert len(counts) == 1
-        assert (1 if max(shape[:2]) < 48 else 2) <= counts[0] <= 32
+        assert (2 if max(shape[:2]) > 128 else 1) <= counts[0] <= 32
         np.testing.assert_array_equal(parts, alone)
         for threads in (2, 4):
             with shared_by(module, pool(threads).function, pool(threads).address):
