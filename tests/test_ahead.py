@@ -249,6 +249,16 @@ def test_a_variable_stays_as_large_as_its_value() -> None:
     assert str(problem) == "write: a value f32[m, 8] for variable v, which stays f32[4, 3]"
 
 
+def test_sizes_of_variables_that_the_step_cannot_have_are_told() -> None:
+    text = (
+        "variable @v: f32[n, 1]\nfunc @f() -> f32[2, 1] {\n  %0 = read(@v) : f32[n, 1]\n"
+        "  %1 = refine(%0, shape=[2, 1]) : f32[2, 1]\n  return(%1)\n}"
+    )
+    told = r"with the sizes of its variables: refine: x is f32\[1, 1\], which cannot be f32\[2, 1\]"
+    with pytest.raises(CannotCompileAhead, match=told):
+        compile_ir(parse_module(text), values={"v": np.zeros((1, 1), np.float32)})
+
+
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
