@@ -162,7 +162,7 @@ def _prepare(
     before, extraction = len(problems), entry.extraction
     given = _with_values(extraction, written, values, options, problems)
     wrong = [
-        Problem(f"with the sizes of its variables: {found.message}", found.op and found.op.site)
+        Problem(f"with the sizes of its variables: {found.message}", getattr(found.op, "site", None))
         for found in verify.problems(given)
     ]
     if wrong:
