@@ -161,12 +161,11 @@ def _prepare(
     """A step on the loop level; None where ``problems`` grew instead."""
     before, extraction = len(problems), entry.extraction
     given = _with_values(extraction, written, values, options, problems)
-    wrong = [
-        Problem(f"with the sizes of its variables: {found.message}", getattr(found.op, "site", None))
-        for found in verify.problems(given)
-    ]
+    wrong = verify.problems(given)
     if wrong:
-        problems += wrong
+        sites = (getattr(each.op, "site", None) for each in wrong)
+        texts = (f"with the sizes of its variables: {each.message}" for each in wrong)
+        problems += map(Problem, texts, sites)
         return None
     function = run_passes(given, ORDER["tensor"])
     made = with_sizes(extraction, function, entry.results, entry.bounds, problems)

@@ -47,6 +47,14 @@ def test_scalars_go_by_value_and_come_back_by_address(tmp_path: Path) -> None:
     assert out[0] == 2.5
 
 
+def test_scalars_of_every_dtype(module: Module) -> None:
+    dtypes = (tf.bool, tf.int8, tf.uint16, tf.int64, tf.float16, tf.float32, tf.float64)
+    feeds = [tf.placeholder(dtype, [], f"s{i}") for i, dtype in enumerate(dtypes)]
+    f = module(compile_ahead(Step("f", [tf.cast(feed, tf.float64) for feed in feeds], feeds))).f
+    given = (True, -3, 40000, 2**40, np.float16(-1.75), 0.5, 1e300)
+    assert f(*given) == tuple(map(float, given))
+
+
 def test_a_fetched_feed_and_a_fetched_operation(module: Module) -> None:
     x = tf.placeholder(tf.float32, [None], "x")
     v = tf.get_variable("v", [], initializer=tf.zeros_initializer())
