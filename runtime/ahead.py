@@ -25,7 +25,7 @@ from stepforge.codegen.llvm import ModuleWriter
 from stepforge.codegen.signature import Signature
 from stepforge.codegen.target import Target
 from stepforge.frontend.extract.program import Extraction
-from stepforge.ir import dims
+from stepforge.ir import dims, verify
 from stepforge.ir.builder import Builder
 from stepforge.ir.core import Const, Function, Global, Operand, Operation, Symbol
 from stepforge.ir.dims import Dim
@@ -161,6 +161,12 @@ def _prepare(
     """A step on the loop level; None where ``problems`` grew instead."""
     before, extraction = len(problems), entry.extraction
     given = _with_values(extraction, written, values, options, problems)
+    wrong = verify.problems(given)
+    if wrong:
+        sites = (getattr(each.op, "site", None) for each in wrong)
+        texts = (f"with the sizes of its variables: {each.message}" for each in wrong)
+        problems += map(Problem, texts, sites)
+        return None
     function = run_passes(given, ORDER["tensor"])
     made = with_sizes(extraction, function, entry.results, entry.bounds, problems)
     function, extraction = made.function, made.extraction

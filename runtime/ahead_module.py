@@ -194,7 +194,9 @@ class Step:
         return array
 
     def _passed(self, argument: Argument, array: np.ndarray[Any, Any]) -> Any:
-        return array.item() if argument.by_value else self._library.address(array)
+        if not argument.by_value:
+            return self._library.address(array)
+        return (array.view(np.uint16) if array.dtype == np.float16 else array).item()  # C has bits
 
 
 def _aligned(size: int) -> np.ndarray[Any, Any]:

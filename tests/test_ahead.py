@@ -47,6 +47,14 @@ def test_scalars_go_by_value_and_come_back_by_address(tmp_path: Path) -> None:
     assert out[0] == 2.5
 
 
+def test_scalars_of_every_dtype(module: Module) -> None:
+    dtypes = (tf.bool, tf.int8, tf.uint16, tf.int64, tf.float16, tf.float32, tf.float64)
+    feeds = [tf.placeholder(dtype, [], f"s{i}") for i, dtype in enumerate(dtypes)]
+    f = module(compile_ahead(Step("f", [tf.cast(feed, tf.float64) for feed in feeds], feeds))).f
+    given = (True, -3, 40000, 2**40, np.float16(-1.75), 0.5, 1e300)
+    assert f(*given) == tuple(map(float, given))
+
+
 def test_a_fetched_feed_and_a_fetched_operation(module: Module) -> None:
     x = tf.placeholder(tf.float32, [None], "x")
     v = tf.get_variable("v", [], initializer=tf.zeros_initializer())
@@ -247,6 +255,16 @@ def test_a_variable_stays_as_large_as_its_value() -> None:
         compile_ir(parse_module(text), values={"v": np.zeros((4, 3), np.float32)})
     (problem,) = caught.value.problems
     assert str(problem) == "write: a value f32[m, 8] for variable v, which stays f32[4, 3]"
+
+
+def test_sizes_of_variables_that_the_step_cannot_have_are_told() -> None:
+    text = (
+        "variable @v: f32[n, 1]\nfunc @f() -> f32[2, 1] {\n  %0 = read(@v) : f32[n, 1]\n"
+        "  %1 = refine(%0, shape=[2, 1]) : f32[2, 1]\n  return(%1)\n}"
+    )
+    told = r"with the sizes of its variables: refine: x is f32\[1, 1\], which cannot be f32\[2, 1\]"
+    with pytest.raises(CannotCompileAhead, match=told):
+        compile_ir(parse_module(text), values={"v": np.zeros((1, 1), np.float32)})
 
 
 @pytest.mark.parametrize(

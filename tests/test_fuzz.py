@@ -28,8 +28,8 @@ from stepforge.passes.order import ORDER
 
 SEED = 20
 EXAMPLES = {
-    "passes": 60, "loops": 40, "native": 4, "programs": 20, "gradients": 12, "files": 150,
-    "nodes": 60,
+    "passes": 60, "loops": 40, "native": 4, "ahead": 4, "programs": 20, "gradients": 12,
+    "files": 150, "nodes": 60,
 }
 BY_NAME = {kind.name: kind for kind in KINDS}
 

@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from fuzz.ahead import check_ahead
 from fuzz.checks import check_loops, check_native, check_passes, reproducer
 from fuzz.functions import functions
 from fuzz.hostile import File, check_file
@@ -40,6 +41,7 @@ KINDS = (
     Kind("passes", functions(), check_passes, reproducer, 100),
     Kind("loops", functions(), check_loops, reproducer, 60),
     Kind("native", st.lists(functions(), min_size=1, max_size=8), check_native, several, 10),
+    Kind("ahead", st.lists(functions(), min_size=1, max_size=4), check_ahead, several, 10),
     Kind("programs", programs(), check_program, Program.text, 20),
     Kind("gradients", smooth_programs(), check_gradients, Program.text, 20),
     Kind("files", spoiled_files(), check_file, File.text, 100),
