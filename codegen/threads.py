@@ -1,10 +1,10 @@
 """A pool of threads for loops whose turns are independent, in LLVM.
 
 One pool serves the process. Its threads are Python threads that were sent into ``stepforge_worker``
-and never come back. A caller publishes a job by raising the generation; workers that see it take
-chunks by an atomic counter, and so does the caller. Workers spin for a while before they sleep, so
-that a step that calls again soon wakes nobody. A caller that finds the pool busy runs its chunks
-itself.
+and never come back; the first loop that is worth it has them started. A caller publishes a job by
+raising the generation; workers that see it take chunks by an atomic counter, and so does the
+caller. Workers spin for a while before they sleep, so that a step that calls again soon wakes
+nobody. A caller that finds the pool busy runs its chunks itself.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from stepforge.codegen.llvm import FunctionWriter, ModuleWriter
 # The pool's memory: i64 cells, one cache line apart where several threads write them.
 GENERATION, NEXT, LEFT, BUSY, SLEEPERS, SEMAPHORE = 0, 64, 128, 192, 256, 320
 JOB, ARGUMENTS, COUNT, WORKERS = 384, 392, 400, 408
+START, READY = 416, 424  # what starts the workers, null once it was called; those in native code
 POOL_BYTES = 448
 SPINS = 20_000  # looks at the generation before a worker sleeps: some 50 us
 
@@ -22,9 +23,10 @@ FUNCTIONS = ("stepforge_pool_init", "stepforge_worker", "stepforge_parallel_for"
 
 
 def write(module: ModuleWriter) -> None:
-    """Define ``FUNCTIONS``: of (pool, workers), of (pool), and of (pool, job, arguments, count).
+    """Define ``FUNCTIONS``: of (pool, start), of (pool), and of (pool, job, arguments, count).
 
-    ``job(arguments, i)`` runs chunk ``i``. ``stepforge_pool_init`` comes first.
+    ``start()`` starts the workers and sets their number. ``job(arguments, i)`` runs chunk ``i``.
+    ``stepforge_pool_init`` comes first.
     """
     _init(module)
     _chunks(module)
@@ -43,11 +45,11 @@ def _atomic_add(fn: FunctionWriter, offset: int, by: int) -> str:
 
 def _init(module: ModuleWriter) -> None:
     fn = FunctionWriter(
-        module, "stepforge_pool_init", "void", [("ptr", "pool"), ("i64", "workers")]
+        module, "stepforge_pool_init", "void", [("ptr", "pool"), ("ptr", "start")]
     )
     callee = module.declare("sem_init", "i32", "ptr, i32, i32")
     fn.call("i32", callee, ("ptr", fn.offset("%pool", SEMAPHORE)), ("i32", "0"), ("i32", "0"))
-    fn.store("i64", "%workers", "%pool", WORKERS)
+    fn.store("ptr", "%start", "%pool", START)
     fn.do("ret void")
     fn.define()
 
@@ -77,6 +79,7 @@ def _worker(module: ModuleWriter) -> None:
     """Wait for a new generation, work, say that it is done, for ever."""
     fn = FunctionWriter(module, "stepforge_worker", "void", [("ptr", "pool")])
     wait, look, rest, sleep, work = (fn.label(n) for n in ("wait", "look", "rest", "sleep", "work"))
+    _atomic_add(fn, READY, 1)
     seen = fn.alloca("i64")
     fn.store("i64", "0", seen)
     tries = fn.alloca("i64")
@@ -130,6 +133,13 @@ def _parallel_for(module: ModuleWriter) -> None:
     fn.loop("0", "%count", run)
     fn.do("ret void")
     fn.start(mine)
+    start = fn.load("ptr", "%pool", START)
+
+    def begin() -> None:
+        fn.store("ptr", "null", "%pool", START)
+        fn.call("void", start)
+
+    fn.if_(fn.emit(f"icmp ne ptr {start}, null"), begin)
     fn.store("ptr", "%job", "%pool", JOB)
     fn.store("ptr", "%arguments", "%pool", ARGUMENTS)
     fn.store("i64", "%count", "%pool", COUNT)

@@ -1,4 +1,4 @@
-"""The process's pool of worker threads: started by the first session that may use it.
+"""The process's pool of worker threads: made by the first session that may use it.
 
 Workers are Python daemon threads parked in native code; they never hold the interpreter lock. A
 forked child has none of them, so its loops run in the calling thread.
@@ -6,9 +6,11 @@ forked child has none of them, so its loops run in the calling thread.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import threading
+import time
 from functools import cache
 from typing import Any
 
@@ -24,18 +26,36 @@ def available() -> int:
 
 
 class Pool:
-    """``address`` of the pool's memory and of the function that runs a loop on it."""
+    """``address`` of the pool's memory and of the function that runs a loop on it.
+
+    The first loop that is worth it has the workers started: many programs have none.
+    """
 
     def __init__(self, workers: int) -> None:
         library = large_memory.library()  # is never freed
+        self._wanted = workers
         self._memory = ctypes.create_string_buffer(threads.POOL_BYTES + 64)
         self.address = -(-ctypes.addressof(self._memory) // 64) * 64
-        init, worker, self.function = (library[name] for name in threads.FUNCTIONS)
-        ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(init)(self.address, workers)
-        run: Any = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(worker)
-        for number in range(workers):
-            name = f"stepforge-worker-{number}"
-            threading.Thread(target=run, args=(self.address,), name=name, daemon=True).start()
+        init, self._worker, self.function = (library[name] for name in threads.FUNCTIONS)
+        self._start: Any = ctypes.CFUNCTYPE(None)(self._begin)
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(init)(self.address, self._start)
+
+    def _begin(self) -> None:
+        """Start the workers. Where the system has no more threads, there are fewer."""
+        run: Any = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._worker)
+        started = 0
+        with contextlib.suppress(RuntimeError):
+            while started < self._wanted:
+                name = f"stepforge-worker-{started}"
+                threading.Thread(target=run, args=(self.address,), name=name, daemon=True).start()
+                started += 1
+        while self.cell(threads.READY).value < started:
+            time.sleep(1e-5)  # who waits for them may hold the interpreter lock, which they need
+        self.cell(threads.WORKERS).value = started
+
+    def cell(self, offset: int) -> ctypes.c_int64:
+        """A number in the pool's memory."""
+        return ctypes.c_int64.from_address(self.address + offset)
 
 
 @cache
@@ -50,7 +70,7 @@ def _alone() -> None:
     if pool.cache_info().currsize:
         left_behind = pool()
         if left_behind is not None:
-            ctypes.c_int64.from_address(left_behind.address + threads.BUSY).value = 1
+            left_behind.cell(threads.BUSY).value = 1
     _FORKED.append(True)
 
 
