@@ -1,14 +1,15 @@
 """Matrix products by register tiles against the library: the table behind ``codegen/gemm.py``.
 
 ``python benchmarks/matmul.py [--rounds 20] [--smallest 0]`` prints the table of docs/matmul.md.
-Each product is compiled twice, once for each way, and both are timed in turn on one thread.
+Each product is compiled twice, once for each way, and both are timed in turn on one thread. With
+``--threads`` the table is tiles on all threads of the machine against tiles on one.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -28,20 +29,32 @@ FORMS = {"a b": (False, False), "a b'": (False, True), "a' b": (True, False)}
 NEVER = 1 << 40
 
 
-def compiled(shape: tuple[int, int, int], form: str, dtype: Any, library_from: int) -> Any:
-    """A product as a step that always takes one of the two ways."""
+def compiled(
+    shape: tuple[int, int, int], form: str, dtype: Any, library_from: int, threads: int = 1
+) -> Any:
+    """A product as a step that always takes one of the two ways; 0 threads are all there are."""
     (m, n, k), (turned_a, turned_b) = shape, FORMS[form]
     gemm.LIBRARY_FROM = library_from
     with tf.Graph().as_default():
         a = tf.placeholder(dtype, [k, m] if turned_a else [m, k])
         b = tf.placeholder(dtype, [n, k] if turned_b else [k, n])
         product = tf.matmul(a, b, transpose_a=turned_a, transpose_b=turned_b)
-        session = tf.Session(config=tf.ConfigProto(intra_op_parallelism_threads=1))
+        session = tf.Session(config=tf.ConfigProto(intra_op_parallelism_threads=threads))
         return session.make_callable(product, [a, b])
 
 
-def lines(rounds: int, smallest: int) -> Iterator[str]:
-    """The lines of the table."""
+def by_library(shape: tuple[int, int, int], form: str, dtype: Any) -> tuple[Any, Any]:
+    """A product by tiles, and by the library."""
+    return compiled(shape, form, dtype, NEVER), compiled(shape, form, dtype, 0)
+
+
+def by_threads(shape: tuple[int, int, int], form: str, dtype: Any) -> tuple[Any, Any]:
+    """A product by tiles on all threads, and on one."""
+    return compiled(shape, form, dtype, NEVER, 0), compiled(shape, form, dtype, NEVER)
+
+
+def lines(rounds: int, smallest: int, ways: Callable[..., tuple[Any, Any]]) -> Iterator[str]:
+    """The lines of the table of the first of two ways against the second."""
     rng = np.random.default_rng(0)
     yield "| m, n, k | " + " | ".join(f"{d}, {f}" for d in ("f32", "f64") for f in FORMS) + " |"
     yield "|---" * (1 + 2 * len(FORMS)) + "|"
@@ -53,13 +66,11 @@ def lines(rounds: int, smallest: int) -> Iterator[str]:
             for form, (turned_a, turned_b) in FORMS.items():
                 a = rng.random((k, m) if turned_a else (m, k), dtype.as_numpy_dtype)
                 b = rng.random((n, k) if turned_b else (k, n), dtype.as_numpy_dtype)
-                tiles, library = (
-                    compiled((m, n, k), form, dtype, limit) for limit in (NEVER, 0)
-                )
-                check_equal(f"{m}, {n}, {k}", tiles(a, b), library(a, b), 1e-4)
+                steps = ways((m, n, k), form, dtype)
+                check_equal(f"{m}, {n}, {k}", *(step(a, b) for step in steps), 1e-4)
                 ours, theirs = (
-                    Side(label, (statement("step(a, b)", step=step, a=a, b=b),))
-                    for label, step in (("tiles", tiles), ("library", library))
+                    Side(ways.__name__, (statement("step(a, b)", step=step, a=a, b=b),))
+                    for step in steps
                 )
                 result = measure(Row(form, ours, (Against(1.0, (theirs,)),)), rounds)
                 ratios += [f"{verdict.ratio:.2f}" for verdict in result.verdicts]
@@ -71,8 +82,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--smallest", type=int, default=0, help="leave out fewer multiplications")
+    parser.add_argument("--threads", action="store_true", help="all threads against one")
     options = parser.parse_args()
-    for line in lines(options.rounds, options.smallest):
+    ways = by_threads if options.threads else by_library
+    for line in lines(options.rounds, options.smallest, ways):
         print(line, flush=True)
 
 

@@ -8,21 +8,30 @@ step decides as it runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stepforge.codegen.gemm_blocks import blocks
 from stepforge.codegen.gemm_epilogue import Epilogue, Spread, rows_pass
 from stepforge.codegen.gemm_library import ROUTINES, library_product
-from stepforge.codegen.gemm_shapes import tile_shape
+from stepforge.codegen.gemm_shapes import TileShape, tile_shape
+from stepforge.codegen.gemm_share import (
+    Cut,
+    all_columns,
+    cut_of,
+    may_share,
+    numbers_of,
+    shared,
+    worth_sharing,
+)
 from stepforge.codegen.gemm_tiles import Kind
 from stepforge.codegen.gemm_vector import VectorKind, vector_product
+from stepforge.codegen.lane_core import storage_bytes
 from stepforge.codegen.llvm import FunctionWriter
-from stepforge.codegen.loop_values import Buffer
+from stepforge.codegen.nests import NestWriter
 from stepforge.codegen.target import Target
 from stepforge.ir import products
 from stepforge.ir.core import Operation
-from stepforge.ir.dims import Dim
 
 LIBRARY_FROM = 384  # rows, columns and depth from which on the library is faster than tiles
 
@@ -43,6 +52,11 @@ class Product:
     epilogue: Epilogue | None = None
     operands: Sequence[str] = ()
 
+    @property
+    def sizes(self) -> tuple[str, str, str]:
+        """Rows, columns and depth."""
+        return self.m, self.n, self.k
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -55,16 +69,10 @@ class Memory:
     scratch: str
 
 
-def emit_gemm(
-    fn: FunctionWriter,
-    target: Target,
-    table: str,
-    op: Operation,
-    buffers: Sequence[Buffer],
-    text: Callable[[Dim], str],
-) -> None:
-    """Write a ``gemm`` op whose operands are ``buffers``; ``text`` gives the i64 text of a size."""
-    a, b, c, scratch, *operands = buffers
+def emit_gemm(writer: NestWriter, op: Operation) -> None:
+    """Write a ``gemm`` op."""
+    fn, text = writer.fn, writer.dim
+    a, b, c, scratch, *operands = (writer.values[operand] for operand in op.operands)
     m, n = c.type.dims
     spreads = [
         Spread(o.type.dtype, rows=o.type.dims[0] == m, columns=o.type.dims[1] == n)
@@ -80,17 +88,13 @@ def emit_gemm(
         Epilogue.of(fn.module, op, spreads),
         [o.pointer for o in operands],
     )
-    memory = Memory(table, a.pointer, b.pointer, c.pointer, scratch.pointer)
-    emit_product(fn, target, product, memory)
-
-
-def emit_product(fn: FunctionWriter, target: Target, product: Product, memory: Memory) -> None:
-    """Write a product into ``fn``: calls of functions of their own."""
-    writer = _Calls(fn, target, product, memory)
+    memory = Memory(writer.table(), a.pointer, b.pointer, c.pointer, scratch.pointer)
+    calls = _Calls(fn, writer.target, product, memory)
     if product.n == "1":
-        writer.column()
-    else:
-        fn.either(_is(fn, product.m, 1), writer.row, writer.matrix)
+        calls.column()
+        return
+    writer.shares = writer.shares or (product.m != "1" and calls.shares)
+    fn.either(_is(fn, product.m, 1), calls.row, calls.matrix)
 
 
 def _is(fn: FunctionWriter, size: str, value: int) -> str:
@@ -131,7 +135,7 @@ class _Calls:
 
     def _for_library(self) -> str:
         fn, product = self.fn, self.product
-        sizes = (product.m, product.n, product.k)
+        sizes = product.sizes
         if any(size.isdigit() and int(size) < LIBRARY_FROM for size in sizes):
             return "false"
         routine = fn.load("ptr", self.memory.table, 8 * ROUTINES[product.dtype][1])
@@ -146,16 +150,33 @@ class _Calls:
         product, memory, fn = self.product, self.memory, self.fn
         callee = library_product(fn.module, product.dtype, product.transpose_a, product.transpose_b)
         pointers = [("ptr", p) for p in (memory.table, memory.a, memory.b, memory.c)]
-        sizes = [("i64", n) for n in (product.m, product.n, product.k)]
+        sizes = [("i64", n) for n in product.sizes]
         fn.call("void", callee, *pointers, *sizes)
         if product.epilogue is not None:
             finish = rows_pass(fn.module, self.target, product.dtype, product.epilogue)
-            self._call(finish, (memory.c,), (product.m, product.n))
+            self._call(finish, (memory.c,), (product.m, product.n, product.n))
 
     def _tiles(self) -> None:
-        product, memory = self.product, self.memory
-        shape, n = tile_shape(self.target, product.dtype), product.n
-        kind = Kind(
+        """In one piece, or by parts on the pool where there is enough to do."""
+        fn, product, memory, cut = self.fn, self.product, self.memory, self._cut()
+        callee = blocks(fn.module, self.target, self._kind())
+        matrices, sizes = (memory.a, memory.b, memory.c), product.sizes
+
+        def share() -> None:
+            module, count = fn.module, len(product.operands)
+            part = all_columns(module, callee, sizes, count) if cut.by_rows else callee
+            pointers = (memory.table, numbers_of(module, cut), part, *matrices)
+            self._call(shared(module, count), pointers, sizes)
+
+        def alone() -> None:
+            bounds = ("0", product.m, "0", product.n)
+            self._call(callee, (*matrices, memory.scratch), (*sizes, *bounds))
+
+        fn.either(worth_sharing(fn, memory.table, sizes, cut), share, alone)
+
+    def _kind(self) -> Kind:
+        product, shape, n = self.product, self._shape(), self.product.n
+        return Kind(
             product.dtype,
             product.transpose_a,
             product.transpose_b,
@@ -164,9 +185,20 @@ class _Calls:
             deep=not product.k.isdigit() or int(product.k) > products.DEPTH,
             epilogue=product.epilogue,
         )
-        callee = blocks(self.fn.module, self.target, kind)
-        matrices = (memory.a, memory.b, memory.c, memory.scratch)
-        self._call(callee, matrices, (product.m, product.n, product.k))
+
+    def _shape(self) -> TileShape:
+        return tile_shape(self.target, self.product.dtype)
+
+    @property
+    def shares(self) -> bool:
+        """Whether threads may share the product: sizes that are known may say that it is small."""
+        return may_share(self.product.sizes, self._cut())
+
+    def _cut(self) -> Cut:
+        product = self.product
+        item, width = storage_bytes(product.dtype), self._shape().width
+        flags = {"transpose_a": product.transpose_a, "transpose_b": product.transpose_b}
+        return cut_of(item, width, product.n, **flags)
 
     def _call(self, callee: str, pointers: Sequence[str], sizes: Sequence[str]) -> None:
         arguments = [("ptr", p) for p in pointers] + [("i64", n) for n in sizes]

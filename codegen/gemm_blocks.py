@@ -1,7 +1,7 @@
 """Matrix products in blocks that fit the cache: rows, and depths of the inner dimension.
 
 One function for each kind of product cuts it up, packs a transposed a, and calls the function of
-tiles for each block. Blocks of rows are independent of each other.
+tiles for each block. It computes a range of rows and columns, which is independent of all others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from stepforge.ir import products
 
 
 def blocks(module: ModuleWriter, target: Target, kind: Kind) -> str:
-    """The function ``(a, b, c, scratch, m, n, k, operands...)`` that computes a kind of product.
+    """The function ``(a, b, c, scratch, m, n, k, first, behind, left, right, operands...)`` for a
+    kind of product, which computes the rows from ``first`` and the columns from ``left`` on.
 
     Where the module has one for any depth already, that one.
     """
@@ -51,6 +52,7 @@ class _Writer:
 
     def __init__(self, module: ModuleWriter, target: Target, kind: Kind) -> None:
         params = [("ptr", p) for p in ("a", "b", "c", "scratch")] + [("i64", p) for p in "mnk"]
+        params += [("i64", p) for p in ("first", "behind", "left", "right")]
         params += Operands.parameters(kind.epilogue)
         self.fn = FunctionWriter(
             module, _name(kind), "void", params, linkage="internal", attributes="noinline"
@@ -59,6 +61,7 @@ class _Writer:
         self.element = register_element(kind.dtype)
         self.operands = Operands.of(self.fn, kind.epilogue)
         self.callee = tiles(module, target, kind)
+        self.columns = self.fn.emit("sub i64 %right, %left")
 
     def write(self) -> str:
         """The text of the function."""
@@ -69,19 +72,19 @@ class _Writer:
             rows = partial(self._deep_rows, packs, count, self._quotient_up(depth, count))
         else:
             rows = partial(self._rows, packs)
-        self.fn.loop("0", "%m", rows, step=products.ROWS, metadata=NO_UNROLL)
+        self.fn.loop("%first", "%behind", rows, step=products.ROWS, metadata=NO_UNROLL)
         self.fn.do("ret void")
         return self.fn.finish()
 
     def _rows(self, packs: str, row: str) -> None:
-        rows = self._smaller(self.fn.emit(f"sub i64 %m, {row}"), str(products.ROWS))
+        rows = self._smaller(self.fn.emit(f"sub i64 %behind, {row}"), str(products.ROWS))
         self._block(packs, _Block(row, rows, "0", "%k"))
         self._heavy(row, rows)
 
     def _deep_rows(self, packs: str, count: str, depth: str, row: str) -> None:
         """All depths of some rows, in ``count`` blocks that are about as deep."""
         fn = self.fn
-        rows = self._smaller(fn.emit(f"sub i64 %m, {row}"), str(products.ROWS))
+        rows = self._smaller(fn.emit(f"sub i64 %behind, {row}"), str(products.ROWS))
 
         def block(number: str) -> None:
             start = fn.emit(f"mul i64 {number}, {depth}")
@@ -98,9 +101,10 @@ class _Writer:
         operands = self.operands
         if operands is not None and not operands.epilogue.light:
             callee = rows_pass(self.module, self.target, self.kind.dtype, operands.epilogue)
-            pointers = [("ptr", p) for p in operands.at(row, "0")]
-            c = self._at("%c", row, "%n")
-            self.fn.call("void", callee, ("ptr", c), ("i64", rows), ("i64", "%n"), *pointers)
+            pointers = [("ptr", p) for p in operands.at(row, "%left")]
+            c = self._at("%c", row, "%n", "%left")
+            sizes = [("i64", size) for size in (rows, "%n", self.columns)]
+            self.fn.call("void", callee, ("ptr", c), *sizes, *pointers)
 
     def _block(self, packs: str, block: _Block) -> None:
         kind = self.kind
@@ -109,22 +113,23 @@ class _Writer:
             left = self._left(block, a)
         else:
             left = [("ptr", self._at("%a", block.row, "%k", block.start)), ("i64", "%k")]
-        b = ("%b", "0", "%k", block.start) if kind.transpose_b else ("%b", block.start, "%n")
+        place = ("%left", "%k", block.start) if kind.transpose_b else (block.start, "%n", "%left")
         arguments = [
             *left,
-            ("ptr", self._at(*b)),
+            ("ptr", self._at("%b", *place)),
             ("i64", "%k" if kind.transpose_b else "%n"),
-            ("ptr", self._at("%c", block.row, "%n")),
+            ("ptr", self._at("%c", block.row, "%n", "%left")),
             ("ptr", "%scratch"),
             ("i64", block.rows),
             ("i64", "%n"),
+            ("i64", self.columns),
             ("i64", block.depth),
             ("i1", packs),
         ]
         if kind.deep:
             arguments += [("i1", block.first), ("i1", block.last)]
         if self.operands is not None and self.operands.epilogue.light:
-            arguments += [("ptr", p) for p in self.operands.at(block.row, "0")]
+            arguments += [("ptr", p) for p in self.operands.at(block.row, "%left")]
         self.fn.call("void", self.callee, *arguments)
 
     def _left(self, block: _Block, a: str) -> list[tuple[str, str]]:
@@ -134,7 +139,7 @@ class _Writer:
         if self.kind.narrow:
             return [*own, ("i64", "1"), *own]
         deep = fn.emit(f"icmp sge i64 {block.depth}, {products.PACKED_DEPTH}")
-        wide = fn.emit(f"icmp sgt i64 %n, {shape.width}")
+        wide = fn.emit(f"icmp sgt i64 {self.columns}, {shape.width}")
         pack = fn.emit(f"and i1 {deep}, {wide}")
         packed = fn.offset("%scratch", products.PANEL_BYTES)
         sizes = ("%m", block.depth, block.rows)

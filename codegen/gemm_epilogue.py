@@ -156,7 +156,9 @@ class Operands:
 
 
 def rows_pass(module: ModuleWriter, target: Target, dtype: str, epilogue: Epilogue) -> str:
-    """A function ``(c, rows, columns, operands...)`` that replaces products by results in place."""
+    """A function ``(c, rows, n, columns, operands...)`` that replaces products by results in place,
+    where rows of c are ``n`` elements apart.
+    """
     name = f"rows_{dtype}_{epilogue.key}"
     return module.helper(name, lambda: _rows_pass(module, name, target, dtype, epilogue))
 
@@ -164,7 +166,8 @@ def rows_pass(module: ModuleWriter, target: Target, dtype: str, epilogue: Epilog
 def _rows_pass(
     module: ModuleWriter, name: str, target: Target, dtype: str, epilogue: Epilogue
 ) -> str:
-    params = [("ptr", "c"), ("i64", "m"), ("i64", "n"), *Operands.parameters(epilogue)]
+    params = [("ptr", "c"), ("i64", "m"), ("i64", "n"), ("i64", "columns")]
+    params += Operands.parameters(epilogue)
     fn = FunctionWriter(module, name, "void", params, linkage="internal", attributes="noinline")
     operands = Operands.of(fn, epilogue)
     assert operands is not None
@@ -180,9 +183,9 @@ def _rows_pass(
             total = load(k, pointer, dtype, mask)
             store(k, apply(k, epilogue, total, others), pointer, mask)
 
-        full = fn.emit(f"and i64 %n, {-k.width}")
+        full = fn.emit(f"and i64 %columns, {-k.width}")
         fn.loop("0", full, columns, step=k.width, metadata=NO_UNROLL)
-        rest = fn.emit(f"sub i64 %n, {full}")
+        rest = fn.emit(f"sub i64 %columns, {full}")
         fn.if_(fn.emit(f"icmp sgt i64 {rest}, 0"), lambda: columns(full, k.tail_mask(rest)))
 
     fn.loop("0", "%m", rows, metadata=NO_UNROLL)

@@ -52,9 +52,9 @@ def tiles(module: ModuleWriter, target: Target, kind: Kind) -> str:
 
     Its parameters are a and the elements from one row of memory to the next; of a transposed a also
     those from one row of a tile to the next tile's, and once more pointer and step for what is less
-    than a tile; b and its step, c, scratch memory, rows, columns and depth, whether panels of b are
-    packed, for deep products whether the block is the first and the last of its rows; and the
-    operands of a light epilogue, from the block's first row on.
+    than a tile; b and its step, c, scratch memory, rows, the step of c, columns and depth, whether
+    panels of b are packed, for deep products whether the block is the first and the last of its
+    rows; and the operands of a light epilogue, from the block's first row and column on.
     """
     name = f"tiles_{kind.key}"
     return module.helper(name, lambda: _Writer(module, name, target, kind).write())
@@ -65,7 +65,8 @@ def _parameters(kind: Kind) -> list[tuple[str, str]]:
     if kind.transpose_a:
         params += [("i64", "tile"), ("ptr", "edge"), ("i64", "lead_edge")]
     params += [("ptr", "b"), ("i64", "lead_b"), ("ptr", "c"), ("ptr", "scratch")]
-    params += [("i64", "m"), ("i64", "n"), ("i64", "depth"), ("i1", "packs")]
+    params += [("i64", "m"), ("i64", "n")]
+    params += [("i64", "columns"), ("i64", "depth"), ("i1", "packs")]
     if kind.deep:
         params += [("i1", "first"), ("i1", "last")]
     light = kind.epilogue is not None and kind.epilogue.light
@@ -115,12 +116,13 @@ class _Writer:
         width, lanes = self.shape.width, self.shape.lanes
         column = "0"
         if not self.kind.narrow:
-            column = self.fn.emit(f"sub i64 %n, {self.fn.emit(f'urem i64 %n, {width}')}")
+            column = self.fn.emit(f"urem i64 %columns, {width}")
+            column = self.fn.emit(f"sub i64 %columns, {column}")
             panel = partial(self._panel, width=width)
             self.fn.loop("0", column, panel, step=width, metadata=NO_UNROLL)
         if not self.kind.whole:
             edge = partial(self._panel, width=lanes, edge=True)
-            self.fn.loop(column, "%n", edge, step=lanes, metadata=NO_UNROLL)
+            self.fn.loop(column, "%columns", edge, step=lanes, metadata=NO_UNROLL)
         self.fn.do("ret void")
         return self.fn.finish()
 
@@ -132,7 +134,7 @@ class _Writer:
     def _panel(self, column: str, *, width: int, edge: bool = False) -> None:
         fn, rows = self.fn, self.shape.rows
         k = LaneBuilder(fn, width, self.target.capabilities)
-        rest = fn.emit(f"sub i64 %n, {column}")
+        rest = fn.emit(f"sub i64 %columns, {column}")
         mask = k.tail_mask(rest) if edge else None
         if self.kind.transpose_b:
             pointer, stride = self._turned(column, rest, k), str(width)

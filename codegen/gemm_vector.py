@@ -65,7 +65,8 @@ class _Writer:
         if operands is not None and not operands.epilogue.light:
             callee = rows_pass(self.module, self.target, self.kind.dtype, operands.epilogue)
             pointers = [("ptr", p) for p in operands.pointers]
-            self.fn.call("void", callee, ("ptr", "%y"), ("i64", "1"), ("i64", "%n"), *pointers)
+            sizes = [("i64", size) for size in ("1", "%n", "%n")]
+            self.fn.call("void", callee, ("ptr", "%y"), *sizes, *pointers)
         self.fn.do("ret void")
         return self.fn.finish()
 

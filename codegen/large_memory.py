@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from stepforge.codegen import jit, layout, target, threads
+from stepforge.codegen import jit, layout, target
 from stepforge.codegen.layout import PYTHON
 from stepforge.codegen.llvm import UNLIKELY, FunctionWriter, ModuleWriter
 
@@ -51,13 +51,10 @@ FUNCTIONS = (
 
 @cache
 def library() -> jit.Library:
-    """The functions, compiled once for the process and kept for its life. Those of the pool of
-    threads are with them: to link a library takes longer than to have more in it.
-    """
+    """The functions, compiled once for the process and kept for its life."""
     module = ModuleWriter(target.host().triple)
     write(module, _most_kept(), this_system())
-    threads.write(module)
-    return jit.build(module.text(), "O0", {}, (*FUNCTIONS, *threads.FUNCTIONS))
+    return jit.build(module.text(), "O0", {}, FUNCTIONS)
 
 
 def _most_kept() -> int:

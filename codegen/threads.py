@@ -1,32 +1,37 @@
-"""A pool of threads for loops whose turns are independent, in LLVM.
+"""A pool of threads for loops whose turns are independent, as LLVM text.
 
 One pool serves the process. Its threads are Python threads that were sent into ``stepforge_worker``
 and never come back; the first loop that is worth it has them started. A caller publishes a job by
 raising the generation; workers that see it take chunks by an atomic counter, and so does the
-caller. Workers spin for a while before they sleep, so that a step that calls again soon wakes
-nobody. A caller that finds the pool busy runs its chunks itself.
+caller, who waits for those only that have joined: a worker that wakes up late finds the job closed.
+Workers spin for a while before they sleep, so that a step that calls again soon wakes nobody. A
+caller that finds the pool busy runs all turns itself.
 """
 
 from __future__ import annotations
 
 from stepforge.codegen.llvm import FunctionWriter, ModuleWriter
+from stepforge.codegen.sharing import chunk_turns
 
 # The pool's memory: i64 cells, one cache line apart where several threads write them.
-GENERATION, NEXT, LEFT, BUSY, SLEEPERS, SEMAPHORE = 0, 64, 128, 192, 256, 320
-JOB, ARGUMENTS, COUNT, WORKERS = 384, 392, 400, 408
-START, READY = 416, 424  # what starts the workers, null once it was called; those in native code
+GENERATION, NEXT, JOINED, BUSY, SLEEPERS, SEMAPHORE = 0, 64, 128, 192, 256, 320
+JOB, ARGUMENTS, LOW, HIGH, CHUNK, OPEN = 384, 392, 400, 408, 416, 424
+START = 432  # what starts the workers: a C function without arguments; null once it was called
 POOL_BYTES = 448
 SPINS = 20_000  # looks at the generation before a worker sleeps: some 50 us
 
 
-FUNCTIONS = ("stepforge_pool_init", "stepforge_worker", "stepforge_parallel_for")
+FUNCTIONS = {
+    "stepforge_pool_init": ("void", "ptr"),
+    "stepforge_worker": ("void", "ptr"),
+    "stepforge_parallel_for": ("void", "ptr, ptr, ptr, i64, i64, i64, i64"),
+}
 
 
-def write(module: ModuleWriter) -> None:
-    """Define ``FUNCTIONS``: of (pool, start), of (pool), and of (pool, job, arguments, count).
-
-    ``start()`` starts the workers and sets their number. ``job(arguments, i)`` runs chunk ``i``.
-    ``stepforge_pool_init`` comes first.
+def emit(module: ModuleWriter) -> None:
+    """Define ``stepforge_pool_init(pool)``, first, on zeros; ``stepforge_worker(pool)``;
+    and ``stepforge_parallel_for(pool, job, arguments, low, high, work, least)``, where
+    ``job(arguments, first, behind)`` runs the turns of a range.
     """
     _init(module)
     _chunks(module)
@@ -35,21 +40,22 @@ def write(module: ModuleWriter) -> None:
 
 
 def _atomic_load(fn: FunctionWriter, offset: int) -> str:
-    return fn.emit(f"load atomic i64, ptr {fn.offset('%pool', offset)} acquire, align 8")
+    return fn.emit(f"load atomic i64, ptr {fn.offset('%pool', offset)} seq_cst, align 8")
+
+
+def _atomic_store(fn: FunctionWriter, value: int, offset: int) -> None:
+    fn.do(f"store atomic i64 {value}, ptr {fn.offset('%pool', offset)} seq_cst, align 8")
 
 
 def _atomic_add(fn: FunctionWriter, offset: int, by: int) -> str:
     """Add and return the value before."""
-    return fn.emit(f"atomicrmw add ptr {fn.offset('%pool', offset)}, i64 {by} acq_rel")
+    return fn.emit(f"atomicrmw add ptr {fn.offset('%pool', offset)}, i64 {by} seq_cst")
 
 
 def _init(module: ModuleWriter) -> None:
-    fn = FunctionWriter(
-        module, "stepforge_pool_init", "void", [("ptr", "pool"), ("ptr", "start")]
-    )
+    fn = FunctionWriter(module, "stepforge_pool_init", "void", [("ptr", "pool")])
     callee = module.declare("sem_init", "i32", "ptr, i32, i32")
     fn.call("i32", callee, ("ptr", fn.offset("%pool", SEMAPHORE)), ("i32", "0"), ("i32", "0"))
-    fn.store("ptr", "%start", "%pool", START)
     fn.do("ret void")
     fn.define()
 
@@ -61,14 +67,16 @@ def _chunks(module: ModuleWriter) -> None:
     )
     job = fn.load("ptr", "%pool", JOB)
     arguments = fn.load("ptr", "%pool", ARGUMENTS)
-    count = fn.load("i64", "%pool", COUNT)
+    low, high, size = (fn.load("i64", "%pool", cell) for cell in (LOW, HIGH, CHUNK))
     again, run, out = fn.label("again"), fn.label("run"), fn.label("out")
     fn.branch(again)
     fn.start(again)
-    chunk = _atomic_add(fn, NEXT, 1)
-    fn.branch_if(fn.emit(f"icmp slt i64 {chunk}, {count}"), run, out)
+    first = fn.emit(f"add i64 {low}, {fn.emit(f'mul i64 {_atomic_add(fn, NEXT, 1)}, {size}')}")
+    fn.branch_if(fn.emit(f"icmp slt i64 {first}, {high}"), run, out)
     fn.start(run)
-    fn.call("void", job, ("ptr", arguments), ("i64", chunk))
+    end = fn.emit(f"add i64 {first}, {size}")
+    behind = fn.emit(f"select i1 {fn.emit(f'icmp slt i64 {end}, {high}')}, i64 {end}, i64 {high}")
+    fn.call("void", job, ("ptr", arguments), ("i64", first), ("i64", behind))
     fn.branch(again)
     fn.start(out)
     fn.do("ret void")
@@ -76,10 +84,9 @@ def _chunks(module: ModuleWriter) -> None:
 
 
 def _worker(module: ModuleWriter) -> None:
-    """Wait for a new generation, work, say that it is done, for ever."""
+    """Wait for a new generation, join its job unless that is closed, leave it, for ever."""
     fn = FunctionWriter(module, "stepforge_worker", "void", [("ptr", "pool")])
     wait, look, rest, sleep, work = (fn.label(n) for n in ("wait", "look", "rest", "sleep", "work"))
-    _atomic_add(fn, READY, 1)
     seen = fn.alloca("i64")
     fn.store("i64", "0", seen)
     tries = fn.alloca("i64")
@@ -99,8 +106,11 @@ def _worker(module: ModuleWriter) -> None:
     fn.branch(wait)
     fn.start(work)
     fn.store("i64", now, seen)
-    fn.call("void", "@stepforge_chunks", ("ptr", "%pool"))
-    _atomic_add(fn, LEFT, -1)
+    # It joins and then looks; the caller closes and then counts. One of them sees the other.
+    _atomic_add(fn, JOINED, 1)
+    is_open = fn.emit(f"icmp ne i64 {_atomic_load(fn, OPEN)}, 0")
+    fn.if_(is_open, lambda: fn.do("call void @stepforge_chunks(ptr %pool)"))
+    _atomic_add(fn, JOINED, -1)
     fn.branch(wait)
     fn.define()
 
@@ -119,32 +129,24 @@ def _sleep(fn: FunctionWriter, seen: str) -> None:
 
 
 def _parallel_for(module: ModuleWriter) -> None:
-    params = [("ptr", "pool"), ("ptr", "job"), ("ptr", "arguments"), ("i64", "count")]
+    params = [("ptr", name) for name in ("pool", "job", "arguments")]
+    params += [("i64", name) for name in ("low", "high", "work", "least")]
     fn = FunctionWriter(module, "stepforge_parallel_for", "void", params)
     busy = fn.offset("%pool", BUSY)
     pair = fn.emit(f"cmpxchg ptr {busy}, i64 0, i64 1 acq_rel monotonic, align 8")
     mine, alone = fn.label("mine"), fn.label("alone")
     fn.branch_if(fn.emit(f"extractvalue {{ i64, i1 }} {pair}, 1"), mine, alone)
     fn.start(alone)
-
-    def run(chunk: str) -> None:
-        fn.call("void", "%job", ("ptr", "%arguments"), ("i64", chunk))
-
-    fn.loop("0", "%count", run)
+    fn.call("void", "%job", ("ptr", "%arguments"), ("i64", "%low"), ("i64", "%high"))
     fn.do("ret void")
     fn.start(mine)
-    start = fn.load("ptr", "%pool", START)
-
-    def begin() -> None:
-        fn.store("ptr", "null", "%pool", START)
-        fn.call("void", start)
-
-    fn.if_(fn.emit(f"icmp ne ptr {start}, null"), begin)
+    _start_workers(fn)
     fn.store("ptr", "%job", "%pool", JOB)
     fn.store("ptr", "%arguments", "%pool", ARGUMENTS)
-    fn.store("i64", "%count", "%pool", COUNT)
+    for cell, size in ((LOW, "%low"), (HIGH, "%high"), (CHUNK, chunk_turns(fn))):
+        fn.store("i64", size, "%pool", cell)
     fn.store("i64", "0", "%pool", NEXT)
-    fn.store("i64", fn.load("i64", "%pool", WORKERS), "%pool", LEFT)
+    _atomic_store(fn, 1, OPEN)
     _atomic_add(fn, GENERATION, 1)
     post = module.declare("sem_post", "i32", "ptr")
 
@@ -153,19 +155,30 @@ def _parallel_for(module: ModuleWriter) -> None:
 
     fn.loop("0", _atomic_load(fn, SLEEPERS), wake)
     fn.call("void", "@stepforge_chunks", ("ptr", "%pool"))
+    _atomic_store(fn, 0, OPEN)
     _wait_for_all(fn)
-    fn.do(f"store atomic i64 0, ptr {busy} release, align 8")
+    _atomic_store(fn, 0, BUSY)
     fn.do("ret void")
     fn.define()
 
 
+def _start_workers(fn: FunctionWriter) -> None:
+    """Let Python start the workers, the first time."""
+    start = fn.load("ptr", "%pool", START)
+
+    def begin() -> None:
+        fn.store("ptr", "null", "%pool", START)
+        fn.call("void", start)
+
+    fn.if_(fn.emit(f"icmp ne ptr {start}, null"), begin)
+
+
 def _wait_for_all(fn: FunctionWriter) -> None:
-    """Until every worker has left the job: its memory is the caller's stack."""
+    """Until every worker that joined has left the job: its memory is the caller's stack."""
     look, rest, out = fn.label("look"), fn.label("rest"), fn.label("all")
     fn.branch(look)
     fn.start(look)
-    left = _atomic_load(fn, LEFT)
-    fn.branch_if(fn.emit(f"icmp sle i64 {left}, 0"), out, rest)
+    fn.branch_if(fn.emit(f"icmp eq i64 {_atomic_load(fn, JOINED)}, 0"), out, rest)
     fn.start(rest)
     fn.call("i32", fn.module.declare("sched_yield", "i32", ""))
     fn.branch(look)

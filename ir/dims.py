@@ -11,7 +11,7 @@ microseconds.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TypeAlias, Union
 
@@ -34,9 +34,13 @@ class Apply:
 
     fn: str
     args: tuple[Dim, ...]
+    text: str = field(init=False, repr=False, compare=False)  # what sums are put into order by
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", f"{self.fn}({', '.join(map(str, self.args))})")
 
     def __str__(self) -> str:
-        return f"{self.fn}({', '.join(map(str, self.args))})"
+        return self.text
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,15 @@ CONFLICT_ROWS = 16  # from so many on if rows of b lie a multiple of
 CONFLICT_BYTES = 4096  # this apart, and so in each other's way in the cache
 PACKED_DEPTH = 64  # a transposed a is packed from this depth on
 GRAIN = 16  # panels are filled by so many rows at a time
+SHARED_BYTES = 100_000 * 256  # numbers multiplied in 100 us, about, times the bytes of one
+CHUNKS = 32  # at most, of a product that threads share
+UNIT_ROWS = 48  # a chunk has a multiple of so many rows, if not all: whole tiles of any processor
+SHARED_BLOCK = 24 * DEPTH * 8  # bytes of a transposed a that a chunk packs at a time, on the stack
+
+
+def shared_from(item: int) -> int:
+    """How many multiplications, of elements of ``item`` bytes, are worth more than one thread."""
+    return SHARED_BYTES // item
 
 
 def scratch_size(

@@ -10,11 +10,10 @@ import contextlib
 import ctypes
 import os
 import threading
-import time
 from functools import cache
 from typing import Any
 
-from stepforge.codegen import large_memory, threads
+from stepforge.codegen import entry_support, threads
 
 
 def available() -> int:
@@ -26,32 +25,31 @@ def available() -> int:
 
 
 class Pool:
-    """``address`` of the pool's memory and of the function that runs a loop on it.
+    """``address`` of the pool's memory and of the function that runs a loop on it; its threads.
 
-    The first loop that is worth it has the workers started: many programs have none.
+    The first loop that is worth it has the threads started: many programs have none.
     """
 
     def __init__(self, workers: int) -> None:
-        library = large_memory.library()  # is never freed
-        self._wanted = workers
+        init, worker, self.function = entry_support.symbols(threads.FUNCTIONS).values()
         self._memory = ctypes.create_string_buffer(threads.POOL_BYTES + 64)
         self.address = -(-ctypes.addressof(self._memory) // 64) * 64
-        init, self._worker, self.function = (library[name] for name in threads.FUNCTIONS)
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p)(init)(self.address)
+        run: Any = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(worker)
+        self.workers = [
+            threading.Thread(
+                target=run, args=(self.address,), name=f"stepforge-worker-{number}", daemon=True
+            )
+            for number in range(workers)
+        ]
         self._start: Any = ctypes.CFUNCTYPE(None)(self._begin)
-        ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(init)(self.address, self._start)
+        self.cell(threads.START).value = ctypes.cast(self._start, ctypes.c_void_p).value or 0
 
     def _begin(self) -> None:
-        """Start the workers. Where the system has no more threads, there are fewer."""
-        run: Any = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._worker)
-        started = 0
+        """Start the workers. Where the system has no more threads, loops have fewer of them."""
         with contextlib.suppress(RuntimeError):
-            while started < self._wanted:
-                name = f"stepforge-worker-{started}"
-                threading.Thread(target=run, args=(self.address,), name=name, daemon=True).start()
-                started += 1
-        while self.cell(threads.READY).value < started:
-            time.sleep(1e-5)  # who waits for them may hold the interpreter lock, which they need
-        self.cell(threads.WORKERS).value = started
+            for thread in self.workers:
+                thread.start()
 
     def cell(self, offset: int) -> ctypes.c_int64:
         """A number in the pool's memory."""

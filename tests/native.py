@@ -49,6 +49,7 @@ class NativeModule:
         self.sizes = [sorted(entry_names(f)) for f in functions]
         self.slots = [slot_names(f) for f in functions]
         self.checks: list[list[kernel.Check]] = []
+        self.shares: list[bool] = []  # whether there is work for threads in a function
         for number, function in enumerate(functions):
             lowered = lower(fuse_products(fuse(function)))
             assert not lowered.host_operations, "the function needs host calls"
@@ -68,6 +69,7 @@ class NativeModule:
                 processor,
             )
             self.checks.append(list(made.checks))
+            self.shares.append(made.shares)
         self.text = writer.text()
         names = [f"kernel_{i}" for i in range(len(functions))]
         if link:

@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from ahead_testing import RANDOM, Loaded, compile_ahead, network, python_module
+from ahead_testing import RANDOM, Loaded, Module, compile_ahead, network
 
 import stepforge as tf
 from stepforge.runtime import ahead_files
 from stepforge.runtime.ahead_steps import Step
 
-Module = Callable[..., Any]
+pytestmark = pytest.mark.usefixtures("own_graph")
 
 
-@pytest.fixture
-def module(tmp_path: Path) -> Module:
-    """Writes the Python module of a library and runs it."""
-    return functools.partial(python_module, tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def _graph() -> Any:
-    with tf.Graph().as_default():
-        yield
-
-
-def test_the_caller_may_hand_in_a_parallel_for(tmp_path: Path) -> None:
-    x = tf.placeholder(tf.float32, [None], "x")
-    compiled = compile_ahead(Step("f", tf.exp(tf.sin(x)), [x]))
-    assert compiled.parallel == {"f"}
-    loaded = Loaded(compiled, tmp_path)
+def shared_out(loaded: Loaded, given: Any, shared: Any) -> int:
+    """Call ``f_parallel`` with a ``parallel_for`` that runs the last chunk first; how many chunks.
+    """
     chunks: list[int] = []
 
     def run(pool: Any, job: Any, arguments: Any, count: int) -> None:
@@ -47,18 +31,40 @@ def test_the_caller_may_hand_in_a_parallel_for(tmp_path: Path) -> None:
             job(arguments, index)
 
     callback = loaded.ffi.callback("f_parallel_for", run)
+    status = loaded.code.f_parallel(
+        loaded.pointer(given), len(given), loaded.pointer(shared), loaded.pointer(loaded.memory),
+        callback, loaded.ffi.cast("void *", 77),
+    )
+    assert status == 0
+    return len(chunks)
+
+
+def test_the_caller_may_hand_in_a_parallel_for(tmp_path: Path) -> None:
+    x = tf.placeholder(tf.float32, [None], "x")
+    compiled = compile_ahead(Step("f", tf.exp(tf.sin(x)), [x]))
+    assert compiled.parallel == {"f"}
+    loaded = Loaded(compiled, tmp_path)
     given = RANDOM.normal(size=500_000).astype(np.float32)
     alone, shared = np.empty_like(given), np.empty_like(given)
     assert loaded.call("f", given, given.size, alone, sizes=(given.size,)) == 0
-    workspace = loaded.pointer(loaded.memory)
-    status = loaded.code.f_parallel(
-        loaded.pointer(given), given.size, loaded.pointer(shared), workspace, callback,
-        loaded.ffi.cast("void *", 77),
-    )
-    assert status == 0
-    assert len(chunks) > 1
+    assert shared_out(loaded, given, shared) > 1
     np.testing.assert_array_equal(alone, shared)
     np.testing.assert_allclose(alone, np.exp(np.sin(given)), rtol=1e-6)
+
+
+def test_the_caller_may_share_out_a_product(tmp_path: Path) -> None:
+    weights = RANDOM.normal(size=(300, 40)).astype(np.float32)
+    x = tf.placeholder(tf.float32, [None, 300], "x")
+    compiled = compile_ahead(Step("f", tf.nn.relu(tf.matmul(x, weights)), [x]))
+    assert compiled.parallel == {"f"}
+    loaded = Loaded(compiled, tmp_path)
+    given = RANDOM.normal(size=(1500, 300)).astype(np.float32)
+    alone, shared = np.empty((2, 1500, 40), np.float32)
+    assert loaded.call("f", given, len(given), alone, sizes=(len(given),)) == 0
+    assert shared_out(loaded, given, shared) > 1
+    np.testing.assert_array_equal(alone, shared)
+    np.testing.assert_allclose(alone, np.maximum(given @ weights, 0), rtol=1e-4, atol=1e-4)
+    assert shared_out(loaded, given[:50], shared) == 0
 
 
 def test_calls_from_many_threads(module: Module) -> None:

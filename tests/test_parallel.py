@@ -33,6 +33,7 @@ WORKLOADS = {
     "layer norm": (ROWS, lambda x: layer_norm(x)),
     "columns": (ROWS, lambda x: tf.reduce_sum(tf.square(x), axis=0)),
     "total": (VECTOR, lambda x: tf.reduce_sum(x)),
+    "product": (ROWS, lambda x: tf.nn.relu(tf.matmul(x, ROWS[:70, :].T) + ROWS[0, :70])),
 }
 
 
@@ -121,9 +122,11 @@ def test_workers_start_when_a_loop_is_worth_it(those: str, started: int) -> None
 @pytest.mark.skipif(threads.available() < 2, reason="one processor has no pool")
 def test_the_pool_has_one_thread_for_each_other_processor():
     result("map", 0)
-    names = [t.name for t in threading.enumerate()]
-    workers = [n for n in names if n.startswith("stepforge-worker")]
-    assert len(workers) == threads.available() - 1
+    pool = threads.pool()
+    assert pool is not None
+    assert len(pool.workers) == threads.available() - 1
+    assert set(pool.workers) <= set(threading.enumerate())
+    assert {worker.name[:17] for worker in pool.workers} == {"stepforge-worker-"}
 
 
 def test_only_independent_nests_are_parallel():

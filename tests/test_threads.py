@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import signal
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 import stepforge as tf
+from stepforge.runtime.threads import Pool
 
 
 def run_all(*workers: Callable[[], None]) -> None:
@@ -40,6 +42,21 @@ def run_all(*workers: Callable[[], None]) -> None:
 def session():
     with tf.Graph().as_default(), tf.Session() as sess:
         yield sess
+
+
+def test_more_workers_than_processors_that_sleep_between_jobs():
+    """One that wakes up late finds its token taken by another: nobody may wait for it."""
+    pool = Pool(3)
+    job_type = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    sizes = [ctypes.c_int64] * 4
+    run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, job_type, ctypes.c_void_p, *sizes)(pool.function)
+    done: list[int] = []
+    job = job_type(lambda arguments, first, behind: done.extend(range(first, behind)))
+    for turn in range(300):
+        run(pool.address, job, None, 0, 5, 1_000_000, 1)
+        assert sorted(done) == [0, 1, 2, 3, 4]
+        done.clear()
+        time.sleep(turn % 3 * 1e-4)
 
 
 def test_readers_writers_and_graph_growth_agree_with_a_serial_oracle(session):

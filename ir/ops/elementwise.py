@@ -84,7 +84,7 @@ class Binary(Elementwise):
             check_same_dtype(self.name, x=x, y=y)
             check_dtype(self.name, self.accepts, x=x, y=y)
         if x.shape == y.shape or () in (x.shape, y.shape):
-            larger = y if x.shape == () else x
+            larger = x if y.shape in ((), x.shape) else y
             return larger if self.returns is None else Type(self.returns, larger.shape)
         return Type(self.result_dtype(x.dtype), broadcast_types(self.name, x=x, y=y))
 
