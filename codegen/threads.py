@@ -1,10 +1,11 @@
 """A pool of threads for loops whose turns are independent, as LLVM text.
 
 One pool serves the process. Its threads are Python threads that were sent into ``stepforge_worker``
-and never come back. A caller publishes a job by raising the generation; workers that see it take
-chunks by an atomic counter, and so does the caller, who waits for those only that have joined: a
-worker that wakes up late finds the job closed. Workers spin for a while before they sleep, so that
-a step that calls again soon wakes nobody. A caller that finds the pool busy runs all turns itself.
+and never come back; the first loop that is worth it has them started. A caller publishes a job by
+raising the generation; workers that see it take chunks by an atomic counter, and so does the
+caller, who waits for those only that have joined: a worker that wakes up late finds the job closed.
+Workers spin for a while before they sleep, so that a step that calls again soon wakes nobody. A
+caller that finds the pool busy runs all turns itself.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from stepforge.codegen.sharing import chunk_turns
 # The pool's memory: i64 cells, one cache line apart where several threads write them.
 GENERATION, NEXT, JOINED, BUSY, SLEEPERS, SEMAPHORE = 0, 64, 128, 192, 256, 320
 JOB, ARGUMENTS, LOW, HIGH, CHUNK, OPEN = 384, 392, 400, 408, 416, 424
+START = 432  # what starts the workers: a C function without arguments; null once it was called
 POOL_BYTES = 448
 SPINS = 20_000  # looks at the generation before a worker sleeps: some 50 us
 
@@ -138,6 +140,7 @@ def _parallel_for(module: ModuleWriter) -> None:
     fn.call("void", "%job", ("ptr", "%arguments"), ("i64", "%low"), ("i64", "%high"))
     fn.do("ret void")
     fn.start(mine)
+    _start_workers(fn)
     fn.store("ptr", "%job", "%pool", JOB)
     fn.store("ptr", "%arguments", "%pool", ARGUMENTS)
     for cell, size in ((LOW, "%low"), (HIGH, "%high"), (CHUNK, chunk_turns(fn))):
@@ -157,6 +160,17 @@ def _parallel_for(module: ModuleWriter) -> None:
     _atomic_store(fn, 0, BUSY)
     fn.do("ret void")
     fn.define()
+
+
+def _start_workers(fn: FunctionWriter) -> None:
+    """Let Python start the workers, the first time."""
+    start = fn.load("ptr", "%pool", START)
+
+    def begin() -> None:
+        fn.store("ptr", "null", "%pool", START)
+        fn.call("void", start)
+
+    fn.if_(fn.emit(f"icmp ne ptr {start}, null"), begin)
 
 
 def _wait_for_all(fn: FunctionWriter) -> None:

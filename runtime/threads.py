@@ -1,4 +1,4 @@
-"""The process's pool of worker threads: started by the first session that may use it.
+"""The process's pool of worker threads: made by the first session that may use it.
 
 Workers are Python daemon threads parked in native code; they never hold the interpreter lock. A
 forked child has none of them, so its loops run in the calling thread.
@@ -6,6 +6,7 @@ forked child has none of them, so its loops run in the calling thread.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import threading
@@ -24,7 +25,10 @@ def available() -> int:
 
 
 class Pool:
-    """``address`` of the pool's memory and of the function that runs a loop on it; its threads."""
+    """``address`` of the pool's memory and of the function that runs a loop on it; its threads.
+
+    The first loop that is worth it has the threads started: many programs have none.
+    """
 
     def __init__(self, workers: int) -> None:
         init, worker, self.function = entry_support.symbols(threads.FUNCTIONS).values()
@@ -38,8 +42,18 @@ class Pool:
             )
             for number in range(workers)
         ]
-        for thread in self.workers:
-            thread.start()
+        self._start: Any = ctypes.CFUNCTYPE(None)(self._begin)
+        self.cell(threads.START).value = ctypes.cast(self._start, ctypes.c_void_p).value or 0
+
+    def _begin(self) -> None:
+        """Start the workers. Where the system has no more threads, loops have fewer of them."""
+        with contextlib.suppress(RuntimeError):
+            for thread in self.workers:
+                thread.start()
+
+    def cell(self, offset: int) -> ctypes.c_int64:
+        """A number in the pool's memory."""
+        return ctypes.c_int64.from_address(self.address + offset)
 
 
 @cache
@@ -54,7 +68,7 @@ def _alone() -> None:
     if pool.cache_info().currsize:
         left_behind = pool()
         if left_behind is not None:
-            ctypes.c_int64.from_address(left_behind.address + threads.BUSY).value = 1
+            left_behind.cell(threads.BUSY).value = 1
     _FORKED.append(True)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import stepforge as tf
+from stepforge.frontend.extract.extractor import Extractor
 from stepforge.frontend.extract.program import ProgramExtractor
 from stepforge.ir.text import print_function
 
@@ -115,3 +116,12 @@ def test_a_feed_that_is_one_row_broadcasts_after_others_did_not() -> None:
         for count, rows in ((3, 3), (4, 1), (4, 4)):
             given = {x: np.ones((count, 2)), y: np.full((rows, 2), rows)}
             assert np.all(sess.run(z, given) == rows)
+
+
+def test_constants_keep_their_sign_and_dtype() -> None:
+    x = Extractor()
+    made = [x.const(v, d) for v in (0.0, -0.0, 1.0, float("nan"), 0.1) for d in ("f32", "f64")]
+    assert len(set(made)) == len(made)
+    assert x.const(0.1, "f32") == x.const(np.float32(0.1))
+    assert x.const(1e40, "f32").value == float("inf")
+    assert x.const(2.7, "i32").value == 2

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -89,8 +91,37 @@ def test_a_forked_child_computes_alone():
         assert os.waitpid(child, 0)[1] == 0
 
 
+LAZY = """
+import sys, threading
+import numpy as np
+import stepforge as tf
+
+def start(thread):
+    if sys.argv[1] == "none" and thread.name.startswith("stepforge"):
+        raise RuntimeError("can't start new thread")
+    begin(thread)
+
+begin, threading.Thread.start = threading.Thread.start, start
+x = tf.placeholder(tf.float32, [None, None])
+with tf.Session() as sess:
+    step = sess.make_callable(tf.nn.softmax(x), [x])
+    for shape in ((2, 3), (1200, 1000)):
+        assert np.allclose(step(np.zeros(shape, np.float32)), 1 / shape[1])
+        print(sum(t.name.startswith("stepforge") for t in threading.enumerate()))
+"""
+
+
+@pytest.mark.skipif(threads.available() < 2, reason="one processor has no pool")
+@pytest.mark.parametrize(("those", "started"), [("all", threads.available() - 1), ("none", 0)])
+def test_workers_start_when_a_loop_is_worth_it(those: str, started: int) -> None:
+    command = [sys.executable, "-c", LAZY, those]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert [int(line) for line in done.stdout.split()] == [0, started]
+
+
 @pytest.mark.skipif(threads.available() < 2, reason="one processor has no pool")
 def test_the_pool_has_one_thread_for_each_other_processor():
+    result("map", 0)
     pool = threads.pool()
     assert pool is not None
     assert len(pool.workers) == threads.available() - 1

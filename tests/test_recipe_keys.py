@@ -13,6 +13,7 @@ from stepforge.ir.builder import Builder
 from stepforge.ir.core import Const, Global, Operand, Site, Symbol
 from stepforge.ir.opdef import OpDef
 from stepforge.ir.types import Type, from_numpy_dtype, numpy_dtype
+from stepforge.runtime import recipe_keys
 from stepforge.runtime.recipe_keys import Nameless, described
 
 
@@ -43,6 +44,12 @@ def float_of(bits: int) -> float:
 
 
 NAN, NEGATIVE, PAYLOAD = map(float_of, (0x7FF8 << 48, 0xFFF8 << 48, (0x7FF8 << 48) + (1 << 40)))
+
+
+def test_an_installation_without_sources_has_no_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert recipe_keys._source.__wrapped__()
+    monkeypatch.setattr(recipe_keys, "_written", lambda folder: iter(()))
+    assert recipe_keys._source.__wrapped__() == ""
 
 
 # ---- scalars ------------------------------------------------------------------------------------

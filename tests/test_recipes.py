@@ -16,6 +16,10 @@ import pytest
 
 import stepforge as tf
 from stepforge.codegen.disk_cache import DiskCache
+from stepforge.ir.builder import Builder
+from stepforge.ir.core import Global
+from stepforge.ir.types import Type
+from stepforge.runtime.recipes import _is_given
 
 COUNTED = """
 import json, sys
@@ -253,6 +257,26 @@ def test_what_is_no_recipe_is_as_good_as_none(cache: DiskCache, damage: Any) -> 
 
 
 # ---- what recipes do not share ------------------------------------------------------------------
+def test_a_process_may_go_over_to_the_plain_entry(
+    cache: DiskCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picked()
+    assert picked() == (2.0, "all")
+    monkeypatch.setenv("STEPFORGE_ENTRY", "python")
+    assert picked() == (2.0, "nothing: it is new here")
+    assert picked() == (2.0, "all")
+
+
+def test_a_constant_is_given_where_it_has_the_same_elements() -> None:
+    base = np.arange(100.0)
+    k = Builder()
+    k.emit("return")
+    function = k.function("f", [], {"c": Global("constant", Type("f64", (100,)), base[::-1])})
+    assert not _is_given("c", base, function)  # though they share memory
+    assert _is_given("c", base[::-1].copy(), function)
+    assert not _is_given("d", base, function)
+
+
 def test_rules_that_were_added_stay_in_their_process(tmp_path: Path) -> None:
     assert run(tmp_path, RULE)[0] == 4
     assert run(tmp_path, PLAIN)[0] == 3
