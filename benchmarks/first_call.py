@@ -4,11 +4,12 @@
 
 Counted are making the callable and the call: tracing or extraction, passes, code generation,
 compilation.  Imports (llvmlite's among them) are not, nor building the graph, setting variables or
-moving arrays to a device.
+moving arrays to a device; nor what Python looks through because of these, in search of cycles.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 import time
@@ -31,6 +32,7 @@ def stepforge(case: Case) -> float:
     sess = tf.Session(graph=graph)
     sess.run(start)
     values = [case.arrays[name] for name in program.feeds]
+    gc.collect()
     began = time.perf_counter()
     sess.make_callable(program.fetches, list(program.feeds.values()))(*values)
     seconds = time.perf_counter() - began
@@ -40,6 +42,7 @@ def stepforge(case: Case) -> float:
 
 def jax(case: Case) -> float:
     step = importlib.import_module("peers.jax").step(case.kind, case.arrays)
+    gc.collect()
     began = time.perf_counter()
     step.function(*step.arguments)
     return time.perf_counter() - began

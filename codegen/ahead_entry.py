@@ -24,6 +24,7 @@ from stepforge.codegen.memory import (
     SLOT_SPARE,
     SLOT_SPARE_BYTES,
 )
+from stepforge.codegen.sharing import chunk_turns
 from stepforge.codegen.target import Target
 from stepforge.ir import dims
 from stepforge.ir.dims import Dim
@@ -310,11 +311,36 @@ def _result_text(module: ModuleWriter) -> str:
 
 
 def _share_text(module: ModuleWriter) -> str:
-    """``stepforge_share(pair, job, memory, count)``: call the function of the pair on its pool."""
-    params = [("ptr", "pair"), ("ptr", "job"), ("ptr", "memory"), ("i64", "count")]
+    """``stepforge_share(pair, job, memory, low, high, work, least)``: call the pair's function,
+    which knows chunks by their numbers, on its pool.
+    """
+    params = [("ptr", name) for name in ("pair", "job", "memory")]
+    params += [("i64", name) for name in ("low", "high", "work", "least")]
     fn = FunctionWriter(module, "stepforge_share", "void", params, linkage="internal")
+    chunk = chunk_turns(fn)
+    cells = [("ptr", "%job"), ("ptr", "%memory"), ("i64", "%low"), ("i64", "%high"), ("i64", chunk)]
+    memory = fn.alloca("i64", len(cells))
+    for index, (type_, text) in enumerate(cells):
+        fn.store(type_, text, memory, 8 * index)
     function, pool = fn.load("ptr", "%pair"), fn.load("ptr", "%pair", 8)
-    given = [("ptr", pool), ("ptr", "%job"), ("ptr", "%memory"), ("i64", "%count")]
+    turns = fn.emit("sub i64 %high, %low")
+    up = fn.emit(f"add i64 {turns}, {fn.emit(f'sub i64 {chunk}, 1')}")
+    count = fn.emit(f"sdiv i64 {up}, {chunk}")
+    numbered = module.helper("stepforge_chunk", lambda: _chunk_text(module))
+    given = [("ptr", pool), ("ptr", numbered), ("ptr", memory), ("i64", count)]
     fn.call("void", function, *given)
+    fn.do("ret void")
+    return fn.finish()
+
+
+def _chunk_text(module: ModuleWriter) -> str:
+    """``stepforge_chunk(cells, number)``: the turns of one chunk."""
+    params = [("ptr", "cells"), ("i64", "number")]
+    fn = FunctionWriter(module, "stepforge_chunk", "void", params, linkage="internal")
+    job, memory = fn.load("ptr", "%cells"), fn.load("ptr", "%cells", 8)
+    low, high, chunk = (fn.load("i64", "%cells", 8 * index) for index in (2, 3, 4))
+    first = fn.emit(f"add i64 {low}, {fn.emit(f'mul i64 %number, {chunk}')}")
+    behind = fn.intrinsic("smin", "i64", "i64", fn.emit(f"add i64 {first}, {chunk}"), high)
+    fn.call("void", job, ("ptr", memory), ("i64", first), ("i64", behind))
     fn.do("ret void")
     return fn.finish()

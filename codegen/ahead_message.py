@@ -1,8 +1,8 @@
 """``NAME_message``: a status in words, with the values of the check that failed.
 
 The text is written into the caller's workspace, where the call left the values; without a workspace
-the caller gets the text with ``{0}`` in the place of the first value, ``{0:g}`` for a float. Floats
-go through libc's ``snprintf``, whatever the decimal point of the program's locale.
+the caller gets the text with ``{0}`` in the place of the first value, ``{0:g}`` for a float. libc
+writes floats, whatever the decimal point of the program's locale.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ _OPEN, _MINUS, _ZERO, _COLON, _POINT = (str(ord(c)) for c in "{-0:.")
 _NUMBER, _FLOAT = 3, 5  # characters of the fields {0} and {0:g}
 _BUFFER = 32  # bytes for a float as libc writes it
 _NOT_A_NUMBER = "0x7FF8000000000000"
-# Where snprintf is in a library that linkers do not look into by themselves.
-_MICROSOFT = "/DEFAULTLIB:legacy_stdio_definitions"
+_COUNTS_AS_C = 2  # of Windows' C library: what does not fit is counted, as the standard says
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +79,7 @@ def emit_message(
     # The way to print floats is handed in, so that a library without them does without libc.
     floats = "null"
     if any(m.has_floats for m in messages):
-        floats = module.helper("stepforge_float", lambda: _float(module))
-        if target.windows and "msvc" in target.triple:
-            module.link_option(_MICROSOFT)
+        floats = module.helper("stepforge_float", lambda: _float(module, target))
     given = [("ptr", text), ("ptr", "%workspace"), ("ptr", floats)]
     fn.do(f"ret ptr {fn.call('ptr', callee, *given)}")
     define(fn)
@@ -155,7 +152,7 @@ def _go_on(fn: FunctionWriter, head: str, *moved: tuple[str, str]) -> None:
     fn.branch(head)
 
 
-def _float(module: ModuleWriter) -> str:
+def _float(module: ModuleWriter, target: Target) -> str:
     """``float(bits, into)``: write a float as Python's ``{:g}`` does; what is behind it.
 
     Of what libc writes, all that is neither letter, digit nor sign is the locale's decimal point.
@@ -166,11 +163,7 @@ def _float(module: ModuleWriter) -> str:
     is_nan = fn.emit(f"fcmp uno double {given}, {given}")
     value = fn.emit(f"select i1 {is_nan}, double {_NOT_A_NUMBER}, double {given}")  # without sign
     buffer = fn.alloca("i8", _BUFFER)
-    form = byte_data(module, "form_of_floats", b"%g\0")
-    callee = module.declare("snprintf", "i32", "ptr, i64, ptr, ...")
-    given_to = [("ptr", buffer), ("i64", str(_BUFFER)), ("ptr", form), ("double", value)]
-    written = fn.call("i32", callee, *given_to, variadic="(ptr, i64, ptr, ...)")
-    count = fn.emit(f"zext i32 {written} to i64")
+    count = fn.emit(f"zext i32 {_printed(fn, target, buffer, value)} to i64")
 
     def letter(index: str, into: str, in_point: str) -> list[str]:
         found = fn.load("i8", fn.offset(buffer, index))
@@ -188,6 +181,26 @@ def _float(module: ModuleWriter) -> str:
     end, _ = fn.loop(0, count, letter, carried=[("ptr", "%into"), ("i1", "false")])
     fn.do(f"ret ptr {end}")
     return fn.finish()
+
+
+def _printed(fn: FunctionWriter, target: Target, buffer: str, value: str) -> str:
+    """Let libc write a float into ``buffer``; how many characters that are.
+
+    Windows' library has no ``snprintf``: it is a function of the headers around this one, which
+    takes the arguments as an array.
+    """
+    into = ("ptr", buffer), ("i64", str(_BUFFER))
+    form = "ptr", byte_data(fn.module, "form_of_floats", b"%g\0")
+    if not target.windows:
+        callee = fn.module.declare("snprintf", "i32", "ptr, i64, ptr, ...")
+        return fn.call("i32", callee, *into, form, ("double", value),
+                       variadic="(ptr, i64, ptr, ...)")
+    values = fn.alloca("double")
+    fn.store("double", value, values)
+    params = "i64, ptr, i64, ptr, ptr, ptr"
+    callee = fn.module.declare("__stdio_common_vsprintf", "i32", params)
+    how, locale = ("i64", str(_COUNTS_AS_C)), ("ptr", "null")
+    return fn.call("i32", callee, how, *into, form, locale, ("ptr", values))
 
 
 def _between(fn: FunctionWriter, letter: str, low: str, high: str) -> str:

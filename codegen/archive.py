@@ -20,9 +20,8 @@ def static_library(member: str, content: bytes, symbols: Sequence[str]) -> bytes
 def _member(name: str, content: bytes) -> bytes:
     if len(name) > 16:
         raise ValueError(f"{name[:-1]} is too long for a member of an archive: at most 15 letters")
-    size = _padded(len(content))
-    head = f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{size:<10}`\n"
-    return head.encode() + content.ljust(size, b"\n")
+    head = f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(content):<10}`\n"
+    return head.encode() + content.ljust(_padded(len(content)), b"\n")
 
 
 def _padded(size: int) -> int:

@@ -50,8 +50,8 @@ class Convolution(ImageKernel):
             op.attr("low"), op.attr("dilations"),
         )
         scratch = others.pop(0) if op.attr("scratch") else None
-        super().__init__(writer, op.operands, op.attr("border"), scratch, windows)
-        self.op, self.taken = op, tuple(others)
+        super().__init__(writer, op, scratch, windows)
+        self.taken = tuple(others)
         self.x, self.weights, self.out = x, weights, out
         self.columns = self.size(windows.out[1])
         self.depth = self.size(self.x.type.dims[-1])

@@ -55,7 +55,7 @@ class FilterGradient(ImageKernel):
             op.attr("low"), op.attr("dilations"),
         )
         scratch = others[0] if others else None
-        super().__init__(writer, op.operands, op.attr("border"), scratch, windows)
+        super().__init__(writer, op, scratch, windows)
         self.x, self.dy, self.out = x, dy, out
         self.depth = self.size(self.x.type.dims[-1])
         self.channels = self.size(self.out.type.dims[-1])

@@ -11,15 +11,16 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stepforge.codegen.conv_share import Turns, emit_shared
 from stepforge.codegen.conv_tiles import Block
 from stepforge.codegen.lane_core import Lane, register_element, storage_bytes
 from stepforge.codegen.lanes import LaneBuilder
 from stepforge.codegen.llvm import FunctionWriter
 from stepforge.codegen.nests import NestWriter
+from stepforge.codegen.sharing import Turns, call_shared
 from stepforge.codegen.size_text import SizeText
+from stepforge.codegen.symbol_names import kernel_label
 from stepforge.ir import dims
-from stepforge.ir.core import Operand
+from stepforge.ir.core import Operand, Operation
 from stepforge.ir.dims import Dim
 from stepforge.ir.ops.direct_convolution import GROUP
 from stepforge.ir.ops.windows import Windows, numbers
@@ -46,22 +47,18 @@ class Part:
 
 
 class ImageKernel:
-    """Base of the kernels. The images are the first of ``operands``, which are all buffers.
+    """Base of the kernels. The images are the first operand of ``op``; all are buffers.
 
     A kernel does the turns from ``first`` to below ``behind``, of which the subclass knows what
-    they are. ``border`` is the shape of memory for images with a border, ``scratch`` that memory;
-    where there is none it is on the stack, and threads may share the turns.
+    they are. Its ``border`` is the shape of memory for images with a border, ``scratch`` that
+    memory; where there is none it is on the stack, and threads may share the turns.
     """
 
     def __init__(
-        self,
-        writer: NestWriter,
-        operands: Sequence[Operand],
-        border: Sequence[Dim],
-        scratch: Operand | None,
-        windows: Windows,
+        self, writer: NestWriter, op: Operation, scratch: Operand | None, windows: Windows
     ) -> None:
-        self.writer, self.operands, self.windows = writer, tuple(operands), windows
+        operands, border = op.operands, op.attr("border")
+        self.writer, self.op, self.operands, self.windows = writer, op, tuple(operands), windows
         self.images, self.border = operands[0], tuple(border)
         self.dtype = operands[0].type.dtype
         self.bytes = storage_bytes(self.dtype)
@@ -88,7 +85,9 @@ class ImageKernel:
         """End the function, and call it for all turns, where shared by ``least`` at once."""
         self.fn.do("ret void")
         text = self.fn.finish()
-        name = f"conv_{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+        digest = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+        label = self.writer.module.first_label(digest, kernel_label(self.op))
+        name = f"conv_{self.dtype}_{label}_{digest}"
         callee = self.writer.module.helper(name, lambda: text.replace("@@(", f"@{name}(", 1))
         args = [("ptr", self.writer.values[operand].pointer) for operand in self.operands]
         args += [("i64", self.writer.dim(size)) for size in self._sizes]
@@ -97,7 +96,9 @@ class ImageKernel:
             self.writer.fn.call("void", callee, *args, ("i64", "0"), ("i64", count))
         else:
             work = self.writer.dim(self._work())
-            emit_shared(self.writer, callee, args, Turns(count, least, work))
+            self.writer.shares = True
+            shared = Turns("0", count, work, str(least))
+            call_shared(self.writer.fn, self.writer.table(), callee, args, shared)
 
     def _work(self) -> Dim:
         """About how many nanoseconds all turns take."""

@@ -85,6 +85,13 @@ class DiskCache:
         """Every file, the one that was used last first."""
         return sorted(self._files(_SUFFIX), key=lambda entry: entry.used, reverse=True)
 
+    def begins_with(self, entry: Entry, start: bytes) -> bool:
+        """Whether a content begins so, be it sound or not."""
+        with contextlib.suppress(OSError), open(entry.path, "rb") as file:
+            file.seek(len(_MAGIC) + _DIGEST)
+            return file.read(len(start)) == start
+        return False
+
     def evict(self) -> None:
         """Remove what was not used for longest until the folder is within its limit."""
         total = 0

@@ -91,7 +91,7 @@ class _Entry:
         results.allocate(self.no_memory)
         status = self._run(feeds.sizes)
         results.take_objects()
-        feeds.release()
+        feeds.release(usual=True)
         self._drop_frame()
         good = fn.label("good")
         fn.branch_if(fn.emit(f"icmp eq i32 {status}, 0"), good, self.failed, LIKELY)

@@ -85,19 +85,22 @@ class FeedWriter:
             )
         self._require([self._equal("i64", have, want) for have, want in pairs])
 
-    def release(self) -> None:
-        """Free the memory of converted feeds."""
-        if self.scratch:
-            count = self.fn.load("i64", self.scratch, SCRATCH_COUNT)
-            release = declare(self.fn.module, "stepforge_release")
-            args = [("ptr", self.scratch), ("ptr", self.table)]
-            some = self.fn.emit(f"icmp ne i64 {count}, 0")
-            after, free = self.fn.label("after"), self.fn.label("free")
-            self.fn.branch_if(some, free, after, UNLIKELY)
-            self.fn.start(free)
+    def release(self, *, usual: bool = False) -> None:
+        """Free the memory of converted feeds; the ``usual`` way looks first if there is any."""
+        if not self.scratch:
+            return
+        args = [("ptr", self.scratch), ("ptr", self.table)]
+        release = declare(self.fn.module, "stepforge_release")
+        if not usual:
             self.fn.call("void", release, *args)
-            self.fn.branch(after)
-            self.fn.start(after)
+            return
+        some = self.fn.emit(f"icmp ne i64 {self.fn.load('i64', self.scratch, SCRATCH_COUNT)}, 0")
+        after, free = self.fn.label("after"), self.fn.label("free")
+        self.fn.branch_if(some, free, after, UNLIKELY)
+        self.fn.start(free)
+        self.fn.call("void", release, *args)
+        self.fn.branch(after)
+        self.fn.start(after)
 
     def _make_scratch(self) -> None:
         fn = self.fn

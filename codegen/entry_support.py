@@ -1,4 +1,4 @@
-"""The code that all entries share: calls into Python, reference counts, the writer lock.
+"""The code that all steps share: calls into Python, reference counts, the writer lock, the pool.
 
 It is compiled once for a process and linked to entries by name, so an entry holds nothing but its
 own fast path. ``symbols`` resolves everything that an entry or a kernel may name.
@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import cache
 
-from stepforge.codegen import feed_support, jit, large_memory, layout, slot_support, target
+from stepforge.codegen import (
+    feed_support,
+    jit,
+    large_memory,
+    layout,
+    slot_support,
+    target,
+    threads,
+)
 from stepforge.codegen.conversions import conversions
 from stepforge.codegen.llvm import UNLIKELY, FunctionWriter, ModuleWriter
 from stepforge.codegen.signature import CONTEXT_EXCEPTION
@@ -36,6 +44,7 @@ FUNCTIONS = {
     "stepforge_new_large": ("ptr", feed_support.NEW_ARRAY_PARAMS),
     **feed_support.FUNCTIONS,
     **slot_support.FUNCTIONS,
+    **threads.FUNCTIONS,
 }
 
 
@@ -69,6 +78,7 @@ def support_module(host: target.Target) -> ModuleWriter:
         emit(module)
     feed_support.emit(module)
     slot_support.emit(module)
+    threads.emit(module)
     return module
 
 

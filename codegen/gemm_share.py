@@ -13,6 +13,7 @@ from dataclasses import astuple, dataclass
 
 from stepforge.codegen import signature as abi
 from stepforge.codegen.llvm import AS_WRITTEN, NO_UNROLL, FunctionWriter, ModuleWriter
+from stepforge.codegen.sharing import PARALLEL_WORK, Turns, run_job
 from stepforge.ir import products
 
 # What a chunk packs for itself is worth it for so many times as much: all of b's panels where rows
@@ -137,18 +138,14 @@ def _shared(module: ModuleWriter, name: str, operands: int) -> str:
     work = fn.emit(f"mul i64 {fn.emit('mul i64 %m, %n')}, %k")
     pieces = fn.emit(f"sdiv i64 {work}, {fn.emit(f'lshr i64 {least}, 1')}")
     most = fn.intrinsic("smin", "i64", "i64", pieces, str(products.CHUNKS))
-    chunk_units = _quotient_up(fn, _quotient_up(fn, extent, most), unit)
-    chunk = fn.emit(f"mul i64 {chunk_units}, {unit}")
+    chunk = _quotient_up(fn, _quotient_up(fn, extent, most), unit)
+    nanoseconds = fn.emit(f"sdiv i64 {work}, {fn.emit(f'sdiv i64 {least}, {PARALLEL_WORK}')}")
     cells = [*((type_, f"%{param}") for type_, param in own), ("ptr", "%cut")]
-    cells += [("i64", fn.emit(f"zext i1 {by_rows} to i64")), ("i64", chunk)]
-    memory = fn.alloca("i64", len(cells))
-    for index, (type_, text) in enumerate(cells):
-        fn.store(type_, text, memory, 8 * index)
-    pool, run = (fn.load("ptr", "%table", 8 * i) for i in (abi.TABLE_POOL, abi.TABLE_PARALLEL_FOR))
+    cells += [("i64", fn.emit(f"zext i1 {by_rows} to i64")), ("i64", unit)]
     types = [type_ for type_, _ in cells]
     job = module.helper(f"{name}_job", lambda: _job(module, f"{name}_job", types))
-    count = _quotient_up(fn, extent, chunk)
-    fn.call("void", run, ("ptr", pool), ("ptr", job), ("ptr", memory), ("i64", count))
+    turns = Turns("0", _quotient_up(fn, extent, unit), nanoseconds, chunk)
+    run_job(fn, "%table", job, cells, turns)
     fn.do("ret void")
     return fn.finish()
 
@@ -159,17 +156,16 @@ def _quotient_up(fn: FunctionWriter, x: str, y: str) -> str:
 
 
 def _job(module: ModuleWriter, name: str, types: Sequence[str]) -> str:
-    """``job(arguments, number)``: a chunk, some rows of it at a time."""
-    fn = _function(module, name, [("ptr", "arguments"), ("i64", "number")])
+    """``job(arguments, first, behind)``: some units of rows or columns, some rows at a time."""
+    fn = _function(module, name, [*_pointers(["arguments"]), *_numbers(["first", "behind"])])
     cells = [(type_, fn.load(type_, "%arguments", 8 * i)) for i, type_ in enumerate(types)]
     (_, product), *matrices = cells[:4]
     sizes, operands = cells[4:7], cells[7:-3]
-    (_, cut), (_, flag), (_, chunk) = cells[-3:]
+    (_, cut), (_, flag), (_, unit) = cells[-3:]
     (_, m), (_, n), _ = sizes
     block = fn.load("i64", cut, 8 * 2)
     scratch = fn.alloca("i8", products.PANEL_BYTES + products.SHARED_BLOCK, 64)
-    low = fn.emit(f"mul i64 %number, {chunk}")
-    high = fn.emit(f"add i64 {low}, {chunk}")
+    low, high = (fn.emit(f"mul i64 {turn}, {unit}") for turn in ("%first", "%behind"))
 
     def bounds(size: str, chosen: str) -> tuple[str, str]:
         end = fn.intrinsic("smin", "i64", "i64", high, size)

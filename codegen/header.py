@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Collection, Iterator
 
 from stepforge.codegen.exports import ExportedLibrary, ExportedStep, Parameter
@@ -133,17 +134,17 @@ def type_text(step: ExportedStep, type_: Type) -> str:
 def _state(library: ExportedLibrary, comments: bool) -> Iterator[str]:
     name = library.name
     if comments:
-        yield (
-            f"/* The variables of {name} are one block of {name}_state_size() bytes, aligned as\n"
-            " * malloc aligns, which the caller owns, copies and frees; one call at a time may\n"
-            " * change it. At multiples of 64 (C11: aligned_alloc) large steps are faster. "
+        first = (
+            f"{name}_init gives it its first contents." if library.image is not None
+            else "Its first contents are the bytes of the .state file made with this header."
         )
-        if library.image is not None:
-            yield f"{name}_init gives it its first contents. "
-        else:
-            yield "Its first contents are the bytes of the file made with this header. "
-        yield f"{name}_get and {name}_set copy\n * one variable; they return 1 where there is none."
-        yield " */\n"
+        text = (
+            f"The variables of {name} are one block of {name}_state_size() bytes, aligned as malloc"
+            " aligns, which the caller owns, copies and frees; one call at a time may change it."
+            f" At multiples of 64 (C11: aligned_alloc) large steps are faster. {first}"
+            f" {name}_get and {name}_set copy one variable; they return 1 where there is none."
+        )
+        yield "/* " + "\n * ".join(textwrap.wrap(text, 97)) + " */\n"
     constants = [f"{name}_variable_{h.name} = {i}" for i, h in enumerate(library.held)]
     yield "enum {\n    " + ",\n    ".join(constants) + "\n};\n"
     if comments:

@@ -2,10 +2,9 @@
 nest.
 
 ``i32 kernel(ctx, feeds, outs, dims)`` returns 0, the number of a failed check, -1 for a Python
-exception,
--2 where memory ran out. The driver loads pointers and sizes and runs the operations in order; small
-nests are written in place, so that steps on scalars and short vectors stay in registers from entry
-to result.
+exception, -2 where memory ran out. The driver loads pointers and sizes and runs the operations in
+order; small nests are written in place, so that steps on scalars and short vectors stay in
+registers from entry to result.
 """
 
 from __future__ import annotations
@@ -93,14 +92,16 @@ class KernelPlan:
         """The parts of a driver that is too long for one function."""
         return divided(self.function.body.ops[:-1])
 
-    @property
+    @cached_property
     def needs_arena(self) -> bool:
         """Whether temporaries have memory of their own.
 
-        Few bytes are on the stack, where no part of the driver has to pass them to another.
+        Few bytes of known sizes are on the stack, where parts of the driver pass them to no other.
         """
         most = STACK_ARENA if self.division is None else 0
-        return not isinstance(self.arena, int) or self.arena > most
+        few = isinstance(self.arena, int) and self.arena <= most
+        places = (op.result.type.dims for op in self.function.body.ops if op.name == "place")
+        return not few or not all(isinstance(dims.product(sizes), int) for sizes in places)
 
 
 @dataclass
@@ -150,6 +151,7 @@ class KernelWriter(NestWriter):
         self._exit = "leave"
         self._arena = ""
         self._cells: dict[Value | str, int] = {}  # what is in the frame
+        self._own = frozenset(plan.function.body.ops)
         self._blocks: list[str] = []  # stack cells that hold memory to free, or null
 
     def write(self) -> Kernel:
@@ -253,22 +255,22 @@ class KernelWriter(NestWriter):
         """Memory for all temporaries; none where there are none, or few enough for the stack."""
         if not self.plan.needs_arena:
             return
-        table = self.table()
-        self._arena = take_arena(self.fn, table, self.dim(self.plan.arena))
+        self._arena = take_arena(self.fn, self.table(), self.dim(self.plan.arena))
         missing = self.fn.emit(f"icmp eq ptr {self._arena}, null")
         self._leave_if(missing, -2)
 
     def _release_arena(self) -> None:
         for cell in self._blocks:
-            table = self.table()
-            callee = self.fn.load("ptr", table, 8 * abi.TABLE_FREE)
+            callee = self.fn.load("ptr", self.table(), 8 * abi.TABLE_FREE)
             self.fn.call("void", callee, ("ptr", self.fn.load("ptr", cell)))  # null is nothing
         if self._arena:
-            table = self.table()
-            release_arena(self.fn, table, self._arena)
+            release_arena(self.fn, self.table(), self._arena)
 
     def _alloc(self, op: Operation) -> None:
         """Memory whose size is known only now; it is freed when the step ends, however it ends."""
+        if op not in self._own:  # inside of a loop it is small
+            super()._alloc(op)
+            return
         type_ = op.result.type
         with self.fn.preamble():
             if op.result in self._cells:
@@ -298,8 +300,7 @@ class KernelWriter(NestWriter):
     def _slot_pointer(self, symbol: Operand) -> str:
         assert isinstance(symbol, Symbol)
         index = abi.FIRST_SLOT + self._places[symbol.name]
-        table = self.table()
-        return self.fn.load("ptr", table, 8 * index)
+        return self.fn.load("ptr", self.table(), 8 * index)
 
     def _slot(self, op: Operation) -> None:
         symbol = op.operands[0]

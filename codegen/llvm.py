@@ -52,11 +52,6 @@ class ModuleWriter:
         self._declarations: dict[str, str] = {}
         self._functions: dict[str, str] = {}
         self._labels: dict[str, str] = {}
-        self._link_options: dict[str, None] = {}
-
-    def link_option(self, text: str) -> None:
-        """Tell the linker of the object ``text``, where its format can (COFF)."""
-        self._link_options[text] = None
 
     def declare(self, name: str, returns: str, params: str) -> str:
         """Declare an external function (or intrinsic) and return ``@name``;
@@ -115,9 +110,6 @@ class ModuleWriter:
         parts = [f'target triple = "{self.triple}"', *self._globals.values(), *declarations]
         parts += self._called_out_of_line([text for text in self._functions.values() if text])
         footer = f"attributes #0 = {{ nounwind {self.attributes} }}\n{_FOOTER}"
-        if self._link_options:
-            options = ", ".join(f'!"{text}"' for text in self._link_options)
-            footer += f"!5 = !{{{options}}}\n!llvm.linker.options = !{{!5}}\n"
         return "\n".join(parts) + f"\n{footer}"
 
     @staticmethod

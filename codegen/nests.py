@@ -14,9 +14,10 @@ from typing import Any
 
 from stepforge.codegen import signature as abi
 from stepforge.codegen.lane_core import Lane, register_element
-from stepforge.codegen.llvm import AS_WRITTEN, FunctionWriter, ModuleWriter
+from stepforge.codegen.llvm import FunctionWriter, ModuleWriter
 from stepforge.codegen.loop_values import Buffer, Element, Position
 from stepforge.codegen.loops import LoopWriter
+from stepforge.codegen.sharing import PARALLEL_WORK, Turns, call_shared
 from stepforge.codegen.symbol_names import kernel_label
 from stepforge.codegen.target import Target
 from stepforge.ir import dims
@@ -25,10 +26,7 @@ from stepforge.ir.core import Const, Operand, Operation, Value
 from stepforge.ir.dims import Dim
 
 INLINE_TURNS = 64  # nests of up to so many turns of their innermost body are not worth a call
-PARALLEL_WORK = 100_000  # nanoseconds of work that are worth waking other threads
-CHUNK_WORK = 25_000  # nanoseconds of a chunk, about
-LANE_CHUNK = 1024  # turns by lanes are shared out in multiples of so many
-ROW_CHUNK = 64  # and other turns, where a chunk has many: short rows of chunks begin aligned then
+LANE_CHUNK = "1024"  # turns by lanes are shared out by so many at least
 IN_DRIVER = ("fail_if", "gemm", "copy", "transpose_matrix", "philox")  # ops that need the context
 FIRST, BEHIND = "turn.first", "turn.behind"  # the sizes by which a nest's turns are passed
 
@@ -121,97 +119,8 @@ class NestWriter(LoopWriter):
         )
         call = self._function(ranged, (FIRST, BEHIND))
         low, high, text = (self.dim(size) for size in (op.attr("low"), op.attr("high"), work))
-        turns = (("i64", low), ("i64", high))
-        runner = self._runner(call, by_lanes=op.attr("simd"))
-
-        def share() -> None:
-            arguments = (("ptr", self.table()), *call.arguments, *turns, ("i64", text))
-            self.fn.call("void", runner, *arguments)
-
-        if isinstance(work, int):
-            share()
-            return
-        enough = self.fn.emit(f"icmp sgt i64 {text}, {PARALLEL_WORK}")
-        self.fn.either(
-            enough, share, lambda: self.fn.call("void", call.function, *call.arguments, *turns)
-        )
-
-    def _runner(self, call: Call, *, by_lanes: bool) -> str:
-        """``run(table, arguments..., low, high, work)``: by chunks on the pool where there is one.
-        """
-        name = f"{call.function[1:]}_run"
-
-        def text() -> str:
-            own = [(type_, f"a_{i}") for i, (type_, _) in enumerate(call.arguments)]
-            params = [("ptr", "table"), *own, ("i64", "low"), ("i64", "high"), ("i64", "work")]
-            fn = FunctionWriter(
-                self.module, name, "void", params, linkage="internal", attributes=AS_WRITTEN
-            )
-            arguments = [(type_, f"%{param}") for type_, param in own]
-            pool = fn.load("ptr", "%table", 8 * abi.TABLE_POOL)
-            fn.either(
-                fn.emit(f"icmp eq ptr {pool}, null"),
-                lambda: fn.call(
-                    "void", call.function, *arguments, ("i64", "%low"), ("i64", "%high")
-                ),
-                lambda: self._share(
-                    fn, pool, Call(call.function, arguments), _chunk_turns(fn, by_lanes=by_lanes)
-                ),
-            )
-            fn.do("ret void")
-            return fn.finish()
-
-        return self.module.helper(name, text)
-
-    def _share(self, fn: FunctionWriter, pool: str, call: Call, chunk: str) -> None:
-        """Put the arguments into memory and let the pool run the chunks."""
-        cells = [*call.arguments, ("i64", "%low"), ("i64", "%high"), ("i64", chunk)]
-        memory = fn.alloca("i64", len(cells))
-        for index, (type_, text) in enumerate(cells):
-            fn.store(type_, text, memory, 8 * index)
-        span = fn.emit("sub i64 %high, %low")
-        up = fn.emit(f"add i64 {span}, {fn.emit(f'sub i64 {chunk}, 1')}")
-        count = fn.emit(f"sdiv i64 {up}, {chunk}")
-        run = fn.load("ptr", "%table", 8 * abi.TABLE_PARALLEL_FOR)
-        job = self._job(call)
-        fn.call("void", run, ("ptr", pool), ("ptr", job), ("ptr", memory), ("i64", count))
-
-    def _job(self, call: Call) -> str:
-        """``job(arguments, chunk)``: the nest's function for the turns of one chunk."""
-        name = f"{call.function[1:]}_job"
-
-        def text() -> str:
-            params = [("ptr", "arguments"), ("i64", "chunk")]
-            fn = FunctionWriter(
-                self.module, name, "void", params, linkage="internal", attributes=AS_WRITTEN
-            )
-            types = [*(t for t, _ in call.arguments), "i64", "i64", "i64"]
-            values = [fn.load(t, "%arguments", 8 * i) for i, t in enumerate(types)]
-            low, high, chunk = values[-3:]
-            first = fn.emit(f"add i64 {low}, {fn.emit(f'mul i64 %chunk, {chunk}')}")
-            behind = fn.intrinsic("smin", "i64", "i64", fn.emit(f"add i64 {first}, {chunk}"), high)
-            arguments = list(zip(types[:-3], values[:-3], strict=True))
-            fn.call("void", call.function, *arguments, ("i64", first), ("i64", behind))
-            fn.do("ret void")
-            return fn.finish()
-
-        return self.module.helper(name, text)
-
-
-def _chunk_turns(fn: FunctionWriter, *, by_lanes: bool) -> str:
-    """How many turns a chunk has: a function of the sizes, never of the number of threads."""
-    turns = fn.emit("sub i64 %high, %low")
-    scaled = fn.emit(f"mul i64 {turns}, {CHUNK_WORK}")
-    chunk = fn.emit(f"sdiv i64 {scaled}, %work")
-
-    def rounded(multiple: int) -> str:
-        return fn.emit(f"and i64 {fn.emit(f'add i64 {chunk}, {multiple - 1}')}, -{multiple}")
-
-    if by_lanes:
-        return fn.intrinsic("smax", "i64", "i64", rounded(LANE_CHUNK), str(LANE_CHUNK))
-    many = fn.emit(f"icmp sgt i64 {chunk}, {LANE_CHUNK}")
-    some = fn.emit(f"select i1 {many}, i64 {rounded(ROW_CHUNK)}, i64 {chunk}")
-    return fn.intrinsic("smax", "i64", "i64", some, "1")
+        turns = Turns(low, high, text, LANE_CHUNK if op.attr("simd") else "1")
+        call_shared(self.fn, self.table(), call.function, call.arguments, turns)
 
 
 def argument(value: Buffer | Element | Position) -> tuple[str, str]:

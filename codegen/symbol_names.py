@@ -2,8 +2,8 @@
 
 Profilers, debuggers and whoever reads assembly see ``kernel_y_tanh_mul_nest2``: the result of the
 nest first, then what it is made of; of a product with an epilogue ``tiles_f32_00101_h_relu_MatMul``
-and a hash. The name is part of the module's text, and thereby of its key
-on disk: programs that differ in names only have objects of their own.
+and a hash, of a convolution ``conv_f32_h_relu_Conv2D`` and one. The name is part of the module's
+text, and thereby of its key on disk: programs that differ in names only have objects of their own.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ LONGEST = 48  # characters of a label
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9]+")
 # As it stands in LLVM and assembler text. Two underlines in a row would be Ada's to gdb.
 SYMBOL = re.compile(
-    r"\bkernel_(?P<nest>\w+)_nest\d+(?:_run|_job)?\b"
-    r"|\b[a-z]+_f\d\d_(?:[01]+_)?(?P<product>\w+)_[0-9a-f]{12}\b"
+    r"\bkernel_(?P<nest>\w+)_nest\d+(?:_job)?\b"
+    r"|\b[a-z]+_b?f\d\d_(?:[01]+_)?(?P<product>\w+)_[0-9a-f]{12}(?:_job)?\b"
 )
 
 

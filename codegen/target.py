@@ -5,6 +5,9 @@ LLVM is loaded by the first function that needs it (it costs 62 ms), never by im
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -23,6 +26,19 @@ _BASELINES = {
     "x86_64": ("x86-64-v3", _X86_64_V3), "aarch64": ("generic", "+neon"),
     "arm64": ("generic", "+neon"),
 }  # fmt: skip
+
+# Systems as the second word of a triple: the vendor was left out, whom LLVM wants named.
+_SYSTEMS = ("linux", "windows", "darwin", "macos", "freebsd", "netbsd", "openbsd")
+
+# What another process asks LLVM, which tells of names that it does not know on the error stream
+# only, or ends the process.
+_ASK = """
+import sys
+import llvmlite.binding as binding
+binding.initialize_all_targets()
+triple, cpu, features = sys.argv[1:]
+binding.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features)
+"""
 
 # Bits of a vector register, by the first feature of the list that a processor has.
 _VECTOR_BITS = (("avx512f", 512), ("avx", 256), ("sse2", 128), ("neon", 128))
@@ -113,22 +129,44 @@ def chosen(triple: str = "", cpu: str = "", features: str = "") -> Target:
     """The target that a user asks for; what is left open is the baseline of the architecture.
 
     ``cpu`` may be "native", a level of x86-64, or a name of LLVM's: of such a one only
-    ``features`` tell what it has. Raises: ValueError for a triple that LLVM cannot compile for.
+    ``features`` tell what it has. Raises: ValueError for a triple that LLVM cannot compile for,
+    processors and features that it does not know.
     """
-    triple = triple or llvm().get_process_triple()
+    triple = _with_vendor(triple) or llvm().get_process_triple()
+    architecture = triple.split("-")[0]
+    levels = _FEATURES if architecture == "x86_64" else {}
+    name, known = _BASELINES.get(architecture, ("", ""))
     if cpu == "native":
-        if triple.split("-")[0] != host().triple.split("-")[0]:
-            raise ValueError(f"the processor here is no {triple.split('-')[0]}")
-        return Target(triple, host().cpu, _joined(host().features, features))
-    name, known = _BASELINES.get(triple.split("-")[0], ("", ""))
-    if cpu:
-        name, known = cpu, _FEATURES.get(cpu, "")
+        if architecture != host().triple.split("-")[0]:
+            raise ValueError(f"the processor here is no {architecture}")
+        name, known = host().cpu, host().features
+    elif cpu:
+        name, known = cpu, levels.get(cpu, "")
     made = Target(triple, name, _joined(known, features))
+    if features or cpu not in ("", "native", *levels):
+        _check_names(made)
     try:
         machine(made, 0)
     except RuntimeError as error:
         raise ValueError(f"LLVM cannot compile for {triple}: {error}") from error
     return made
+
+
+def _with_vendor(triple: str) -> str:
+    """A triple in full: ``x86_64-windows-msvc`` is ``x86_64-unknown-windows-msvc``."""
+    machine_, _, rest = triple.partition("-")
+    return f"{machine_}-unknown-{rest}" if rest.startswith(_SYSTEMS) else triple
+
+
+@cache
+def _check_names(target: Target) -> None:
+    """Raises: ValueError for a processor and features that LLVM does not know."""
+    words = [sys.executable, "-c", _ASK, target.triple, target.cpu, target.features]
+    said = subprocess.run(words, capture_output=True, text=True, check=False).stderr
+    unknown = dict.fromkeys(re.findall(r"'([^']*)' is not a recognized", said))
+    if unknown:
+        machine_ = target.triple.split("-")[0]
+        raise ValueError(f"LLVM knows no {', '.join(unknown)} for {machine_}")
 
 
 def _joined(*features: str) -> str:

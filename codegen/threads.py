@@ -4,34 +4,37 @@ One pool serves the process. Its threads are Python threads that were sent into 
 and never come back. A caller publishes a job by raising the generation; workers that see it take
 chunks by an atomic counter, and so does the caller, who waits for those only that have joined: a
 worker that wakes up late finds the job closed. Workers spin for a while before they sleep, so that
-a step that calls again soon wakes nobody. A caller that finds the pool busy runs its chunks itself.
+a step that calls again soon wakes nobody. A caller that finds the pool busy runs all turns itself.
 """
 
 from __future__ import annotations
 
 from stepforge.codegen.llvm import FunctionWriter, ModuleWriter
+from stepforge.codegen.sharing import chunk_turns
 
 # The pool's memory: i64 cells, one cache line apart where several threads write them.
 GENERATION, NEXT, JOINED, BUSY, SLEEPERS, SEMAPHORE = 0, 64, 128, 192, 256, 320
-JOB, ARGUMENTS, COUNT, OPEN = 384, 392, 400, 408
+JOB, ARGUMENTS, LOW, HIGH, CHUNK, OPEN = 384, 392, 400, 408, 416, 424
 POOL_BYTES = 448
 SPINS = 20_000  # looks at the generation before a worker sleeps: some 50 us
 
 
-def pool_text(triple: str, attributes: str) -> str:
-    """The functions ``stepforge_worker(pool)`` and ``stepforge_parallel_for(pool, job, args, n)``.
+FUNCTIONS = {
+    "stepforge_pool_init": ("void", "ptr"),
+    "stepforge_worker": ("void", "ptr"),
+    "stepforge_parallel_for": ("void", "ptr, ptr, ptr, i64, i64, i64, i64"),
+}
 
-    ``job(args, i)`` runs chunk ``i``. ``stepforge_pool_init(pool)`` comes first, on zeros.
+
+def emit(module: ModuleWriter) -> None:
+    """Define ``stepforge_pool_init(pool)``, first, on zeros; ``stepforge_worker(pool)``;
+    and ``stepforge_parallel_for(pool, job, arguments, low, high, work, least)``, where
+    ``job(arguments, first, behind)`` runs the turns of a range.
     """
-    module = ModuleWriter(triple, attributes)
     _init(module)
     _chunks(module)
     _worker(module)
     _parallel_for(module)
-    return module.text()
-
-
-FUNCTIONS = ("stepforge_pool_init", "stepforge_worker", "stepforge_parallel_for")
 
 
 def _atomic_load(fn: FunctionWriter, offset: int) -> str:
@@ -62,14 +65,16 @@ def _chunks(module: ModuleWriter) -> None:
     )
     job = fn.load("ptr", "%pool", JOB)
     arguments = fn.load("ptr", "%pool", ARGUMENTS)
-    count = fn.load("i64", "%pool", COUNT)
+    low, high, size = (fn.load("i64", "%pool", cell) for cell in (LOW, HIGH, CHUNK))
     again, run, out = fn.label("again"), fn.label("run"), fn.label("out")
     fn.branch(again)
     fn.start(again)
-    chunk = _atomic_add(fn, NEXT, 1)
-    fn.branch_if(fn.emit(f"icmp slt i64 {chunk}, {count}"), run, out)
+    first = fn.emit(f"add i64 {low}, {fn.emit(f'mul i64 {_atomic_add(fn, NEXT, 1)}, {size}')}")
+    fn.branch_if(fn.emit(f"icmp slt i64 {first}, {high}"), run, out)
     fn.start(run)
-    fn.call("void", job, ("ptr", arguments), ("i64", chunk))
+    end = fn.emit(f"add i64 {first}, {size}")
+    behind = fn.emit(f"select i1 {fn.emit(f'icmp slt i64 {end}, {high}')}, i64 {end}, i64 {high}")
+    fn.call("void", job, ("ptr", arguments), ("i64", first), ("i64", behind))
     fn.branch(again)
     fn.start(out)
     fn.do("ret void")
@@ -122,23 +127,21 @@ def _sleep(fn: FunctionWriter, seen: str) -> None:
 
 
 def _parallel_for(module: ModuleWriter) -> None:
-    params = [("ptr", "pool"), ("ptr", "job"), ("ptr", "arguments"), ("i64", "count")]
+    params = [("ptr", name) for name in ("pool", "job", "arguments")]
+    params += [("i64", name) for name in ("low", "high", "work", "least")]
     fn = FunctionWriter(module, "stepforge_parallel_for", "void", params)
     busy = fn.offset("%pool", BUSY)
     pair = fn.emit(f"cmpxchg ptr {busy}, i64 0, i64 1 acq_rel monotonic, align 8")
     mine, alone = fn.label("mine"), fn.label("alone")
     fn.branch_if(fn.emit(f"extractvalue {{ i64, i1 }} {pair}, 1"), mine, alone)
     fn.start(alone)
-
-    def run(chunk: str) -> None:
-        fn.call("void", "%job", ("ptr", "%arguments"), ("i64", chunk))
-
-    fn.loop("0", "%count", run)
+    fn.call("void", "%job", ("ptr", "%arguments"), ("i64", "%low"), ("i64", "%high"))
     fn.do("ret void")
     fn.start(mine)
     fn.store("ptr", "%job", "%pool", JOB)
     fn.store("ptr", "%arguments", "%pool", ARGUMENTS)
-    fn.store("i64", "%count", "%pool", COUNT)
+    for cell, size in ((LOW, "%low"), (HIGH, "%high"), (CHUNK, chunk_turns(fn))):
+        fn.store("i64", size, "%pool", cell)
     fn.store("i64", "0", "%pool", NEXT)
     _atomic_store(fn, 1, OPEN)
     _atomic_add(fn, GENERATION, 1)

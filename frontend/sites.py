@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import linecache
 import sys
+from bisect import bisect_right
+from functools import lru_cache
 from types import CodeType, FrameType
 from typing import NamedTuple, TypeAlias
 
@@ -45,10 +47,17 @@ def user_stack() -> Stack:
 
 def line_number(code: CodeType, offset: int) -> int:
     """The source line of the instruction at ``offset``."""
-    for start, end, line in code.co_lines():
-        if start <= offset < end and line is not None:
-            return line
-    return code.co_firstlineno
+    starts, lines = _lines(code)
+    return lines[bisect_right(starts, offset) - 1] or code.co_firstlineno
+
+
+@lru_cache(maxsize=256)
+def _lines(code: CodeType) -> tuple[list[int], list[int | None]]:
+    """Where the stretches of a code object begin, and the line of each: a function of the user's
+    makes many nodes.
+    """
+    stretches = list(code.co_lines())
+    return [start for start, *_ in stretches], [line for *_, line in stretches]
 
 
 def site(node: str, stack: Stack) -> Site:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from stepforge.ir.core import Block, Const, Function, Global, Operand, Operation, Site, Value
@@ -35,8 +36,12 @@ class Builder:
         the operands. Raises: ShapeError or DTypeError from the op's ``infer``.
         """
         made = self.operation(op, operands, attrs, types=types, regions=regions, names=names)
-        self.ops.append(made)
-        return made.results[0] if len(made.results) == 1 else made.results
+        return self.append(made)
+
+    def append(self, op: Operation) -> Any:
+        """Append an operation and return what ``emit`` does."""
+        self.ops.append(op)
+        return op.results[0] if len(op.results) == 1 else op.results
 
     def operation(
         self,
@@ -50,11 +55,19 @@ class Builder:
     ) -> Operation:
         """An operation that is not appended; attributes equal to their defaults are left out."""
         defn = lookup(op) if isinstance(op, str) else op
-        defaults = defn.defaults
-        given = {k: v for k, v in attrs.items() if k not in defaults or not same(v, defaults[k])}
+        given: dict[str, Any] = {}
+        if attrs:
+            defaults = defn.defaults
+            given = {
+                k: v for k, v in attrs.items() if k not in defaults or not same(v, defaults[k])
+            }
         if types is None:
             types = defn.infer_results(tuple([o.type for o in operands]), given)
-        results = tuple(Value(t, names[i] if i < len(names) else "") for i, t in enumerate(types))
+        if len(types) == 1:
+            results: tuple[Value, ...] = (Value(types[0], names[0] if names else ""),)
+        else:
+            named = zip_longest(types, names[: len(types)], fillvalue="")
+            results = tuple([Value(type_, name) for type_, name in named])
         return Operation(defn, tuple(operands), given, results, tuple(regions), self.site)
 
     def block(self, params: Iterable[Value] = ()) -> Block:

@@ -137,7 +137,8 @@ def _choose_updates(
 ) -> None:
     """Keep the updates in place that nobody disturbs; the others get a fresh buffer."""
     order = [op for op in ops if op in wanted]
-    candidates = set(order)
+    viewed = set(roots.values())  # before the updates run, too
+    candidates = {op for op in order if viewed.isdisjoint(op.results)}
     while True:
         bad = next(
             (
@@ -168,8 +169,11 @@ def _undisturbed(
 ) -> bool:
     later = set(order[order.index(op) + 1 :]) & candidates
     for result in op.results:
-        if any(u not in later and u.name not in ("write", "return") for u in users.get(result, [])):
+        used = users.get(result, [])
+        if any(u not in later and u.name not in ("write", "return") for u in used):
             return False  # somebody needs the new value before the updates run
+        if sum(u.name == "return" for u in used) > 1:
+            return False  # so does its copy in another result
     for root, symbol in values:
         old = read[symbol]
         if any(user in later for user in users.get(old, [])):

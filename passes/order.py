@@ -18,6 +18,7 @@ from stepforge.passes.merge_loops import merge_loops
 from stepforge.passes.parallelize import parallelize
 from stepforge.passes.prune import prune
 from stepforge.passes.recompute import recompute
+from stepforge.passes.rules import RULES, SHIPPED
 from stepforge.passes.simplify import simplify
 from stepforge.passes.stream_stores import stream_stores
 
@@ -31,8 +32,10 @@ _SHIPPED = dict(ORDER)
 
 
 def as_shipped() -> bool:
-    """True where no pass was added: the outcome follows from the function and our source alone."""
-    return ORDER == _SHIPPED
+    """True where no pass and no rule was added: the outcome follows from the function and our
+    source alone.
+    """
+    return ORDER == _SHIPPED and len(RULES) == SHIPPED
 
 
 def add_pass(step: Pass, level: str, *, after: str) -> None:

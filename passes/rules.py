@@ -221,6 +221,7 @@ INEXACT_GROUPS: dict[str, tuple[Rule, ...]] = {
 
 RULES: list[Rule] = [each for group in EXACT_GROUPS.values() for each in group]
 INEXACT_RULES: list[Rule] = [each for group in INEXACT_GROUPS.values() for each in group]
+SHIPPED = len(RULES)  # how many there are before any is added
 
 
 def add_rules(group: str, *new: Rule, exact: bool = True) -> None:

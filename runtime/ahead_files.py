@@ -10,12 +10,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import inspect
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from stepforge.codegen import archive, elf, elf_shared, header
+from stepforge.codegen import archive, elf_shared, header
 from stepforge.codegen.exports import ExportedStep, Held, Parameter, Role
 from stepforge.codegen.target import Target
 from stepforge.ir.types import NUMERIC
@@ -23,6 +24,7 @@ from stepforge.runtime import ahead_link, ahead_module
 from stepforge.runtime.ahead import Compiled
 
 VERSION = "1.0"  # of a wheel
+_EXPORTED = re.compile(r"^define (?!internal)[^@]*@(\w+)\(", re.MULTILINE)
 _SHARED = {"linux": ".so", "darwin": ".dylib", "macos": ".dylib", "windows": ".dll"}
 
 
@@ -59,9 +61,8 @@ def _object(compiled: Compiled, path: Path) -> list[Path]:
 
 
 def _archive(compiled: Compiled, path: Path) -> list[Path]:
-    names: list[str] = []
-    if compiled.object[:4] == b"\x7fELF":
-        names = [s.name for s in elf.ElfObject(compiled.object).exports]
+    before = "_" if shared_suffix(compiled.target) == ".dylib" else ""  # as Mach-O has names of C
+    names = [before + name for name in _EXPORTED.findall(compiled.text)]
     path.write_bytes(archive.static_library("steps.o", compiled.object, names))
     return [path]
 

@@ -18,6 +18,7 @@ from stepforge.frontend.extract.program import Extraction, FeedKey, Fetched, Req
 from stepforge.frontend.graph import Graph, get_default_graph
 from stepforge.frontend.operation import Operation, Tensor
 from stepforge.ir import dims
+from stepforge.ir.analyses import type_sizes
 from stepforge.ir.core import Function, Module, Site, Value
 from stepforge.ir.types import NUMERIC
 from stepforge.runtime.ahead import (
@@ -101,7 +102,7 @@ def compile_ahead(
     Variables have the values that ``values`` gives by name, else those of ``session``; where they
     are in the end is what ``variables`` says, see ``Options``. ``bounds`` says of tensors (or their
     names) whose size depends on data what it can be at most: a number, or an expression of the
-    names of sizes of feeds (``"2*n + 1"``).
+    names of sizes of feeds (``"2*n + 1"``; without one the axis 0 of a feed x is ``x_0``).
     Raises: CannotCompileAhead with every reason why not; what ``Session.run`` raises for fetches
     and feeds that are none.
     """
@@ -148,7 +149,8 @@ class _Known:
 def _tensor(graph: Graph, named: Any) -> Tensor:
     found = fetched(graph, named)
     if not isinstance(found, Tensor):
-        raise ValueError(f"a bound is of a tensor, and {found.name} is none")
+        names = ", ".join(tensor.name for tensor in found.outputs) or "it has none"
+        raise ValueError(f"a bound is of a tensor, and {found.name} is an operation ({names})")
     return found
 
 
@@ -165,8 +167,10 @@ def _entry(
     extraction = extract(request)
     results = [f.name for f in fetches if isinstance(f, Tensor)]
     labels = _labels(feeds, extraction.function)
+    params = extraction.function.params
+    sizes = {n: n for param in params for n in sorted(type_sizes(param.type))} | labels
     declared = [
-        Declared(tensor.name, fetch.index, parse_bound(limits[tensor], labels))
+        Declared(tensor.name, fetch.index, parse_bound(limits[tensor], sizes))
         for tensor, fetch in zip(bounded, extraction.fetches[len(fetches) :], strict=True)
     ]
     extraction = replace(extraction, fetches=extraction.fetches[: len(fetches)])

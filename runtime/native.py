@@ -34,12 +34,17 @@ def blas() -> dict[int, int]:
 
 
 @cache
-def _found() -> dict[int, int]:
+def blas_library() -> str:
+    """The file of the OpenBLAS that NumPy brought; empty where it has none."""
     folder = os.path.join(os.path.dirname(np.__file__), os.pardir, "numpy.libs")
-    found = glob.glob(os.path.join(folder, "libscipy_openblas64_*"))
-    if not found:
+    return next(iter(glob.glob(os.path.join(folder, "libscipy_openblas64_*"))), "")
+
+
+@cache
+def _found() -> dict[int, int]:
+    if not blas_library():
         return {}
-    library = ctypes.CDLL(found[0])
+    library = ctypes.CDLL(blas_library())
     addresses = {}
     for index, name in BLAS.items():
         routine = getattr(library, f"scipy_cblas_{name}64_", None)

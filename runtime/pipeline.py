@@ -25,7 +25,7 @@ from stepforge.passes.lower import Lowered, lower, lowerable
 from stepforge.passes.manager import Pass, run_passes
 from stepforge.passes.order import ORDER
 from stepforge.passes.plan import Planned, plan
-from stepforge.runtime import backends, recipes
+from stepforge.runtime import backends, recipe_keys, recipes
 from stepforge.runtime.job import Job
 from stepforge.runtime.needs import needs_of
 from stepforge.runtime.signatures import signature_of
@@ -51,8 +51,7 @@ def compile_variant(job: Job) -> Variant:
     """
     started = time.perf_counter()
     trail = _trail(job.store)
-    obstacle = recipes.obstacle(job) if trail is None else "every pass is checked"
-    key = "" if obstacle else recipes.key_of(job)
+    key, obstacle = _recipe_key(job) if trail is None else ("", "every pass is checked")
     stored = recipes.prepared(job, key, (FINAL_LEVEL, job.level)) if key else None
     variant = stored[0] if stored is not None else _compiled(job, trail)
     variant.recipe, variant.trail, variant.obstacle = key, trail, obstacle
@@ -65,6 +64,14 @@ def compile_variant(job: Job) -> Variant:
         link(variant, FINAL_LEVEL if _large(variant) else job.level)
     variant.seconds = time.perf_counter() - started
     return variant
+
+
+def _recipe_key(job: Job) -> tuple[str, str]:
+    """What the disk keeps a compile under, or in words, why it keeps none."""
+    try:
+        return recipe_keys.key_of(job), ""
+    except recipe_keys.Nameless as reason:
+        return "", str(reason)
 
 
 def _trail(store: VariableStore) -> Trail | None:

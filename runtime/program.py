@@ -225,7 +225,9 @@ class Program:
         with _no_collection(), _memory_for(self.name):
             nodes = self.nodes()
             self.session.check_placement(nodes)
-            extraction = extract(Request(self.leaves, keys, self._store.shape, self.name))
+            extraction = extract(
+                Request(self.leaves, keys, self._store.shape, self.name, nodes)
+            )
             job = Job(extraction, self._store, self.name, self.structure, level, nodes)
             variant = compile_variant(job)
         self.variants.insert(0, variant)

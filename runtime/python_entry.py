@@ -8,6 +8,7 @@ kernel, errors, the result's structure.
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -24,6 +25,7 @@ from stepforge.ir.types import NUMERIC, Type, numpy_dtype
 from stepforge.runtime.step import Program
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
+_SLOT = struct.Struct("qqiii")  # how ``signature`` lays a slot out, from its data to its flags
 _DTYPE_NUMBERS = {name: number for number, name in enumerate(NUMERIC)}
 
 
@@ -208,20 +210,18 @@ class _Call:
 
     def _slot(self, index: int, slot: Slot) -> int:
         place = layout.word(self.table, 8 * (abi.FIRST_SLOT + index))
+        data, sizes, rank, number, flags = _SLOT.unpack(ctypes.string_at(place, _SLOT.size))
         if slot.checked:
-            if not layout.word(place, abi.SLOT_FLAGS) & 1:
+            if not flags & 1:
                 raise FailedPreconditionError(
                     None, None, f"Attempting to use uninitialized value {slot.name}", site=slot.site
                 )
             if not slot.type.is_object:
-                kind = layout.word(place, abi.SLOT_RANK)
-                rank, number = kind & 0xFFFFFFFF, kind >> 32
                 if number != _DTYPE_NUMBERS[slot.type.dtype]:
                     raise VariantMismatch(f"{slot.name} is not {slot.type.dtype}")
-                sizes = layout.word(place, abi.SLOT_DIMS)
-                shape = tuple(layout.word(sizes, 8 * axis) for axis in range(rank))
+                shape = struct.unpack(f"{rank}q", ctypes.string_at(sizes, 8 * rank))
                 self._bind(slot.name, slot.type, shape)
-        return layout.word(place, abi.SLOT_DATA)
+        return int(data)
 
     def _bind(self, name: str, type_: Type, shape: tuple[int, ...]) -> None:
         if len(shape) != type_.rank:

@@ -1,45 +1,39 @@
 """What a compile found out, on disk: a warm start extracts the function, and runs no pass.
 
 A recipe is everything about a variant but its code and what is the session's: what the entry
-checks, what stands in the table, the messages of checks. It is found by what it follows from: the
-extracted function, the processor, and our own source as it is now. The code is an object of its
-own, which the recipe names. What holds Python (host calls, users' functions) has no recipe.
+checks, what stands in the table, the messages of checks. It is found by what it follows from
+(``recipe_keys``). The code is an object of its own, which the recipe names. What holds Python (host
+calls, users' functions) has no recipe. A file that is no recipe, or names no such object, is as
+good as none.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
+import contextlib
 import json
-import os
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from stepforge.codegen import entry_support, jit, layout, target
+from stepforge.codegen import entry_support, jit
 from stepforge.codegen.disk_cache import disk_cache
 from stepforge.codegen.disk_cache import key_of as hashed
 from stepforge.codegen.jit import Level
 from stepforge.codegen.kernel import Check
 from stepforge.codegen.signature import Feed, Fetch, Signature, Slot
-from stepforge.frontend.extract.program import Extraction
-from stepforge.ir.core import Function, Operation, Site
-from stepforge.ir.parser import parse_dim, parse_type
-from stepforge.ir.text import print_function
-from stepforge.ir.types import Type
-from stepforge.passes.order import as_shipped
-from stepforge.runtime import backends
+from stepforge.ir.core import Function, Site
+from stepforge.ir.dims import Apply, Dim, Expr
+from stepforge.ir.parser import parse_type
+from stepforge.ir.types import Type, from_numpy_dtype, numpy_dtype
 from stepforge.runtime.job import Job
 from stepforge.runtime.needs import Array, Needs
 from stepforge.runtime.variant import Variant
 
 LARGEST = 1 << 18  # bytes of computed constants that a recipe may carry
 NOWHERE = -1  # the number of no site
-PACKAGES = ("ir", "frontend", "passes", "codegen", "runtime")
 
 
 class StoredConstant(NamedTuple):
@@ -53,7 +47,8 @@ class StoredConstant(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """See the module's text. Types and sizes are texts, a site is the number of an operation.
+    """See the module's text. Types are texts, a site is the number of an operation, a size the
+    terms of its polynomial.
 
     Slots are (name, type, kind, read, written), fetches (kind, type, source) and checks (message,
     error, site), as in ``Signature`` and ``Check``.
@@ -64,7 +59,7 @@ class Recipe:
     slots: Sequence[tuple[str, str, Any, bool, bool]]
     fetches: Sequence[tuple[Any, Any, int | None]]
     sizes: Sequence[str]
-    work: str
+    work: int | Sequence[Any]
     locks: bool
     streams: Sequence[str]
     constants: Sequence[StoredConstant]
@@ -72,90 +67,6 @@ class Recipe:
     externals: Sequence[str]
     exports: Sequence[str]
     shares: bool
-
-
-# ---- keys ---------------------------------------------------------------------------------------
-
-
-def obstacle(job: Job) -> str:
-    """In words, why there can be no recipe for a job; nothing where there can be one."""
-    backend = backends.chosen(job.store.backend)
-    own = (op for op in job.extraction.function.walk() if not _ours(op))
-    if disk_cache() is None:
-        return "the disk cache is off"
-    if not as_shipped():
-        return "passes were added"
-    if backend != backends.DEFAULT:
-        return f"the back end is {backend}"
-    if not _source():
-        return "when the sources were written cannot be told"
-    return next((f"{op.name} is declared outside of stepforge" for op in own), "")
-
-
-def _ours(op: Operation) -> bool:
-    return type(op.defn).__module__.startswith("stepforge.")
-
-
-def key_of(job: Job) -> str:
-    """What the recipe for a job is called."""
-    return hashed([*_surroundings(), *_described(job.extraction), job.structure])
-
-
-@cache
-def _source() -> str:
-    """A hash of when each of our files was written last; nothing where that cannot be told."""
-    found: list[str] = []
-    try:
-        for package in PACKAGES:
-            module = __import__(f"stepforge.{package}", fromlist=["__path__"])
-            found += _written(module.__path__[0])
-    except OSError:
-        return ""
-    return hashed(sorted(found))
-
-
-def _written(folder: str) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.endswith(".py"):
-                status = entry.stat()
-                yield f"{entry.path} {status.st_size} {status.st_mtime_ns}"
-            elif entry.is_dir() and entry.name != "__pycache__":
-                yield from _written(entry.path)
-
-
-@cache
-def _surroundings() -> tuple[str, ...]:
-    """What code depends on beside the function."""
-    host = target.host()
-    llvm = ".".join(map(str, target.llvm().llvm_version_info))
-    versions = (sys.version, np.__version__, llvm)
-    entry = "native" if layout.native_entry() else "plain"
-    return ("recipe 1", _source(), *versions, host.triple, host.cpu, host.features, entry)
-
-
-def _described(extraction: Extraction) -> Iterator[str]:
-    """Everything about an extraction that a compile sees; of sites only which are the same."""
-    function = extraction.function
-    yield print_function(Function(function.name, function.body, {}))
-    for name, declared in function.globals.items():
-        yield f"{name} {declared.kind} {declared.type} {_digest(declared.data)}"
-    yield repr([(fetch.kind, fetch.index) for fetch in extraction.fetches])
-    yield repr([(str(a), str(b)) for a, b in extraction.assumptions])
-    sites = _sites(function)
-    yield repr([sites.get(op.site) for op in function.walk()])
-
-
-def _digest(data: Array | None) -> str:
-    return "" if data is None else hashlib.sha256(np.ascontiguousarray(data).data).hexdigest()
-
-
-def _sites(function: Function) -> dict[Site | None, int]:
-    """The sites of a function, each with the number of the first operation that has it."""
-    found: dict[Site | None, int] = {None: NOWHERE}
-    for number, op in enumerate(function.walk()):
-        found.setdefault(op.site, number)
-    return found
 
 
 # ---- writing ------------------------------------------------------------------------------------
@@ -176,14 +87,15 @@ def _name(key: str, level: Level) -> str:
 def _recipe(variant: Variant, code: str) -> Recipe | None:
     signature, function, needs = variant.signature, variant.extraction.function, variant.needs
     sites = _sites(function)
-    constants = [_constant(name, array, function) for name, array in needs.constants.items()]
+    constants = needs.constants.items()
+    computed = {name for name, array in constants if not _is_given(name, array, function)}
     if (
         signature.python
         or needs.functions
         or variant.code is not None
         or [feed.type for feed in signature.feeds] != [param.type for param in function.params]
         or any(check.site not in sites for check in variant.checks)
-        or sum(len(constant.elements or "") for constant in constants) > LARGEST
+        or sum(needs.constants[name].nbytes for name in computed) > LARGEST
     ):
         return None
     return Recipe(
@@ -192,10 +104,13 @@ def _recipe(variant: Variant, code: str) -> Recipe | None:
         [(s.name, str(s.type), s.kind, s.read, s.written) for s in signature.slots],
         [(f.kind, f.type and str(f.type), f.source) for f in signature.fetches],
         signature.sizes,
-        str(signature.work),
+        _terms(signature.work),
         signature.locks,
         needs.streams,
-        constants,
+        [
+            _constant(name, array) if name in computed else StoredConstant(name)
+            for name, array in constants
+        ],
         [(check.message, check.error, sites[check.site]) for check in variant.checks],
         variant.externals,
         variant.exports,
@@ -203,13 +118,34 @@ def _recipe(variant: Variant, code: str) -> Recipe | None:
     )
 
 
-def _constant(name: str, array: Array, function: Function) -> StoredConstant:
+def _terms(size: Dim) -> int | Sequence[Any]:
+    if isinstance(size, int):
+        return size
+    return [
+        ([a if isinstance(a, str) else (a.fn, *map(_terms, a.args)) for a in monomial], number)
+        for monomial, number in size.terms
+    ]
+
+
+def _sites(function: Function) -> dict[Site | None, int]:
+    """The sites of a function, each with the number of the first operation that has it."""
+    found: dict[Site | None, int] = {None: NOWHERE}
+    for number, op in enumerate(function.walk()):
+        found.setdefault(op.site, number)
+    return found
+
+
+def _is_given(name: str, array: Array, function: Function) -> bool:
+    """True for a constant of the extracted function, as it is there."""
     given = function.globals.get(name)
-    if given is not None and given.data is not None and np.shares_memory(given.data, array):
-        return StoredConstant(name)
-    return StoredConstant(
-        name, str(array.dtype), array.shape, base64.b64encode(array.tobytes()).decode()
-    )
+    if given is None or given.data is None or given.data.nbytes != array.nbytes:
+        return False
+    return given.data is array or given.data.tobytes() == array.tobytes()
+
+
+def _constant(name: str, array: Array) -> StoredConstant:
+    elements = base64.b64encode(array.tobytes()).decode()
+    return StoredConstant(name, from_numpy_dtype(array.dtype), array.shape, elements)
 
 
 # ---- reading ------------------------------------------------------------------------------------
@@ -222,13 +158,19 @@ def prepared(
     disk has both for.
     """
     for level in dict.fromkeys(levels):
-        recipe = _read(_name(key, level))
-        if recipe is not None:
-            symbols = entry_support.symbols(recipe.externals)
-            library = jit.stored(recipe.object, symbols, recipe.exports)
-            if library is not None:
-                return _variant(job, recipe), library
+        with contextlib.suppress(Exception):  # there are many ways in which a file is no recipe
+            recipe = _read(_name(key, level))
+            found = _linked(job, recipe) if recipe is not None else None
+            if found is not None:
+                return found
     return None
+
+
+def _linked(job: Job, recipe: Recipe) -> tuple[Variant, jit.Library] | None:
+    variant = _variant(job, recipe)
+    symbols = entry_support.symbols(variant.externals)
+    library = jit.stored(recipe.object, symbols, variant.exports)
+    return (variant, library) if library is not None else None
 
 
 def _read(name: str) -> Recipe | None:
@@ -261,36 +203,55 @@ def _variant(job: Job, recipe: Recipe) -> Variant:
 
 
 def _signature(job: Job, recipe: Recipe) -> Signature:
-    extraction = job.extraction
+    extraction, types = job.extraction, _Types(job.extraction.function)
     feeds = zip(extraction.feeds, extraction.function.params, strict=True)
     return Signature(
         job.name,
         tuple(Feed(f.tensor.name, param.type, f.tensor.op.site) for f, param in feeds),
         tuple(
-            Slot(name, _type(type_), kind, read, written, extraction.variables[name].site)
+            Slot(name, types[type_], kind, read, written, extraction.variables[name].site)
             for name, type_, kind, read, written in recipe.slots
         ),
         tuple(
-            Fetch(kind, _type(type_) if type_ else None, source)
+            Fetch(kind, types[type_] if type_ else None, source)
             for kind, type_, source in recipe.fetches
         ),
         job.structure,
         tuple(recipe.sizes),
         extraction.assumptions,
-        parse_dim(recipe.work),
+        _size(recipe.work),
         python=False,
         locks=recipe.locks,
     )
 
 
-def _type(text: str) -> Type:
-    found = parse_type(text)
-    assert isinstance(found, Type)
-    return found
+def _size(terms: int | Sequence[Any]) -> Dim:
+    """What ``_terms`` was made of; much faster than from a text."""
+    if isinstance(terms, int):
+        return terms
+    return Expr(tuple([(tuple(map(_atom, monomial)), number) for monomial, number in terms]))
+
+
+def _atom(part: str | Sequence[Any]) -> str | Apply:
+    return part if isinstance(part, str) else Apply(part[0], tuple(map(_size, part[1:])))
+
+
+class _Types(dict[str, Type]):
+    """Types by their texts; those that the function has need not be read."""
+
+    def __init__(self, function: Function) -> None:
+        declared = [entry.type for entry in function.globals.values()]
+        given = [type_ for type_ in function.result_types if isinstance(type_, Type)]
+        super().__init__({str(type_): type_ for type_ in (*declared, *given)})
+
+    def __missing__(self, text: str) -> Type:
+        found = parse_type(text)
+        assert isinstance(found, Type)
+        return found
 
 
 def _elements(constant: StoredConstant, function: Function) -> Array:
     if constant.elements is None:
         return np.ascontiguousarray(function.globals[constant.name].data)
     data = base64.b64decode(constant.elements)
-    return np.frombuffer(data, constant.dtype).reshape(constant.shape)
+    return np.frombuffer(data, numpy_dtype(constant.dtype)).reshape(constant.shape)

@@ -12,7 +12,7 @@ import threading
 from functools import cache
 from typing import Any
 
-from stepforge.codegen import jit, target, threads
+from stepforge.codegen import entry_support, threads
 
 
 def available() -> int:
@@ -27,13 +27,9 @@ class Pool:
     """``address`` of the pool's memory and of the function that runs a loop on it; its threads."""
 
     def __init__(self, workers: int) -> None:
-        host = target.host()
-        text = threads.pool_text(host.triple, host.attributes)
-        self._library = jit.build(text, "O0", {}, threads.FUNCTIONS)
+        init, worker, self.function = entry_support.symbols(threads.FUNCTIONS).values()
         self._memory = ctypes.create_string_buffer(threads.POOL_BYTES + 64)
         self.address = -(-ctypes.addressof(self._memory) // 64) * 64
-        self.function = self._library["stepforge_parallel_for"]
-        init, worker, _ = (self._library[name] for name in threads.FUNCTIONS)
         ctypes.CFUNCTYPE(None, ctypes.c_void_p)(init)(self.address)
         run: Any = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(worker)
         self.workers = [

@@ -13,11 +13,20 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from stepforge import cli_bench, cli_cache, cli_compile, cli_completion, cli_run, cli_show
+from stepforge import (
+    cli_bench,
+    cli_cache,
+    cli_compile,
+    cli_completion,
+    cli_devices,
+    cli_run,
+    cli_show,
+)
 from stepforge.cli_files import CommandError
 from stepforge.cli_inputs import INPUT_HELP
 from stepforge.cli_parsers import add_debug
 from stepforge.ir.errors import IRError, OpError
+from stepforge.runtime import backends
 
 _ABOUT = "Compiles TensorFlow-1 graph programs, runs them, and shows what becomes of them."
 _MORE = f"""\
@@ -32,9 +41,14 @@ exit status:
   130  stopped by Ctrl-C
 
 environment:
-  STEPFORGE_CACHE  the folder of compiled steps, or off
-  STEPFORGE_CHECK  1: check every pass of what is compiled, and name the one that is wrong
-  STEPFORGE_DUMP   a folder that gets the stages of every step that is compiled
+  STEPFORGE_CACHE    the folder of compiled steps, or off
+  STEPFORGE_CHECK    1: check every pass of what is compiled, and name the one that is wrong
+  STEPFORGE_DUMP     a folder that gets the stages of every step that is compiled
+  STEPFORGE_BACKEND  what writes kernels: {', '.join(backends.BACKENDS)}
+  STEPFORGE_BLAS     off: matrix products by our own kernels only
+  STEPFORGE_ENTRY    python: steps are called through Python
+  STEPFORGE_PERF     1: names of compiled functions for perf
+  STEPFORGE_GDB      1: names of compiled functions for gdb
 """
 DONE, FAILED, OURS, STOPPED = 0, 1, 3, 130
 # What is wrong with an input; anything else is a mistake of ours.
@@ -42,7 +56,9 @@ _ERRORS = (
     CommandError, IRError, OpError, ValueError, TypeError, RuntimeError, OSError, ImportError,
     MemoryError,
 )  # fmt: skip
-_MODULES = (cli_compile, cli_run, cli_bench, cli_show, cli_cache, cli_completion)
+_MODULES = (
+    cli_compile, cli_run, cli_bench, cli_show, cli_devices, cli_cache, cli_completion,
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -105,10 +105,11 @@ def bench_command(options: argparse.Namespace) -> None:
     """Time the step and print its figures."""
     sizes = dict(_size(text) for text in options.size)
     typed = [text for text in options.feed if "=" not in text and not text.endswith(".npz")]
-    feeds = cli_feeds.parse(text for text in options.feed if text not in typed)
-    wanted = {_plain(feed.tensor): feed for feed in map(parse_feed, typed)}
-    options.feed = [*wanted, *(name for name in feeds if name not in wanted)]
+    given_feeds = cli_feeds.parse(text for text in options.feed if text not in typed)
     given = cli_inputs.read(options)
+    feeds = {cli_steps.known_name(given, name): fed for name, fed in given_feeds.items()}
+    wanted = {cli_steps.known_name(given, feed.tensor): feed for feed in map(parse_feed, typed)}
+    options.feed = [*wanted, *(name for name in feeds if name not in wanted)]
     if isinstance(given, cli_inputs.GraphInput):
         options.feed = _all_feeds(given, options)
     with progress("compiling"):
@@ -142,10 +143,6 @@ def _size(text: str) -> tuple[str, int]:
     if not name or not value.isdecimal():
         raise CommandError(f"a size is written NAME=VALUE, as in n=64, not {text!r}")
     return name, int(value)
-
-
-def _plain(name: Any) -> str:
-    return str(name).removesuffix(":0")
 
 
 # ---- arguments -----------------------------------------------------------------------------------
@@ -249,9 +246,10 @@ def _sizes(step: CalledStep, variant: Variant, arrays: Sequence[Any]) -> dict[st
 
 
 def _traffic(variant: Variant, sizes: Mapping[str, int]) -> Traffic:
-    if "loops" in variant.stages:
-        return traffic_of_loops(variant.stages["loops"], sizes)
-    return traffic_of_tensors(variant.stages["tensor"], sizes)
+    loops = variant.stage("loops")
+    if loops:
+        return traffic_of_loops(loops, sizes)
+    return traffic_of_tensors(variant.stage("tensor"), sizes)
 
 
 def _kind(dtype: str) -> str:

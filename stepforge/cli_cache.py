@@ -59,12 +59,15 @@ def _list(cache: DiskCache, options: argparse.Namespace) -> int:
     entries = cache.entries()
     total = sum(entry.size for entry in entries)
     if options.json:
-        rows = [{"key": e.key, "bytes": e.size, "used": e.used} for e in entries]
+        rows = [
+            {"key": e.key, "kind": _kind(cache, e), "bytes": e.size, "used": e.used}
+            for e in entries
+        ]
         print(json.dumps({"folder": str(cache.folder), "bytes": total, "limit": cache.limit,
                           "entries": rows}, indent=2))
         return 0
     for entry in entries:
-        print(_line(entry))
+        print(f"{_line(entry):<{_LINE}}  {_kind(cache, entry)}")
     print(f"{_counted(entries)}, {_bytes(total)} of at most {_bytes(cache.limit)}, in"
           f" {cache.folder}")
     return 0
@@ -87,7 +90,14 @@ def _verify(cache: DiskCache, options: argparse.Namespace) -> int:
     return int(bool(damaged))
 
 
+_STEP = b"{"  # recipes are JSON; no object begins so
+_LINE = 38  # characters of a file's line up to its age
 _ACTIONS = {"ls": _list, "clear": _clear, "verify": _verify}
+
+
+def _kind(cache: DiskCache, entry: Entry) -> str:
+    """What a file is: "code" of a module, or what a compile found out about a "step"."""
+    return "step" if cache.begins_with(entry, _STEP) else "code"
 
 
 def _line(entry: Entry) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from stepforge.cli_progress import progress
 from stepforge.codegen import target
 from stepforge.runtime import ahead_files
 from stepforge.runtime.ahead import Compiled
-from stepforge.runtime.ahead_steps import Step, compile_ahead, compile_ir
+from stepforge.runtime.ahead_steps import Step, compile_ahead, compile_ir, parse_feed
 
 _ABOUT = """\
 Compile steps of a graph ahead of time. Nothing but libc and libm is needed to run them."""
@@ -81,7 +82,7 @@ def add_commands(commands: Any) -> None:
                       " caller reads")
     what.add_argument("--bound", action="append", default=[], metavar="TENSOR=SIZE",
                       help="the most that a size can be which depends on data: y=100, or by sizes"
-                      " of feeds, y=2*n (once for each tensor)")
+                      " of feeds, y=2*n, y=x_0 (once for each tensor)")
     how = parser.add_argument_group("how")
     how.add_argument("-o", "--output", action="append", required=True, metavar="FILE",
                      help=f"a file to write, of the kind that its name says:"
@@ -107,9 +108,9 @@ def compile_command(options: argparse.Namespace) -> None:
             raise CommandError(f"{file}: the name of a file ends in one of {known}")
     with progress("compiling"):
         compiled = _compiled(options)
-    for file in options.output:
-        for path in ahead_files.write(compiled, file):
-            print(f"wrote {path} ({path.stat().st_size} bytes)")
+    written = [path for file in options.output for path in ahead_files.write(compiled, file)]
+    for path in dict.fromkeys(written):
+        print(f"wrote {path} ({path.stat().st_size} bytes)")
 
 
 def _compiled(options: argparse.Namespace) -> Compiled:
@@ -125,15 +126,15 @@ def _compiled(options: argparse.Namespace) -> Compiled:
     if isinstance(given, Text):
         return compile_ir(given.module, values=given.restored, name=name, **how)
     steps = _steps(given, options.groups, name)
-    bounds = dict(map(_bound, options.bound))
+    bounds = dict(_bound(given, text) for text in options.bound)
     return compile_ahead(steps, session=given.session, name=name, bounds=bounds, **how)
 
 
-def _bound(text: str) -> tuple[str, str]:
+def _bound(given: GraphInput, text: str) -> tuple[Any, str]:
     tensor, sign, limit = text.partition("=")
     if not sign:
         raise CommandError(f"a bound is written TENSOR=SIZE, not {text!r}")
-    return tensor.strip(), limit.strip()
+    return given.element(tensor.strip()), limit.strip()
 
 
 def _steps(
@@ -149,7 +150,9 @@ def _step(
         wanted = cli_steps.fetches_of(given, fetches)
     except CommandError as error:
         raise CommandError(f"{name}: {error}") from None
-    return Step(name, wanted, feeds or cli_steps.feeds_of(given, wanted, ()))
+    typed = [parse_feed(text) for text in feeds]
+    known = [replace(feed, tensor=cli_steps.known_name(given, feed.tensor)) for feed in typed]
+    return Step(name, wanted, known or cli_steps.feeds_of(given, wanted, ()))
 
 
 def _identifier(stem: str) -> str:

@@ -18,12 +18,17 @@ examples:
   stepforge completion zsh > ~/.zfunc/_stepforge.sh && source ~/.zfunc/_stepforge.sh
 """
 
-# A word is completed by what the one before it takes, else by where it stands. Words of lists keep
-# what stands in front of the last comma.
+# A word is completed by what the one before it takes, else by where it stands; --option=value is
+# three words to bash and one to zsh. Words of lists keep what stands in front of the last comma.
 _SCRIPT = """\
 _stepforge() {{
     local word="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}"
     local command="" at=1 words="" list="" head=""
+    case "$before" in =) before="${{COMP_WORDS[COMP_CWORD-2]}}" ;; esac
+    case "$word" in
+        =) word="" ;;
+        --*=*) before="${{word%%=*}}"; head="$before="; word="${{word#*=}}" ;;
+    esac
     while [ "$at" -lt "$COMP_CWORD" ]; do
         case "${{COMP_WORDS[at]}}" in
             {commands}) command="${{COMP_WORDS[at]}}"; break ;;
@@ -43,7 +48,7 @@ _stepforge() {{
         esac ;;
     esac
     if [ -n "$list" ]; then
-        case "$word" in *,*) head="${{word%,*}},"; word="${{word##*,}}" ;; esac
+        case "$word" in *,*) head="$head${{word%,*}},"; word="${{word##*,}}" ;; esac
     fi
     COMPREPLY=($(compgen -P "$head" -W "$words" -- "$word"))
 }}

@@ -1,19 +1,14 @@
 """What commands work on: a Python file that builds a graph, a graph in a file, or IR text.
 
-Running a Python file *is* building the graph: it runs with a fresh default graph, as a module that
-is not ``__main__``. Names behind a colon say what of it is meant: functions are called, tensors are
-what a command computes.
+Names behind a colon say what of it is meant. A Python file is run (``cli_scripts``), everything
+else is only read.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
-import runpy
-import sys
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +17,14 @@ import numpy as np
 
 from stepforge import cli_files
 from stepforge.cli_files import CommandError as CommandError
+from stepforge.cli_scripts import Built, run_script
 from stepforge.frontend.graph import Graph
 from stepforge.frontend.graph_state import Restoring
 from stepforge.frontend.graphdef.importing import import_graph_def
 from stepforge.frontend.operation import Operation
 from stepforge.frontend.variable_lists import global_variables_initializer
 from stepforge.ir.core import Module
-from stepforge.ir.errors import IRError, OpError
+from stepforge.ir.errors import IRError
 from stepforge.ir.parser import parse_module
 from stepforge.ir.types import numpy_dtype
 from stepforge.ir.verify import verify_module
@@ -45,20 +41,43 @@ The input is one of
   model.pb model.pbtxt a GraphDef, as tf.train.write_graph writes it; also model.pb:logits
   model.sf             functions as IR text, as `stepforge dump --stage tensor` prints them;
                        model.sf:step is one of them
-Tensors go by their names in the graph: `logits` is `logits:0`.
+Tensors go by their names in the graph (`logits` is `logits:0`), or else by the names that the
+Python file has for them.
 """
+_SUFFIXES = (".py", *cli_files.GRAPHS, ".sf")
 _VARIABLES = ("VariableV2", "VarHandleOp")
 
 
 @dataclass(frozen=True)
 class GraphInput:
-    """A graph, a session with the values of its variables, and what was named behind a colon."""
+    """A graph, a session with the values of its variables, and what was named behind a colon.
+
+    ``named`` has the tensors and operations that are variables of a Python file.
+    """
 
     path: Path
     graph: Graph
     session: Session
     restored: dict[str, Any]
-    fetches: tuple[Any, ...] = ()
+    fetches: tuple[Any, ...]
+    named: Mapping[str, Any]
+
+    def element(self, name: str) -> Any:
+        """The tensor or operation of that name in the graph, or else in the Python file.
+
+        Raises: CommandError.
+        """
+        try:
+            return fetched(self.graph, name)
+        except (KeyError, ValueError) as error:
+            if name in self.named:
+                return self.named[name]
+            near = difflib.get_close_matches(name, self._names())
+            more = f" (there is {', '.join(near)})" if near else ""
+            raise CommandError(f"{error.args[0]}{more}") from None
+
+    def _names(self) -> list[str]:
+        return list({**self.named, **{op.name: op for op in self.graph.get_operations()}})
 
 
 @dataclass(frozen=True)
@@ -87,20 +106,21 @@ def read(options: argparse.Namespace) -> GraphInput | Text:
     """
     name, _, behind = options.input.partition(":")
     path = cli_files.existing(name)
+    if path.suffix not in _SUFFIXES:
+        raise CommandError(f"{path}: the name of an input ends in one of {' '.join(_SUFFIXES)}")
     names = [part.strip() for part in behind.split(",") if part.strip()]
     restored = _restored(getattr(options, "restore", None))
     if path.suffix == ".sf":
         return Text(path, _chosen(parse_text(cli_files.read_text(path), path), names), restored)
-    graph = Graph()
-    build = _import if path.suffix in cli_files.GRAPHS else _run_script
-    with graph.as_default():
-        fetches = build(path, graph, names)
-        initialize = [global_variables_initializer(), *_assignments(graph, restored)]
-    session = Session(graph=graph)
+    build = _import if path.suffix in cli_files.GRAPHS else run_script
+    built = build(path, names)
+    with built.graph.as_default():
+        initialize = [global_variables_initializer(), *_assignments(built.graph, restored)]
+    session = Session(graph=built.graph)
     session.run(initialize)
     for variable, value in restored.items():
-        _restore(session, graph, variable, value)
-    return GraphInput(path, graph, session, restored, fetches)
+        _restore(session, built.graph, variable, value)
+    return GraphInput(path, built.graph, session, restored, built.fetches, built.named)
 
 
 # ---- IR text -------------------------------------------------------------------------------------
@@ -128,59 +148,12 @@ def _chosen(module: Module, names: Sequence[str]) -> Module:
 
 # ---- graphs --------------------------------------------------------------------------------------
 
-
-def _import(path: Path, graph: Graph, names: Sequence[str]) -> tuple[Any, ...]:
-    """Fill ``graph`` from a file; no line of a program made its nodes."""
-    graph_def = cli_files.read_graph_def(path)
-    with Restoring(graph.state, lambda: {"stack": ()}):
+def _import(path: Path, names: Sequence[str]) -> Built:
+    """A graph from a file; no line of a program made its nodes."""
+    graph_def, graph = cli_files.read_graph_def(path), Graph()
+    with graph.as_default(), Restoring(graph.state, lambda: {"stack": ()}):
         import_graph_def(graph_def, name="")
-    return tuple(_named(graph, name) for name in names)
-
-
-def _run_script(path: Path, graph: Graph, names: Sequence[str]) -> tuple[Any, ...]:
-    """Run a Python file, and the functions among ``names``; what is named or returned."""
-    folder = os.path.dirname(os.path.abspath(path))
-    sys.path.insert(0, folder)
-    try:
-        namespace = runpy.run_path(str(path), run_name=path.stem)
-        found = [_looked_up(path, graph, namespace, name) for name in names]
-    except (CommandError, BrokenPipeError):
-        raise
-    except Exception as error:
-        last = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
-        where = f" at line {last[-1].lineno}: {last[-1].line}" if last else ""
-        text = str(error) if isinstance(error, OpError) else f"{type(error).__name__}: {error}"
-        raise CommandError(f"{path} fails{where}\n{text}") from error
-    finally:
-        sys.path.remove(folder)
-    return tuple(element for value in found for element in _elements(graph, value))
-
-
-def _looked_up(path: Path, graph: Graph, namespace: Mapping[str, Any], name: str) -> Any:
-    """What a function returns, the value of a variable of the file, or a tensor of the graph."""
-    if name not in namespace:
-        try:
-            return fetched(graph, name)
-        except (KeyError, ValueError):
-            raise CommandError(f"{path} has no function or tensor {name}") from None
-    value = namespace[name]
-    if callable(value):
-        return value()
-    if not list(_elements(graph, value)):
-        raise CommandError(f"{name} of {path} is no function and no tensor, but {value!r}")
-    return value
-
-
-def _elements(graph: Graph, value: Any) -> Iterator[Any]:
-    """The tensors and operations in a value, which may be nested."""
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        for part in value:
-            yield from _elements(graph, part)
-    elif not isinstance(value, str):
-        with contextlib.suppress(TypeError):
-            yield graph.as_graph_element(value)
+    return Built(graph, tuple(_named(graph, name) for name in names), {})
 
 
 def _named(graph: Graph, name: str) -> Any:

@@ -62,6 +62,7 @@ def _run_graph(
     given: GraphInput, options: argparse.Namespace, feeds: dict[str, Fed]
 ) -> dict[str, Any]:
     fetches = cli_steps.fetches_of(given, options.fetch)
+    feeds = {cli_steps.known_name(given, name): fed for name, fed in feeds.items()}
     fed = [feed_tensor(given.graph, cli_steps.tensor_name(name)) for name in feeds]
     fed += cli_steps.feeds_of(given, fetches, (), beside=fed)
     arguments = [argument_of(tensor) for tensor in fed]

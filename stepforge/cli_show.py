@@ -1,6 +1,4 @@
-"""``stepforge dump``, ``opt`` and ``devices``: thin commands over what sessions, passes and targets
-offer.
-"""
+"""``stepforge dump`` and ``opt``: thin commands over what sessions and passes offer."""
 
 from __future__ import annotations
 
@@ -12,23 +10,15 @@ from stepforge import cli_dump, cli_inputs, cli_passes, cli_steps
 from stepforge.cli_inputs import INPUT_HELP
 from stepforge.cli_parsers import command_parser, complete
 from stepforge.cli_progress import progress
-from stepforge.codegen import target
 from stepforge.ir.text import print_function
 from stepforge.passes.manager import Report, run_passes
 from stepforge.passes.order import ORDER
-from stepforge.runtime import threads
-from stepforge.runtime.devices import local_devices
 
 
 def add_commands(commands: Any) -> None:
     """Add the commands."""
     _add_dump(commands)
     _add_opt(commands)
-    devices = command_parser(commands, "devices", "say what there is to compute on", """\
-example:
-  stepforge devices
-""")
-    devices.set_defaults(command=devices_command)
 
 
 # ---- dump ---------------------------------------------------------------------------------------
@@ -90,16 +80,3 @@ def opt_command(options: argparse.Namespace) -> None:
     print("\n".join(map(print_function, made)), end="")
     if options.timings:
         print(report, file=sys.stderr)
-
-
-# ---- devices ------------------------------------------------------------------------------------
-
-
-def devices_command(options: argparse.Namespace) -> None:
-    """Print the devices of sessions, and the processor that code is made for."""
-    for device in local_devices():
-        print(f"{device.name}  {device.memory_limit_bytes / 2**30:.1f} GiB")
-    host, common = target.host(), target.baseline()
-    print(f"processor: {host.cpu} ({host.triple}), vectors of {host.vector_bits} bits,"
-          f" {threads.available()} threads")
-    print(f"ahead of time: {common.cpu}, vectors of {common.vector_bits} bits")

@@ -20,7 +20,6 @@ from stepforge.frontend.operation import Operation
 from stepforge.ir import dims
 from stepforge.ir.core import Function
 from stepforge.ir.types import Type
-from stepforge.runtime.ahead_steps import fetched
 from stepforge.runtime.feeds import feed_tensor
 from stepforge.runtime.text_steps import TextProgram
 from stepforge.runtime.variables import VariableStore
@@ -65,7 +64,7 @@ def add_step(parser: argparse.ArgumentParser) -> None:
 
 def fetches_of(given: GraphInput, names: Sequence[str]) -> list[Any]:
     """What is computed: ``names``, or what was named with the input. Raises: CommandError."""
-    found = [_element(given, name) for name in names] or list(given.fetches)
+    found = [given.element(name) for name in names] or list(given.fetches)
     if not found:
         ends = ", ".join(_ends(given))
         raise CommandError(
@@ -75,19 +74,12 @@ def fetches_of(given: GraphInput, names: Sequence[str]) -> list[Any]:
     return list(dict.fromkeys(found))
 
 
-def _element(given: GraphInput, name: str) -> Any:
-    try:
-        return fetched(given.graph, name)
-    except (KeyError, ValueError) as error:
-        raise CommandError(str(error.args[0])) from None
-
-
 def _ends(given: GraphInput) -> list[str]:
     """Tensors that no other node takes: what is probably meant, the last ones."""
     operations = given.graph.get_operations()
     used = {tensor.op for op in operations for tensor in op.inputs}
     used |= {op for each in operations for op in each.control_inputs}
-    ends = [op.name for op in operations if op not in used and op.inputs]
+    ends = [op.name for op in operations if op not in used and (op.inputs or op.control_inputs)]
     return ends[-_LISTED:]
 
 
@@ -98,7 +90,8 @@ def feeds_of(
     fed.
     """
     if names:
-        return [feed_tensor(given.graph, tensor_name(name)) for name in names]
+        known = [tensor_name(known_name(given, name)) for name in names]
+        return [feed_tensor(given.graph, name) for name in known]
     nodes = needed(fetches, set(beside))
     return [node.outputs[0] for node in sorted(nodes, key=lambda node: node.id)
             if node.type == "Placeholder"]
@@ -107,6 +100,15 @@ def feeds_of(
 def tensor_name(name: str) -> str:
     """A tensor by the name that users know it by: ``x`` is ``x:0``."""
     return name if ":" in name else f"{name}:0"
+
+
+def known_name(given: GraphInput | Text, name: str) -> str:
+    """What the graph calls a tensor, as short as can be, where a Python file names it otherwise."""
+    plain = name.removesuffix(":0")
+    if isinstance(given, Text) or plain not in given.named:
+        return plain
+    element = given.element(plain)  # the graph's own names go first
+    return str(element.name).removesuffix(":0")
 
 
 def argument_of(tensor: Any) -> Argument:

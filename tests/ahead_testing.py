@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import functools
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cffi
 import numpy as np
+import pytest
 
 import stepforge as tf
 from stepforge.codegen import header
@@ -18,6 +23,7 @@ from stepforge.runtime.ahead_steps import compile_ahead as compile_with
 # What LLVM does beyond its short list of passes is tested where steps are.
 compile_ahead = functools.partial(compile_with, level="O1")
 
+Module = Callable[..., Any]  # the fixture ``module``: a compiled library to the names of its module
 ALLOWED = {"memcpy", "memset", "memmove"}
 RANDOM = np.random.RandomState(0)
 
@@ -66,3 +72,13 @@ def network() -> tuple[Any, Any, Any]:
     session = tf.Session()
     session.run(tf.global_variables_initializer())
     return x, y, session
+
+
+def with_linkers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the linkers that come with Rust be found, where there are no others."""
+    monkeypatch.delenv("CC", raising=False)
+    if shutil.which("rustc") is not None:
+        command = ["rustc", "--print", "sysroot"]
+        root = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        for folder in Path(root, "lib", "rustlib").glob("*/bin/gcc-ld"):
+            monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)

@@ -1,15 +1,19 @@
-"""What all tests share: golden files, rewritten by ``pytest --update-golden``."""
+"""What all tests share: golden files, rewritten by ``pytest --update-golden``; graphs of their own;
+modules of steps that were compiled ahead of time.
+"""
 
 from __future__ import annotations
 
 import difflib
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-os.environ["STEPFORGE_CACHE"] = "off"  # what is tested is compiled
+os.environ["STEPFORGE_CACHE"] = "off"  # what is tested is compiled; fixtures import stepforge later
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -39,3 +43,20 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
             pytest.fail("\n".join(lines), pytrace=False)
 
     return compare
+
+
+@pytest.fixture
+def own_graph() -> Iterator[None]:
+    """A default graph that nobody else adds to."""
+    import stepforge as tf
+
+    with tf.Graph().as_default():
+        yield
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Callable[..., Any]:
+    """Writes the Python module of a library and runs it."""
+    from ahead_testing import python_module
+
+    return functools.partial(python_module, tmp_path)

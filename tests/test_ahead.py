@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from ahead_testing import ALLOWED, RANDOM, Loaded, compile_ahead, network, python_module
+from ahead_testing import ALLOWED, RANDOM, Loaded, Module, compile_ahead, network
 
 import stepforge as tf
 from stepforge.ir.parser import parse_module
@@ -17,19 +15,7 @@ from stepforge.runtime import ahead_files
 from stepforge.runtime.ahead_problems import CannotCompileAhead
 from stepforge.runtime.ahead_steps import Feed, Step, compile_ir, parse_feed
 
-Module = Callable[..., Any]
-
-
-@pytest.fixture
-def module(tmp_path: Path) -> Module:
-    """Writes the Python module of a library and runs it."""
-    return functools.partial(python_module, tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def _graph() -> Any:
-    with tf.Graph().as_default():
-        yield
+pytestmark = pytest.mark.usefixtures("own_graph")
 
 
 # ---- values -------------------------------------------------------------------------------------
@@ -233,15 +219,34 @@ def test_all_that_cannot_be_compiled_is_told_at_once() -> None:
     v = tf.get_variable("v", [3])
     found = tf.where(x > 0, name="places")
     y = tf.lgamma(x, name="gamma") + tf.reduce_sum(v)
-    text = tf.as_string(x, name="text") if hasattr(tf, "as_string") else y
+    s = tf.placeholder(tf.string, [], "s")
+    words, _ = tf.unique(tf.stack([s, s], name="pair"), name="words")
+    called = tf.py_func(lambda a: a, [x], tf.float32, name="called")
+    kept, _ = tf.setdiff1d(x, x + 1.0)
     with pytest.raises(CannotCompileAhead) as caught:
-        compile_ahead(Step("f", [found, y, text], [x]))
+        compile_ahead(Step("f", [found, y, words, called, kept], [x, s]))
     message = str(caught.value)
     assert "where: the size of its result depends on data" in message
-    assert "lgamma: has no native lowering for f32[x_0]" in message
+    assert "lgamma: has no native lowering for (f32[x_0]) -> (f32[x_0])" in message
+    assert "the feed s is string" in message
+    assert "reshape, concat: text, resources" in message  # one node, one reason
+    assert "py_func: a Python function needs its interpreter" in message
+    assert "setdiff1d: has no native lowering" in message
+    assert message.count("no upper bound is declared") == 1  # a bound would not help the others
     assert "variable v has no value" in message
     assert message.count("test_ahead.py") >= 3
     assert "tf.where(x > 0" in message
+
+
+def test_a_variable_stays_as_large_as_its_value() -> None:
+    text = (
+        "variable @v: f32[n, 3]\nfunc @f(%x: f32[m, 8], %y: f32[4, 3]) {\n"
+        "  write(@v, %x)\n  write(@v, %y)\n  return()\n}"
+    )
+    with pytest.raises(CannotCompileAhead) as caught:
+        compile_ir(parse_module(text), values={"v": np.zeros((4, 3), np.float32)})
+    (problem,) = caught.value.problems
+    assert str(problem) == "write: a value f32[m, 8] for variable v, which stays f32[4, 3]"
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from ahead_testing import ALLOWED, RANDOM, Loaded, compile_ahead, python_module
+from ahead_testing import ALLOWED, RANDOM, Loaded, Module, compile_ahead
 
 import stepforge as tf
 from stepforge.cli import main
@@ -17,19 +14,7 @@ from stepforge.runtime import ahead_files
 from stepforge.runtime.ahead_problems import CannotCompileAhead
 from stepforge.runtime.ahead_steps import Step
 
-Module = Callable[..., Any]
-
-
-@pytest.fixture
-def module(tmp_path: Path) -> Module:
-    """Writes the Python module of a library and runs it."""
-    return functools.partial(python_module, tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def _graph() -> Any:
-    with tf.Graph().as_default():
-        yield
+pytestmark = pytest.mark.usefixtures("own_graph")
 
 
 def test_a_bound_gives_results_memory_and_the_step_their_shape(module: Module) -> None:
@@ -82,6 +67,14 @@ def test_sizes_that_are_values_need_bounds_too(module: Module) -> None:
             want, expected = session.run([steps, total], {n: count})
             np.testing.assert_array_equal(have, want)
             np.testing.assert_allclose(sum_, expected, rtol=1e-6)
+
+
+def test_a_small_temporary_of_a_found_size_has_memory(module: Module) -> None:
+    ends = tf.placeholder(tf.float32, [3], "ends")
+    steps = tf.range(ends[0], ends[1], ends[2], name="steps")
+    f = module(compile_ahead(Step("f", steps, [ends]), bounds={steps: 100})).f
+    for low, high, step in ((0, 25, 0.25), (3, 3, 1), (5, -2, -1.5)):
+        np.testing.assert_allclose(f([low, high, step]), np.arange(low, high, step), rtol=1e-6)
 
 
 def test_embeddings_train_without_bounds(module: Module) -> None:
@@ -145,7 +138,28 @@ def test_the_command_line_takes_bounds(
     command = ["compile", "bounded.py", "--fetch=y", "--feed=x:i32[n]", "-o", "y.o", "-o", "y.h"]
     assert main([*command, "--bound", "y=2*n"]) == 0
     assert "at most i32[2*n]" in Path("y.h").read_text()
+    command[3] = "--feed=x"
+    assert main([*command, "--bound", "y=2*x_0"]) == 0
+    assert "at most i32[2*x_0]" in Path("y.h").read_text()
     assert main([*command, "--bound", "y"]) == 1
     assert "a bound is written TENSOR=SIZE" in capsys.readouterr().err
     assert main(command) == 1
     assert "no upper bound is declared" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("bound", "said"),
+    [
+        ("nothing=n", "The name 'nothing' refers to an Operation not in the graph"),
+        ("found=n", "a bound is of a tensor, and found is an operation (found:0, found:1)"),
+    ],
+)
+def test_bounds_of_what_is_no_tensor(
+    bound: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model.py"
+    model.write_text("import stepforge as tf\nids = tf.placeholder(tf.int32, [None], 'ids')\n"
+                     "values, places = tf.unique(ids, name='found')\n")
+    words = ["compile", f"{model}:values", "--feed", "ids:i32[n]", "--bound", bound]
+    assert main([*words, "-o", str(tmp_path / "found.o")]) == 1
+    assert said in capsys.readouterr().err

@@ -11,7 +11,7 @@ import cffi
 import numpy as np
 import pytest
 
-from stepforge.codegen import header, target
+from stepforge.codegen import coff, header, target
 from stepforge.ir.parser import parse_module
 from stepforge.runtime import ahead_files
 from stepforge.runtime.ahead import Compiled
@@ -122,8 +122,10 @@ def test_the_decimal_point_is_a_point_in_every_locale(made: Compiled, tmp_path: 
     )
 
 
-def test_microsofts_linker_is_told_where_snprintf_is() -> None:
-    option = b"/DEFAULTLIB:legacy_stdio_definitions"
-    assert option in compiled(triple="x86_64-pc-windows-msvc").object
-    assert option not in compiled(BRACES, "x86_64-pc-windows-msvc").object
-    assert option not in compiled(triple="x86_64-w64-windows-gnu").object
+@pytest.mark.parametrize("system", ["pc-windows-msvc", "w64-windows-gnu"])
+def test_windows_has_no_snprintf_but_what_its_headers_call(system: str) -> None:
+    needed = set(coff.undefined(bytes(compiled(triple=f"x86_64-{system}").object)))
+    assert "__stdio_common_vsprintf" in needed
+    assert "snprintf" not in needed
+    needed = set(coff.undefined(bytes(compiled(BRACES, f"x86_64-{system}").object)))
+    assert "__stdio_common_vsprintf" not in needed

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-import os
 import shutil
 import struct
 import subprocess
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
-from ahead_testing import ALLOWED, compile_ahead, network
+from ahead_testing import ALLOWED, compile_ahead, network, with_linkers
 
 import stepforge as tf
 from stepforge.codegen import coff, elf, target
@@ -19,11 +18,7 @@ from stepforge.runtime import ahead_files
 from stepforge.runtime.ahead import Compiled
 from stepforge.runtime.ahead_steps import Step
 
-
-@pytest.fixture(autouse=True)
-def _graph() -> Any:
-    with tf.Graph().as_default():
-        yield
+pytestmark = pytest.mark.usefixtures("own_graph")
 
 
 TRIPLES = {
@@ -94,6 +89,17 @@ def test_objects_for_other_machines(triple: str, head: tuple[bytes, int, int]) -
     assert needed <= ALLOWED | {"sinf", "bzero"}
 
 
+@pytest.mark.skipif(shutil.which("llvm-nm") is None, reason="needs llvm-nm")
+@pytest.mark.parametrize("triple", TRIPLES)
+def test_archives_tell_linkers_what_they_have(triple: str, tmp_path: Path) -> None:
+    path = tmp_path / "libf.a"
+    ahead_files.write(compiled_for(triple), path)
+    command = ["llvm-nm", "--print-armap", str(path)]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = {line.partition(" in ")[0] for line in text.splitlines() if " in steps.o" in line}
+    assert found == {("_" if "apple" in triple else "") + name for name in EXPORTED}
+
+
 @pytest.mark.skipif(shutil.which("llvm-objdump") is None, reason="needs llvm-objdump")
 @pytest.mark.parametrize("triple", TRIPLES)
 def test_a_disassembler_reads_the_code(triple: str, tmp_path: Path) -> None:
@@ -107,16 +113,6 @@ def test_a_disassembler_reads_the_code(triple: str, tmp_path: Path) -> None:
     assert all(word in text for word in words)
     absolute = ("R_AARCH64_ABS", "ARM64_RELOC_UNSIGNED", "X86_64_RELOC_UNSIGNED")
     assert not any(kind in text for kind in absolute)  # the code lies anywhere
-
-
-def with_linkers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the linkers that come with Rust be found, where there are no others."""
-    monkeypatch.delenv("CC", raising=False)
-    if shutil.which("rustc") is not None:
-        command = ["rustc", "--print", "sysroot"]
-        root = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        for folder in Path(root, "lib", "rustlib").glob("*/bin/gcc-ld"):
-            monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
 
 
 @pytest.mark.parametrize("triple", TRIPLES)
@@ -163,25 +159,31 @@ def test_without_a_linker_it_is_said_what_to_install(
         ahead_files.write(compiled, tmp_path / f"f{wrong}")
 
 
-def test_code_for_arm_runs_where_there_is_an_emulator(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_code_for_arm_gives_the_same_under_an_emulator(tmp_path: Path) -> None:
     emulator, driver = shutil.which("qemu-aarch64"), shutil.which("aarch64-linux-gnu-gcc")
-    if emulator is None or driver is None:
-        pytest.skip("needs qemu-aarch64 and aarch64-linux-gnu-gcc")
-    compiled = compiled_for("aarch64-unknown-linux-gnu")
-    for name in ("f.o", "lib.h"):
-        ahead_files.write(compiled, tmp_path / name)
-    (tmp_path / "main.c").write_text(
-        '#include <stdio.h>\n#include <stdlib.h>\n#include "lib.h"\n'
-        "int main(void) { float x[30] = {0}, y[70], s[30];\n"
-        "void *w = malloc(f_workspace(1)); int status = f(x, 1, y, s, w);\n"
-        'printf("%d %g\\n", status, s[0]); return 0; }\n'
-    )
-    command = [driver, "-static", "main.c", "f.o", "-o", "main", "-lm"]
-    subprocess.run(command, cwd=tmp_path, check=True)
-    done = subprocess.run([emulator, "main"], cwd=tmp_path, check=True, capture_output=True)
-    assert done.stdout == b"0 0\n"
+    if emulator is None or driver is None or shutil.which("cc") is None:
+        pytest.skip("needs qemu-aarch64, aarch64-linux-gnu-gcc and cc")
+    triple = "aarch64-unknown-linux-gnu"
+    values = {}
+    for name in (triple, target.host().triple):
+        compiled = compiled_for(name)
+        folder = tmp_path / name
+        for file in ("f.o", "lib.h"):
+            ahead_files.write(compiled, folder / file)
+        (folder / "main.c").write_text(
+            '#include <stdio.h>\n#include <stdlib.h>\n#include "lib.h"\nint main(void) {\n'
+            "float x[150], y[350], s[150]; for (int i = 0; i < 150; i++) x[i] = i / 100.f;\n"
+            "void *w = malloc(f_workspace(5)); int status = f(x, 5, y, s, w);\n"
+            'for (int i = 0; i < 150; i++) printf("%d %.9g %.9g\\n", status, y[2 * i], s[i]); }\n'
+        )
+        command = [driver if name == triple else "cc", "-static", "main.c", "f.o", "-lm"]
+        subprocess.run(command, cwd=folder, check=True)
+        command = [*([emulator] if name == triple else []), "./a.out"]
+        done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+        values[name] = np.loadtxt(done.stdout.splitlines())
+    np.testing.assert_allclose(*values.values(), rtol=1e-5)
+    np.testing.assert_allclose(values[triple][:, 2], np.sin(np.arange(150) / 100), rtol=1e-5)
+    assert not values[triple][:, 0].any()
 
 
 def test_features_choose_the_vectors() -> None:
@@ -194,3 +196,41 @@ def test_features_choose_the_vectors() -> None:
         text = compile_ahead(Step("f", y, [x]), session=session, target=chosen).assembly()
         widest = next(r for r in ("zmm", "ymm", "xmm") if f"%{r}" in text)
         assert widest == register, (cpu, features)
+
+
+# ---- what users write ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("triple", "full", "format_"),
+    [
+        ("x86_64-windows-msvc", "x86_64-unknown-windows-msvc", "COFF"),
+        ("aarch64-linux-gnu", "aarch64-unknown-linux-gnu", "ELF"),
+        ("x86_64-macosx11", "x86_64-unknown-macosx11", "MachO"),
+        ("arm64-apple-macosx11", "arm64-apple-macosx11", "MachO"),
+    ],
+)
+def test_a_triple_may_leave_the_vendor_out(triple: str, full: str, format_: str) -> None:
+    made = target.chosen(triple)
+    assert made.triple == full
+    assert target.llvm().get_object_format(made.triple) == format_
+
+
+@pytest.mark.parametrize(
+    ("triple", "cpu", "features", "unknown"),
+    [
+        ("x86_64-unknown-linux-gnu", "potato", "", "potato"),
+        ("x86_64-unknown-linux-gnu", "", "+avx2,+steam,-coal", r"\+steam, -coal"),
+        ("aarch64-linux-gnu", "x86-64-v3", "+crypto", "x86-64-v3"),
+    ],
+)
+def test_processors_and_features_that_there_are_not(
+    triple: str, cpu: str, features: str, unknown: str
+) -> None:
+    with pytest.raises(ValueError, match=f"LLVM knows no {unknown} for "):
+        target.chosen(triple, cpu, features)
+
+
+def test_a_processor_by_its_name() -> None:
+    made = target.chosen("aarch64-linux-gnu", "cortex-a72", "+crypto")
+    assert (made.cpu, made.features) == ("cortex-a72", "+crypto")

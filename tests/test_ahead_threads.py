@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from ahead_testing import RANDOM, Loaded, compile_ahead, network, python_module
+from ahead_testing import RANDOM, Loaded, Module, compile_ahead, network
 
 import stepforge as tf
 from stepforge.runtime import ahead_files
 from stepforge.runtime.ahead_steps import Step
 
-Module = Callable[..., Any]
-
-
-@pytest.fixture
-def module(tmp_path: Path) -> Module:
-    """Writes the Python module of a library and runs it."""
-    return functools.partial(python_module, tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def _graph() -> Any:
-    with tf.Graph().as_default():
-        yield
+pytestmark = pytest.mark.usefixtures("own_graph")
 
 
 def shared_out(loaded: Loaded, given: Any, shared: Any) -> int:

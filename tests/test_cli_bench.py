@@ -43,6 +43,15 @@ def bench(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
     return found
 
 
+def test_steps_from_the_disk_have_the_same_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEPFORGE_CACHE", str(tmp_path / "cache"))
+    first, second = (bench(capsys, "model.py:y", "--size", "x_0=16") for _ in range(2))
+    assert first["flops"] == second["flops"]
+    assert first["bytes_read"] == second["bytes_read"]
+
+
 def test_figures(capsys: pytest.CaptureFixture[str]) -> None:
     found = bench(capsys, "model.py:y", "--size", "x_0=16")
     assert found["arguments"] == ["x: f32[16, 8]"]

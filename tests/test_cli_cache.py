@@ -17,7 +17,7 @@ from stepforge.codegen.disk_cache import DiskCache
 def folder(tmp_path: Path) -> Path:
     cache = DiskCache(tmp_path)
     cache.put("a" * 64, b"x" * 5000)
-    cache.put("b" * 64, b"y" * 100)
+    cache.put("b" * 64, b'{"x": ' + b"1" * 93 + b"}")
     hours = time.time() - 3 * 3600
     os.utime(tmp_path / f"{'a' * 64}.object", (hours, hours))
     return tmp_path
@@ -31,11 +31,13 @@ def test_list(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(folder, "ls") == 0
     newest, oldest, total = capsys.readouterr().out.splitlines()
     assert newest.startswith("b" * 16 + "      151 B  ")
-    assert oldest == "a" * 16 + "    4.9 KiB  3 h ago"
+    assert newest.endswith(" ago    step")
+    assert oldest == "a" * 16 + "    4.9 KiB  3 h ago    code"
     assert total == f"2 objects, 5.1 KiB of at most 256.0 MiB, in {folder}"
     assert run(folder, "ls", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert [entry["key"][0] for entry in found["entries"]] == ["b", "a"]
+    assert [entry["kind"] for entry in found["entries"]] == ["step", "code"]
     assert found["bytes"] == sum(entry["bytes"] for entry in found["entries"])
 
 

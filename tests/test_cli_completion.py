@@ -38,7 +38,8 @@ def offered(shell: str, line: str, capsys: pytest.CaptureFixture[str]) -> list[s
     )
     done = subprocess.run([shell, "-c", text], capture_output=True, text=True, check=True)
     assert not done.stderr
-    return done.stdout.split()
+    # zsh's compgen gives all, and leaves it to zsh which of them match.
+    return [each for each in done.stdout.split() if shell == "bash" or each.startswith(last)]
 
 
 @pytest.mark.parametrize(
@@ -59,10 +60,19 @@ def offered(shell: str, line: str, capsys: pytest.CaptureFixture[str]) -> list[s
         ("stepforge run --restore ", []),  # the shell offers files
         ("stepforge run mod", []),
         ("stepforge run -o out.npz --deb", ["--debug"]),
+        ("stepforge dump model.py --stage=l", ["--stage=loops", "--stage=llvm"]),
+        ("stepforge opt model.sf --passes=fold,cse,lo",
+         ["--passes=fold,cse,lower", "--passes=fold,cse,loops"]),
     ],
 )
 def test_words(shell: str, line: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert offered(shell, line, capsys) == words
+
+
+def test_bash_takes_an_option_and_its_value_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    assert offered("bash", "stepforge dump model.py --stage = l", capsys) == ["loops", "llvm"]
+    assert offered("bash", "stepforge compile --opt-level =", capsys) == ["0", "1", "2"]
+    assert offered("bash", "stepforge cache ls --dir =", capsys) == []
 
 
 def test_every_option_of_every_command(shell: str, capsys: pytest.CaptureFixture[str]) -> None:

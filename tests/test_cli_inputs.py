@@ -83,6 +83,98 @@ def test_names_of_tensors_variables_and_functions(ok: Command) -> None:
     assert ok("run", "model.py:nothing", "--fetch", "late").startswith("late = [2.718")
 
 
+def test_names_that_only_the_python_file_has(ok: Command, fails: Command, folder: Path) -> None:
+    (folder / "own.py").write_text(
+        "import stepforge as tf\nx = tf.placeholder(tf.float32, [None, 2])\n"
+        "doubled = tf.multiply(x, 2.0)\nall_of_it = [doubled]\n"
+        "with tf.Graph().as_default():\n    elsewhere = tf.constant(1.0)\n"
+        "graph_first, other = doubled + 1.0, tf.identity(doubled, name='graph_first')\n"
+    )
+    assert ok("run", "own.py", "--fetch", "doubled", "--feed", "x=[[1, 2]]") == (
+        "doubled = [[2. 4.]]\n"
+    )
+    assert ok("run", "own.py", "--fetch", "graph_first", "--feed", "x=[[1, 2]]").endswith(
+        "[[2. 4.]]\n"
+    )
+    words = ("own.py", "--fetch", "doubled", "--feed", "x:f32[n,2]")
+    assert "Mul(Placeholder: f32[3, 2])" in ok(
+        "bench", *words, "--size", "n=3", "--seconds", "0.01"
+    )
+    ok("compile", *words, "-o", "own.h")
+    assert "Placeholder: f32[n, 2]" in (folder / "own.h").read_text()
+    assert "func @Mul(" in ok("dump", "own.py", "--fetch", "doubled", "--feed", "x")
+    assert "(there is doubled)" in fails("run", "own.py", "--fetch", "doubld")
+    assert "all_of_it" in fails("run", "own.py", "--fetch", "all_of_it")
+    assert "elsewhere" in fails("run", "own.py", "--fetch", "elsewhere")
+    assert fails("run", "own.py").count("graph_first") == 1
+
+
+RETURNED = """
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+import stepforge as tf
+@dataclass
+class Model:
+    inputs: Any
+    doubled: Any
+class Pair(NamedTuple):
+    inputs: Any
+    doubled: Any
+def build(kind=dict):
+    x = tf.placeholder(tf.float32, [None])
+    return kind(inputs=x, doubled=x * 2.0)
+def model():
+    return build(Model)
+def pair():
+    return build(Pair)
+"""
+
+
+@pytest.mark.parametrize("function", ["build", "model", "pair"])
+def test_what_a_function_returns_has_names(function: str, ok: Command, folder: Path) -> None:
+    (folder / "own.py").write_text(RETURNED)
+    said = ok("run", f"own.py:{function}", "--fetch", "doubled", "--feed", "inputs=[1, 2]")
+    assert said == "doubled = [2. 4.]\n"
+    said = ok("run", f"own.py:{function}", "--feed", "inputs=[1, 2]")
+    assert said == "Placeholder = [1. 2.]\nmul = [2. 4.]\n"
+
+
+OWN_GRAPH = """
+import sys
+import stepforge as tf
+assert sys.argv == ["own.py"]
+graph = tf.Graph()
+with graph.as_default():
+    x = tf.placeholder(tf.float32, [None], name="x")
+    y = tf.add(x, 1.0, name="y")
+def make():
+    return {"y": y}
+"""
+
+
+def test_a_file_may_have_a_graph_of_its_own(ok: Command, fails: Command, folder: Path) -> None:
+    (folder / "own.py").write_text(OWN_GRAPH)
+    for words in (("own.py:y",), ("own.py:make",), ("own.py:x,y",), ("own.py", "--fetch", "y")):
+        assert ok("run", *words, "--feed", "x=[1, 2]").endswith("y = [2. 3.]\n")
+    (folder / "own.py").write_text(f"{OWN_GRAPH}z = tf.constant(1.0)\n")
+    assert ok("run", "own.py:y", "--feed", "x=[1, 2]") == "y = [2. 3.]\n"
+    assert ok("run", "own.py:z") == "Const = 1.0\n"
+    assert "is not an element of this graph" in fails("run", "own.py:y,z", "--feed", "x=[1, 2]")
+    assert "y" in fails("run", "own.py", "--fetch", "y")  # the default graph has nodes
+
+
+def test_a_file_that_ends_the_process_is_an_error(fails: Command, folder: Path) -> None:
+    (folder / "ends.py").write_text("import sys\nsys.exit(0)\n")
+    assert "ends.py fails at line 2: sys.exit(0)\nSystemExit: 0" in fails("run", "ends.py:y")
+
+
+def test_only_files_that_are_called_so_are_run(fails: Command, folder: Path) -> None:
+    (folder / "model.txt").write_text("raise SystemExit(7)")
+    assert "model.txt: the name of an input ends in one of .py .pb .pbtxt .sf" in fails(
+        "run", "model.txt"
+    )
+
+
 def test_names_that_mean_nothing(fails: Command) -> None:
     assert "model.py has no function or tensor gone" in fails("run", "model.py:gone")
     said = fails("run", "model.py:number")
@@ -169,8 +261,8 @@ def test_all_that_has_no_native_lowering_at_once(fails: Command) -> None:
     Path("odd.pbtxt").write_text(NOT_NATIVE)
     assert fails("compile", "odd.pbtxt:b", "-o", "b.o") == (
         "stepforge: error: cannot compile ahead of time, for 2 reasons:\n"
-        "* lgamma: has no native lowering for f32[3]\n  'a'\n"
-        "* digamma: has no native lowering for f32[3]\n  'b'\n"
+        "* lgamma: has no native lowering for (f32[3]) -> (f32[3])\n  'a'\n"
+        "* digamma: has no native lowering for (f32[3]) -> (f32[3])\n  'b'\n"
     )
 
 

@@ -15,6 +15,8 @@ import pytest
 
 from stepforge import cli_progress
 from stepforge.cli import main, make_parser
+from stepforge.codegen import layout, target
+from stepforge.runtime import threads
 
 COMMANDS = ("compile", "run", "bench", "dump", "opt", "devices", "cache", "completion")
 MODEL = """
@@ -159,11 +161,45 @@ def test_dump_feeds_opt_and_compile(model: Path, capsys: pytest.CaptureFixture[s
     assert main(["compile", "y.sf", "--restore", "w.npz", "-o", "y.o", "--opt-level", "0"]) == 0
 
 
-def test_devices(capsys: pytest.CaptureFixture[str]) -> None:
+def devices(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """What ``stepforge devices`` says, by label, unfolded."""
     assert main(["devices"]) == 0
-    printed = capsys.readouterr().out
-    assert "/device:CPU:0" in printed
-    assert "processor: " in printed
+    printed = capsys.readouterr().out.replace("\n" + " " * 15, " ")
+    return {line[:15].strip(): line[15:] for line in printed.splitlines()}
+
+
+def test_devices(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = devices(capsys)
+    assert "/device:CPU:0" in rows["device"]
+    assert target.host().cpu in rows["processor"]
+    assert all(f"+{name}" in target.host().features for name in rows["features"].split())
+    assert rows["vectors"].startswith(f"{target.host().vector_bits} bits")
+    assert rows["threads"] == str(threads.available())
+    assert rows["entry"].startswith("native: ")
+    assert rows["disk cache"].startswith("off")  # as conftest.py has it
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "label", "said"),
+    [
+        ("STEPFORGE_BLAS", "off", "BLAS", "none: STEPFORGE_BLAS=off"),
+        ("STEPFORGE_ENTRY", "python", "entry", "Python: STEPFORGE_ENTRY=python"),
+        ("STEPFORGE_BACKEND", "numba", "back end", "numba"),
+    ],
+)
+def test_devices_say_why(
+    variable: str, value: str, label: str, said: str, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert devices(capsys)[label].startswith(said)
+
+
+def test_devices_say_what_is_laid_out_otherwise(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "problems", lambda: ["a free-threaded build"])
+    assert devices(capsys)["entry"].endswith(": a free-threaded build")
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
@@ -232,7 +268,7 @@ def test_other_ends(
         raise error
 
     monkeypatch.setattr("stepforge.runtime.devices.local_devices", fail)
-    monkeypatch.setattr("stepforge.cli_show.local_devices", fail)
+    monkeypatch.setattr("stepforge.cli_devices.local_devices", fail)
     assert main(["devices"]) == status
     printed = capsys.readouterr().err
     assert message in printed

@@ -58,33 +58,8 @@ def test_hot_loop_finds_the_published_posterior(tmp_path: Path) -> None:
     assert "differs" not in printed
 
 
-@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
-def test_a_c_program_reads_digits_as_python_does(tmp_path: Path) -> None:
-    in_python = run(example("aot_c/make_digits.py"), "--epochs", "4", cwd=tmp_path)
-    source = example("aot_c/main.c")
-    warnings = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
-    libraries = ["-I.", "-L.", "-ldigits", "-Wl,-rpath,."]
-    command = ["cc", *warnings, source, "-o", "main", *libraries]
-    subprocess.run(command, cwd=tmp_path, check=True)
-    in_c = subprocess.run(["./main"], cwd=tmp_path, check=True, capture_output=True, text=True)
-    assert in_c.stdout.removeprefix("in C") == in_python.removeprefix("in Python")
-    assert float(in_c.stdout.split()[2].rstrip("%")) > 90
+# ---- reading digits in C, in Rust, in Python without stepforge -----------------------------------
 
-
-@pytest.mark.skipif(shutil.which("rustc") is None, reason="needs a Rust compiler")
-def test_a_rust_program_reads_digits_as_python_does(tmp_path: Path) -> None:
-    in_python = run(example("aot_c/make_digits.py"), "--epochs", "4", cwd=tmp_path)
-    libraries = ["-L", ".", "-l", "digits", "-C", "link-arg=-Wl,-rpath,."]
-    options = ["--edition", "2021", "-D", "warnings", "-o", "main"]
-    command = ["rustc", example("aot_rust/main.rs"), *options, *libraries]
-    subprocess.run(command, cwd=tmp_path, check=True)
-    done = subprocess.run(["./main"], cwd=tmp_path, check=True, capture_output=True, text=True)
-    assert done.stdout.removeprefix("in Rust") == in_python.removeprefix("in Python")
-
-
-# ---- training in C, in Python without stepforge, and in a session -------------------------------
-
-RATE = 0.02
 ALONE = """
 import runpy, sys
 sys.modules.update(stepforge=None, llvmlite=None)
@@ -92,6 +67,53 @@ sys.argv[:] = sys.argv[1:]
 sys.path.insert(0, "")
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with the compiled classifier, and how many digits it reads in a session."""
+    folder = tmp_path_factory.mktemp("classifier")
+    printed = run(example("aot_c/make_digits.py"), "--epochs", "4", cwd=folder)
+    share = printed.removeprefix("in Python: ")
+    assert float(share.split("%")[0]) > 90
+    return folder, share
+
+
+def ends(command: list[str], folder: Path) -> str:
+    """What a program prints behind its name."""
+    done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout.partition(": ")[2]
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_a_c_program_reads_digits_as_python_does(classifier: tuple[Path, str]) -> None:
+    folder, share = classifier
+    warnings = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
+    libraries = ["-I.", "-L.", "-ldigits", "-Wl,-rpath,."]
+    command = ["cc", *warnings, example("aot_c/main.c"), "-o", "in_c", *libraries]
+    subprocess.run(command, cwd=folder, check=True)
+    assert ends(["./in_c"], folder) == share
+
+
+@pytest.mark.skipif(shutil.which("rustc") is None, reason="needs a Rust compiler")
+def test_a_rust_program_reads_digits_as_python_does(classifier: tuple[Path, str]) -> None:
+    folder, share = classifier
+    libraries = ["-L", ".", "-l", "digits", "-C", "link-arg=-Wl,-rpath,."]
+    options = ["--edition", "2021", "-D", "warnings", "-o", "in_rust"]
+    command = ["rustc", example("aot_rust/main.rs"), *options, *libraries]
+    subprocess.run(command, cwd=folder, check=True)
+    assert ends(["./in_rust"], folder) == share
+
+
+def test_python_reads_digits_without_stepforge(classifier: tuple[Path, str]) -> None:
+    folder, share = classifier
+    command = [sys.executable, "-c", ALONE, example("aot_c/read_digits.py")]
+    assert ends(command, folder) == share
+
+
+# ---- training in C, in Python without stepforge, and in a session -------------------------------
+
+RATE = 0.02
 
 
 @pytest.fixture(scope="module")

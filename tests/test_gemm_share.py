@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -16,13 +16,13 @@ import pytest
 from native import NativeModule
 
 from stepforge.codegen import signature as abi
+from stepforge.codegen.sharing import PARALLEL_WORK
 from stepforge.ir.parser import parse_function
 from stepforge.ir.types import numpy_dtype
 from stepforge.runtime.threads import Pool
 
-Run = Callable[[Any, Any, Any, int], None]
-Job = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
-Parallel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+Job = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+Parallel = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 4)
 KINDS = [
     (dtype, a, b, epilogue)
     for dtype in ("f32", "f64")
@@ -96,10 +96,14 @@ def recorded(module: NativeModule) -> Iterator[list[int]]:
     """The numbers of chunks that are asked for; the last of them runs first."""
     counts: list[int] = []
 
-    def run(pool: int, job: int, arguments: int, count: int) -> None:
-        counts.append(count)
-        for index in reversed(range(count)):
-            Job(job)(arguments, index)
+    def run(
+        pool: int, job: int, arguments: int, low: int, high: int, work: int, least: int
+    ) -> None:
+        assert work >= PARALLEL_WORK
+        firsts = range(low, high, least)
+        counts.append(len(firsts))
+        for first in reversed(firsts):
+            Job(job)(arguments, first, min(first + least, high))
 
     callback = Parallel(run)
     function = ctypes.cast(callback, ctypes.c_void_p).value

@@ -31,10 +31,7 @@ OWN_TYPES = {
 NEWER = {"grad_a", "grad_b", "grad_x", "grad_y", "incompatible_shape_error"}
 
 
-@pytest.fixture(autouse=True)
-def _graph() -> Any:
-    with tf.Graph().as_default():
-        yield
+pytestmark = pytest.mark.usefixtures("own_graph")
 
 
 def recorded(name: str) -> Any:

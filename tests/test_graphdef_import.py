@@ -23,10 +23,7 @@ FLOAT = 'attr { key: "dtype" value { type: DT_FLOAT } }'
 T = 'attr { key: "T" value { type: DT_FLOAT } }'
 
 
-@pytest.fixture(autouse=True)
-def _graph() -> Any:
-    with tf.Graph().as_default():
-        yield
+pytestmark = pytest.mark.usefixtures("own_graph")
 
 
 def node(name: str, op: str, *inputs: str, attr: str = T) -> str:

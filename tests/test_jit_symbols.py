@@ -70,6 +70,22 @@ def test_products_are_named_after_their_epilogues() -> None:
     assert labels == {"", "layer_h_MatMul"}  # equal functions are one, named after the first
 
 
+def test_convolutions_are_named_after_what_they_give() -> None:
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float32, [None, 9, 9, 4], name="x")
+        w = tf.placeholder(tf.float32, [3, 3, 4, 8], name="w")
+        with tf.name_scope("layer"):
+            h = tf.nn.relu(tf.nn.conv2d(x, w, [1, 1, 1, 1], "VALID", name="windows"), name="h")
+            again = tf.nn.relu(tf.nn.conv2d(x + 1.0, w, [1, 1, 1, 1], "VALID"))
+        (slope,) = tf.gradients(tf.nn.conv2d(x, w, [1, 2, 2, 1], "SAME", name="other"), w)
+        step: Any = tf.Session(graph=graph).make_callable([h, again, slope], [x, w])
+    named = set(re.findall(r"define [^\n]*@(conv_f32_\w+_[0-9a-f]{12})\(", step.text("llvm")))
+    # Equal functions are one, named after the first.
+    assert sorted(map(label_in, named)) == ["Conv2DBackpropFilter", "layer_h_windows"]
+    lines = [line for line in step.text("asm").splitlines() if line.startswith("conv_f32_layer")]
+    assert set(map(label_in, lines)) == {"layer_h_windows"}
+
+
 def test_labels_are_short_and_plain() -> None:
     function = parse_function("func @f() {\n  for(high=8) |%i: index| {\n    yield()\n  }\n"
                               "  return()\n}\n")
@@ -89,7 +105,7 @@ def test_equal_nests_share_a_function_whatever_their_names() -> None:
     text = step.text("llvm")
     (defined,) = re.findall(r"define [^\n]*@(kernel_\w+_nest\d+)\(", text)
     assert defined == "kernel_tanh_of_x0_mul_nest0"
-    assert len(re.findall(rf"call [^\n]*@{defined}_run\(", text)) == 3
+    assert len(re.findall(rf"call [^\n]*@{defined}_job\b", text)) == 3
 
 
 @LINUX

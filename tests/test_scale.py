@@ -14,11 +14,7 @@ from stepforge.codegen import jit, parts
 from stepforge.codegen.llvm import EXPANDED_CALLS
 from stepforge.runtime import pipeline
 
-
-@pytest.fixture(autouse=True)
-def _graph() -> Any:
-    with tf.Graph().as_default():
-        yield
+pytestmark = pytest.mark.usefixtures("own_graph")
 
 
 def sum_of_functions(count: int) -> tuple[Any, Any]:

@@ -209,6 +209,20 @@ def test_updates_of_rows(session: Any) -> None:
     ]
 
 
+@pytest.mark.parametrize("shapes", [[(2, 3), (2, 3)], [(6,)], [(6,), (6,)], [(2, 3), (6,), (3, 2)]])
+def test_what_an_update_gives_besides_is_fetched_in_many_ways(
+    session: Any, shapes: list[tuple[int, ...]]
+) -> None:
+    start = np.arange(-3, 3, dtype=np.float32).reshape(2, 3)
+    v = variable(session, start)
+    positive = tf.nn.relu(tf.assign(v, -v))
+    views = [tf.reshape(positive, shape) if shape != (2, 3) else positive for shape in shapes]
+    found = session.run(views)
+    for view, shape in zip(found, shapes, strict=True):
+        assert view.tolist() == np.maximum(-start, 0).reshape(shape).tolist()
+    assert session.run(v).tolist() == (-start).tolist()
+
+
 def test_an_integer_state_machine(session: Any) -> None:
     step = variable(session, np.int64(0))
     a, b = variable(session, 0), variable(session, 1)

@@ -47,14 +47,13 @@ def session():
 def test_more_workers_than_processors_that_sleep_between_jobs():
     """One that wakes up late finds its token taken by another: nobody may wait for it."""
     pool = Pool(3)
-    job_type = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
-    run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, job_type, ctypes.c_void_p, ctypes.c_int64)(
-        pool.function
-    )
+    job_type = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    sizes = [ctypes.c_int64] * 4
+    run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, job_type, ctypes.c_void_p, *sizes)(pool.function)
     done: list[int] = []
-    job = job_type(lambda arguments, chunk: done.append(chunk))
+    job = job_type(lambda arguments, first, behind: done.extend(range(first, behind)))
     for turn in range(300):
-        run(pool.address, job, None, 5)
+        run(pool.address, job, None, 0, 5, 1_000_000, 1)
         assert sorted(done) == [0, 1, 2, 3, 4]
         done.clear()
         time.sleep(turn % 3 * 1e-4)

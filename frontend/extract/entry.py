@@ -36,12 +36,17 @@ class Entry:
 
     def restart(self, restart: Restart) -> None:
         """Forget the sizes of an attempt and write one of them as another in the next."""
+        self.rename(restart)
+        self.sizes.clear()
+        self.assumptions.clear()
+
+    def rename(self, restart: Restart) -> None:
+        """Write a size as another from now on."""
         solved = {restart.name: restart.value}
         for name, value in self._substitution.items():
             self._substitution[name] = dims.substitute(value, solved)
         self._substitution.update(solved)
-        self.sizes.clear()
-        self.assumptions.clear()
+        del self.sizes[restart.name]
 
     def name(self, key: Hashable, wanted: str) -> str:
         """A name that nothing but ``key`` has: ``wanted``, with a number where that is taken."""

@@ -8,8 +8,10 @@ when a step is compiled, from actual feeds.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Hashable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from stepforge.frontend.extract import symbolic
 from stepforge.frontend.extract.messages import disagreement, literal, told
 from stepforge.ir import dims
 from stepforge.ir.builder import Builder
-from stepforge.ir.core import Const, Global, Operand, Site, Symbol, Value
+from stepforge.ir.core import Block, Const, Global, Operand, Site, Symbol, Value
 from stepforge.ir.dims import Dim
 from stepforge.ir.errors import ShapeError, UnknownRankError, UnprovenSizes
 from stepforge.ir.opdef import lookup
@@ -32,13 +34,16 @@ RANKS = (1, 2, 3, 4, 0)  # tried where a rank is unknown, those that most rules 
 MOST_TRIALS = 400
 
 
+_replaced = re.compile(r"[^\w.]").sub
+
+
 class UnknownRank(Exception):
     """A rule needs the rank of an operand that has none yet."""
 
 
 def identifier(name: str) -> str:
     """A node's name as an IR name."""
-    return re.sub(r"[^\w.]", ".", name)
+    return _replaced(".", name)
 
 
 class Extractor:
@@ -48,11 +53,17 @@ class Extractor:
         self.builder = Builder()
         self.globals: dict[str, Global] = {}
         self._known: dict[Operand, symbolic.ShapeValue] = {}
+        self._names: tuple[str, ...] = ()  # for the results of what is emitted
         self._counter = itertools.count()
 
     # ---- emitting -------------------------------------------------------------------------------
     def emit(
-        self, op: str, *operands: Operand, types: Sequence[Type] | None = None, **attrs: Any
+        self,
+        op: str,
+        *operands: Operand,
+        types: Sequence[Type] | None = None,
+        regions: Sequence[Block] = (),
+        **attrs: Any,
     ) -> Any:
         """Emit an operation and return its result, or the tuple of its results.
 
@@ -63,19 +74,23 @@ class Extractor:
             return self.dimensions(value, self._dtype(op, operands, attrs))
         if lookup(op).elementwise and len(operands) > 1:
             operands = tuple(self.matched(operands))
-        return self._emit(op, operands, types, literal(attrs))
+        return self._emit(op, operands, types, regions, literal(attrs))
 
     def _emit(
         self,
         op: str,
         operands: Sequence[Operand],
         types: Sequence[Type] | None,
+        regions: Sequence[Block],
         attrs: dict[str, Any],
     ) -> Any:
         """Emit; where sizes must be equal and nothing proves it, state it and try again."""
         while True:
             try:
-                return self.builder.emit(op, *operands, types=types, names=self._names(), **attrs)
+                made = self.builder.operation(
+                    op, operands, attrs, types=types, regions=regions, names=self._names
+                )
+                return self.builder.append(made)
             except UnknownRankError as error:  # noqa: PERF203 - raised at most once
                 raise UnknownRank from error
             except UnprovenSizes as unproven:
@@ -86,10 +101,6 @@ class Extractor:
                 if all(new is old for new, old in zip(following, operands, strict=True)):
                     raise  # the size is in no operand's type, so stating it again helps nothing
                 operands = following
-
-    def _names(self) -> Sequence[str]:
-        """Names for the results of what is emitted."""
-        return ()
 
     def _with_size(self, operand: Operand, gone: Dim, kept: Dim) -> Operand:
         """``operand`` with the size ``gone``, which is equal to ``kept``, written as ``kept``."""
@@ -131,11 +142,12 @@ class Extractor:
 
     def const(self, value: Any, dtype: str | None = None) -> Operand:
         """A constant operand: scalars stand in place, arrays become constant symbols."""
+        if type(value) is float and dtype in NUMERIC:
+            return _number(value, math.copysign(1.0, value), dtype)
         array = np.asarray(value)
         name = dtype or from_numpy_dtype(array.dtype)
         if name in NUMERIC:
-            with np.errstate(all="ignore"):
-                array = array.astype(numpy_dtype(name), copy=False)
+            array = _cast(array, name)
             if array.ndim == 0:
                 return Const(Type(name), _python_scalar(array))
         symbol = self._constant(array, name)
@@ -226,7 +238,7 @@ class Extractor:
         if difference == 0:
             return a
         if isinstance(difference, int):
-            raise ShapeError(disagreement(message, a, b, _number))
+            raise ShapeError(disagreement(message, a, b, _as_number))
         return self._unproven(a, b, message)
 
     def _unproven(self, a: Dim, b: Dim, message: str) -> Dim:
@@ -293,8 +305,22 @@ class Extractor:
         self.builder.site = site
 
 
-def _number(size: Dim) -> int | None:
+def _as_number(size: Dim) -> int | None:
     return size if isinstance(size, int) else None
+
+
+@lru_cache(maxsize=1024)
+def _number(value: float, sign: float, dtype: str) -> Const:
+    """A constant; ``sign`` tells 0.0 from -0.0."""
+    return Const(Type(dtype), _python_scalar(_cast(np.asarray(value), dtype)))
+
+
+def _cast(array: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
+    wanted = numpy_dtype(dtype)
+    if array.dtype == wanted:
+        return array
+    with np.errstate(all="ignore"):
+        return array.astype(wanted)
 
 
 def _python_scalar(array: np.ndarray[Any, Any]) -> Any:

@@ -9,7 +9,7 @@ where the entry knows them (``entry``), else they are checked where they meet.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,13 +81,15 @@ class Extraction:
 class Request:
     """What to extract.
 
-    ``variable_shape(node)`` tells the shape that a variable has in the session.
+    ``variable_shape(node)`` tells the shape that a variable has in the session; ``nodes`` are those
+    that are ``needed``, where they are known.
     """
 
     fetches: Sequence[Any]
     feeds: Sequence[FeedKey]
     variable_shape: Callable[[Any], tuple[int, ...] | None]
     name: str = "step"
+    nodes: Sequence[Any] | None = None
 
 
 def extract(request: Request) -> Extraction:
@@ -98,7 +100,9 @@ def extract(request: Request) -> Extraction:
     nothing else tells its rank.
     """
     entry = Entry()
-    nodes = needed(request.fetches, {feed.tensor for feed in request.feeds})
+    nodes = request.nodes
+    if nodes is None:
+        nodes = needed(request.fetches, {feed.tensor for feed in request.feeds})
     while True:
         try:
             return ProgramExtractor(request, entry).run(nodes)
@@ -122,21 +126,24 @@ class ProgramExtractor(Extractor):
         self._fed = {feed.tensor for feed in request.feeds}
         self._state = StepState(self.builder)
         self._streams: dict[str, Any] = {}
+        self._params: list[Value] = []
+        self._done: list[Any] = []
         self._node: Any = None
         self._left_late = False
 
     # ---- the whole ------------------------------------------------------------------------------
-    def run(self, nodes: Iterable[Any]) -> Extraction:
+    def run(self, nodes: Sequence[Any]) -> Extraction:
         """Extract the function that visits ``nodes`` in order."""
-        params = [self._parameter(i, feed) for i, feed in enumerate(self.request.feeds)]
+        self._params = [self._parameter(i, feed) for i, feed in enumerate(self.request.feeds)]
         for node in nodes:
             self._extract(node)
+            self._done.append(node)
         results: list[Operand] = []
         fetches = tuple(self._fetch(leaf, results) for leaf in self.request.fetches)
         self._state.finish(self.globals)
         self.at(None)
         self.builder.emit("return", *results)
-        function = self.builder.function(self.request.name, params, self.globals)
+        function = self.builder.function(self.request.name, self._params, self.globals)
         symbols = self._state.symbols
         return Extraction(
             function,
@@ -163,6 +170,7 @@ class ProgramExtractor(Extractor):
 
     def _extract(self, node: Any) -> None:
         self._node = node
+        self._names = (identifier(node.name),) if len(node.outputs) == 1 else ()
         self.at(node.site)
         self._state.visit(node, sources(node, self._fed))
         if node.inputs and node.inputs[0] not in self._fed and self._state.passes_on(node):
@@ -170,14 +178,40 @@ class ProgramExtractor(Extractor):
         operands = self._operands(node)
         before = len(self.builder.ops)
         try:
-            self._give(node, node.definition.extract(self, node, *operands))
+            self._give(node, self._returned(node, operands))
         except (ShapeError, DTypeError) as error:
             text = error.args[0] if error.args else ""
             message = text.filled(self._entry.value) if isinstance(text, SizeText) else str(error)
             raise failure(InvalidArgumentError, node, message) from error
         except UnknownRank:
             del self.builder.ops[before:]  # what the rule had emitted when it found out
-            self._late(node, operands)
+            self._late(node, self._operands(node))  # whose sizes the rule may have renamed
+
+    def _returned(self, node: Any, operands: Sequence[Operand]) -> Any:
+        """What the rule of ``node`` returns. Where it finds a size to be another's that only feeds
+        have which it is the first to take, it alone is asked again.
+        """
+        before = len(self.builder.ops), len(self.globals)
+        try:
+            return node.definition.extract(self, node, *operands)
+        except Restart as restart:
+            did_something = before != (len(self.builder.ops), len(self.globals))
+            having = [i for i, p in enumerate(self._params) if _mentions(p.type, restart.name)]
+            if did_something or node.definition.stateful or self._taken(restart.name, having):
+                raise
+            self._entry.rename(restart)
+            for index in having:
+                self._params[index] = self._parameter(index, self.request.feeds[index])
+            return self._returned(node, self._operands(node))
+
+    def _taken(self, name: str, having: Sequence[int]) -> bool:
+        """True where more has met the size ``name`` than the feeds ``having`` it."""
+        tensors = {self.request.feeds[index].tensor for index in having}
+        return (
+            any(tensor in tensors for node in self._done for tensor in node.inputs)
+            or any(_mentions(entry.type, name) for entry in self.globals.values())
+            or any(name in dims.names(a) | dims.names(b) for a, b in self._entry.assumptions)
+        )
 
     def _give(self, node: Any, returned: Any) -> None:
         """Let the outputs of ``node`` have the values that its rule returned."""
@@ -239,17 +273,21 @@ class ProgramExtractor(Extractor):
     def variable(self, node: Any, type_: Type) -> Operand:
         """See the base class."""
         name = self._entry.name(node, identifier(node.name))
+        full = type_ if _is_static(type_) else self._sized(node, name, type_)
+        self.globals[name] = Global("variable", full)
+        symbol = Symbol(name, full)
+        self._state.declare(node, symbol)
+        return symbol
+
+    def _sized(self, node: Any, name: str, type_: Type) -> Type:
+        """The type of a variable, with names for the sizes that the session knows."""
         actual = self.request.variable_shape(node)
         static: tuple[int | None, ...] | None = None
         if type_.shape is not None:
             static = tuple(n if isinstance(n, int) else None for n in type_.shape)
         elif actual is not None:
             static = (None,) * len(actual)
-        full = self._entry.type(name, type_.dtype, static, actual)
-        self.globals[name] = Global("variable", full)
-        symbol = Symbol(name, full)
-        self._state.declare(node, symbol)
-        return symbol
+        return self._entry.type(name, type_.dtype, static, actual)
 
     def write(self, target: Any, value: Operand) -> Operand:
         """See the base class."""
@@ -297,9 +335,6 @@ class ProgramExtractor(Extractor):
         """See the base class."""
         return self._entry.name(key or ("made", name), name)
 
-    def _names(self) -> Sequence[str]:
-        return (identifier(self._node.name),) if len(self._node.outputs) == 1 else ()
-
     def _unproven(self, a: Dim, b: Dim, message: str) -> Dim:
         if self._entry.knows(a, b):
             return self._entry.assume(a, b, message)
@@ -309,7 +344,8 @@ class ProgramExtractor(Extractor):
     def matched(self, operands: Sequence[Operand]) -> Sequence[Operand]:
         """See the base class."""
         shapes = [self.shape(operand) for operand in operands]
-        if len({shape for shape in shapes if shape}) > 1:
+        wide = [shape for shape in shapes if shape]
+        if wide and wide.count(wide[0]) < len(wide):
             self.broadcast(*shapes)
         return operands
 
@@ -390,6 +426,14 @@ class _NodeExtractor(ProgramExtractor):
     def _late(self, node: Any, operands: Sequence[Operand]) -> None:
         message = f"{node.type} needs what only later nodes of the run could tell"
         raise failure(UnimplementedError, node, message)
+
+
+def _is_static(type_: Type) -> bool:
+    return type_.shape is not None and all([isinstance(size, int) for size in type_.shape])
+
+
+def _mentions(type_: Type, name: str) -> bool:
+    return any(name in dims.names(size) for size in type_.shape or ())
 
 
 def _is_one(size: Dim) -> Dim:

@@ -40,6 +40,11 @@ class NodeDef:
 
     extract: Callable[..., Any]
     gradient: GradientRule | None = None
+    variadic: ClassVar[int] = 0  # the place of the input that is a list, behind all where none is
+
+    def __init_subclass__(cls) -> None:
+        starred = (place for place, name in enumerate(cls.inputs) if name.startswith("*"))
+        cls.variadic = next(starred, len(cls.inputs))
 
     def __repr__(self) -> str:
         return f"<node type {self.type}>"
@@ -51,11 +56,10 @@ class NodeDef:
     def input_name(self, node: Any, index: int) -> str:
         """The declared name of input ``index`` of ``node``; a variadic list shares one name."""
         names = self.inputs
-        variadic = next((i for i, name in enumerate(names) if name.startswith("*")), len(names))
-        if index < variadic:
+        if index < self.variadic:
             return names[index]
         surplus = len(node.inputs) - len(names)
-        return names[max(variadic, index - surplus)].lstrip("*")
+        return names[max(self.variadic, index - surplus)].lstrip("*")
 
     def takes_reference(self, node: Any, index: int) -> bool:
         """True where input ``index`` wants the variable itself rather than its value."""

@@ -30,7 +30,8 @@ def fit(x: Any, a: Dim, b: Dim, message: str) -> None:
 
 def _check_inner(x: Any, left: Shape, right: Shape, transpose_a: bool, transpose_b: bool) -> None:
     inner = left[-2 if transpose_a else -1], right[-1 if transpose_b else -2]
-    fit(x, *inner, told("Matrix size-incompatible: In[0]: {}, In[1]: {}", left, right))
+    if inner[0] != inner[1]:
+        fit(x, *inner, told("Matrix size-incompatible: In[0]: {}, In[1]: {}", left, right))
 
 
 @define_node

@@ -56,12 +56,15 @@ def require_shape(x: Any, value: Any, wanted: Sequence[Dim | None] | None) -> An
         raise ShapeError(f"Shapes must be equal rank, but are {len(wanted)} and {len(have)}")
     merged = []
     for axis, (a, b) in enumerate(zip(wanted, have, strict=True)):
+        if a is None or a == b:
+            merged.append(b)
+            continue
         text = "Dimension {} in both shapes must be equal, but are {} and {}. Shapes are {} and {}."
         sizes = [_OPEN if n is None else n for n in wanted]
-        problem = told(text, axis, sizes[axis], b, sizes, have)
-        if isinstance(a, int) and isinstance(b, int) and a != b:
+        problem = told(text, axis, a, b, sizes, have)
+        if isinstance(a, int) and isinstance(b, int):
             raise ShapeError(problem)
-        merged.append(b if a is None else x.unify(b, a, problem))
+        merged.append(x.unify(b, a, problem))
     return value if tuple(merged) == have else x.emit("refine", value, shape=tuple(merged))
 
 

@@ -218,7 +218,8 @@ class Apply(NodeDef):
         old = [x.read(target) for target in targets]
         named = dict(zip(self.inputs, [*old, *operands[update.slots :]], strict=True))
         indices = named.pop("indices", None)
-        self._check_dtypes(node)
+        if isinstance(x, InferenceExtractor):
+            self._check_dtypes(node)
         named[self._gradient] = self._fitted(x, named[self._gradient], old[0], indices)
         if isinstance(x, InferenceExtractor):
             return Value(x.type(old[0])) if self.ref_outputs else None

@@ -83,10 +83,10 @@ class Binary(Elementwise):
         if x.dtype != y.dtype or x.dtype not in self.accepts.names:
             check_same_dtype(self.name, x=x, y=y)
             check_dtype(self.name, self.accepts, x=x, y=y)
-        if x.shape == y.shape and self.returns is None:
-            return x
-        shape = x.shape if x.shape == y.shape else broadcast_types(self.name, x=x, y=y)
-        return Type(self.result_dtype(x.dtype), shape)
+        if x.shape == y.shape or () in (x.shape, y.shape):
+            larger = x if y.shape in ((), x.shape) else y
+            return larger if self.returns is None else Type(self.returns, larger.shape)
+        return Type(self.result_dtype(x.dtype), broadcast_types(self.name, x=x, y=y))
 
 
 def unary_cases(name: str, accepts: DTypes) -> tuple[str, ...]:

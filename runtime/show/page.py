@@ -110,8 +110,7 @@ class _Page:
         of_label: dict[str, list[int]] = {}
         loops = self.subject.history.stages["loops"]
         for op in loops.body.ops:
-            if op.regions:
-                of_label.setdefault(kernel_label(op), []).extend(self._inside(op))
+            of_label.setdefault(kernel_label(op), []).extend(self._inside(op))
 
         def origins_of(line: str) -> list[int]:
             return list(dict.fromkeys(of_label.get(label_in(line), ())))

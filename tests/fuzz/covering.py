@@ -1,9 +1,9 @@
 """Files that nobody should trust, led by coverage: ``python -m tests.fuzz.covering``.
 
 atheris changes what made new lines run, so it finds its way into formats that chance does not. It
-runs by hand only: it has no wheels for every Python, and no end but ``-max_total_time=SECONDS``.
-The arguments are libFuzzer's. Interesting files stay in ``build/corpus``; what is wrong is
-printed, and the file that shows it is kept as ``crash-...``.
+has no wheels for every Python, and no end but ``-max_total_time=SECONDS``. The arguments are
+libFuzzer's. Interesting files stay in ``build/corpus``; what is wrong is printed, and the file that
+shows it is kept as ``build/crash-...``.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def main() -> None:
             raise AssertionError(found["text"])
 
     options = ["-rss_limit_mb=2500", "-timeout=20", "-max_len=4096"]
+    options.append(f"-artifact_prefix={CORPUS.parent}/")
     atheris.Setup([sys.argv[0], *options, *sys.argv[1:], str(CORPUS)], check)
     atheris.Fuzz()
 

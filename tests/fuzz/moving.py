@@ -108,7 +108,8 @@ def slice_(pool: Pool) -> None:
 def cut(pool: Pool, size: Dim) -> tuple[Dim, Dim, int]:
     """Begin, size and stride of a slice of one axis."""
     if not isinstance(size, int):
-        return pool.choose(((0, size, 1), (size - 1, size, -1), (1, size - 1, 1), (0, 1, 1)))
+        shorter = ((1, size - 1, 1), (0, 1, 1)) if (pool.size(size) or 0) > 0 else ()
+        return pool.choose(((0, size, 1), (size - 1, size, -1), *shorter))
     if size == 0:
         return 0, 0, 1
     first, step = pool.number(0, size - 1), pool.choose((1, 1, 1, -1, 2, -2))
