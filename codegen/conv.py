@@ -141,10 +141,12 @@ class Convolution(ImageKernel):
                     self.at(seen, step), self.at(met, skipped), span, block, height, sums
                 )
 
-            return self.fn.loop("0", columns, tap_column, carried=[(type_, s) for s in sums])
+            return self.fn.loop(
+                "0", columns, tap_column, carried=[(type_, s) for s in sums], followed=True
+            )
 
         count = height * block.vectors
-        last = self.fn.loop(*taps, tap_row, carried=[(type_, zero)] * count)
+        last = self.fn.loop(*taps, tap_row, carried=[(type_, zero)] * count, followed=True)
         lanes = [Lane(self.dtype, text) for text in last]
         return [lanes[i : i + block.vectors] for i in range(0, count, block.vectors)]
 
@@ -173,7 +175,7 @@ class Convolution(ImageKernel):
                 sums = element(str(k), *sums)
             return sums
         type_ = self.lanes.register_type(self.dtype)
-        return self.fn.loop("0", span, element, carried=[(type_, s) for s in sums])
+        return self.fn.loop("0", span, element, carried=[(type_, s) for s in sums], followed=True)
 
     # ---- results --------------------------------------------------------------------------------
     def _finish(

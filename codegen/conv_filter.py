@@ -141,7 +141,8 @@ class FilterGradient(ImageKernel):
                     taps = [self.at(pixel, str(i)) for i in range(height)]
                     return self.multiplied(taps, self.load_block(place, block), sums)
 
-                return self.fn.loop("0", windows, window, carried=[(type_, s) for s in sums])
+                carried = [(type_, s) for s in sums]
+                return self.fn.loop("0", windows, window, carried=carried, followed=True)
 
             return self.fn.loop(row.low, row.high, window_row, carried=[(type_, s) for s in sums])
 

@@ -213,26 +213,34 @@ class _Writer:
         fn, k, dtype = self.fn, panel.k, self.kind.dtype
         type_, scalar = k.register_type(dtype), f"<1 x {self.element}>"
         start = self._at(left.pointer, i, left.tile)
-        steps = [self._step(left.row, r, there) for r in range(1, len(initial))]
+        near = left.row == "1" and there is None  # so that one register leads to all rows
+        lines = self._chain(start, "0" if near else left.row, self.element, len(initial), there)
         mask = panel.mask if self.shape.masks and not self.kind.transpose_b else None
+        steps = [panel.stride] if left.depth == "1" else [panel.stride, left.depth]
 
-        def turn(p: str, *totals: str) -> list[str]:
-            b = load(k, self._at(panel.pointer, p, panel.stride), dtype, mask)
-            pointer = self._at(start, p, left.depth)
-            found = []
-            for r, total in enumerate(totals):
-                if r:
-                    pointer = fn.offset(pointer, steps[r - 1], self.element)
+        def turn(p: str, *values: str) -> list[str]:
+            places, totals = values[: len(steps)], values[len(steps) :]
+            b = load(k, fn.offset(panel.pointer, places[0], self.element), dtype, mask)
+            place, found = (*places, p)[1], []
+            for r, (line, total) in enumerate(zip(lines, totals, strict=True)):
+                pointer = fn.offset(line, place, self.element)
+                if near:
+                    pointer = fn.offset(pointer, str(r), self.element)
                 one = fn.emit(f"load {scalar}, ptr {pointer}, align {storage_bytes(dtype)}")
                 spread = fn.emit(
                     f"shufflevector {scalar} {one}, {scalar} poison, "
                     f"<{k.width} x i32> zeroinitializer"
                 )
                 found.append(k.fma(Lane(dtype, spread), b, Lane(dtype, total)).text)
-            return found
+            moved = [
+                fn.unfollowed(fn.emit(f"add nsw i64 {x}, {step}"))
+                for x, step in zip(places, steps, strict=True)
+            ]
+            return [*moved, *found]
 
-        carried = [(type_, text) for text in initial]
-        return list(fn.loop("0", "%depth", turn, carried=carried, metadata=NO_UNROLL))
+        carried = [*[("i64", "0")] * len(steps), *[(type_, text) for text in initial]]
+        values = fn.loop("0", "%depth", turn, carried=carried, metadata=NO_UNROLL)
+        return list(values[len(steps) :])
 
     def _finished(
         self, operands: Operands, panel: _Panel, i: str, totals: list[str],

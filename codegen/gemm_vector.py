@@ -111,13 +111,13 @@ class _Writer:
         mask = k.tail_mask(fn.emit(f"sub i64 %n, {column}")) if edge else None
         start = self._at("%matrix", column)
 
-        def turn(p: str, total: str) -> list[str]:
-            row = self._at(start, fn.emit(f"mul i64 {p}, %n"))
-            found = load(k, row, dtype, mask)
-            return [k.fma(self._spread(k, p), found, Lane(dtype, total)).text]
+        def turn(p: str, place: str, total: str) -> list[str]:
+            found = load(k, self._at(start, place), dtype, mask)
+            following = fn.unfollowed(fn.emit(f"add nsw i64 {place}, %n"))
+            return [following, k.fma(self._spread(k, p), found, Lane(dtype, total)).text]
 
-        carried = [(k.register_type(dtype), k.constant(0.0, dtype).text)]
-        (total,) = fn.loop("0", "%k", turn, carried=carried, metadata=NO_UNROLL)
+        carried = [("i64", "0"), (k.register_type(dtype), k.constant(0.0, dtype).text)]
+        _, total = fn.loop("0", "%k", turn, carried=carried, metadata=NO_UNROLL)
         self._store(k, Lane(dtype, total), column, mask)
 
     # ---- lanes along x --------------------------------------------------------------------------

@@ -256,11 +256,13 @@ class FunctionWriter:
         step: int | str = 1,
         carried: Sequence[tuple[str, str]] = (),
         metadata: str = "",
+        followed: bool = False,
     ) -> tuple[str, ...]:
         """Count from ``low`` while below ``high``; ``body(i, *values)`` returns the next values.
 
         ``carried`` are (type, initial value) pairs; the last values are returned. The test stands
-        at the end, and another before the loop unless there is a first turn for certain.
+        at the end, and another before the loop unless there is a first turn for certain. One that
+        is ``followed`` is worth the time that LLVM may take; see ``unfollowed``.
         """
         turns = _known_turns(low, high, step)
         if turns == 1:
@@ -273,7 +275,7 @@ class FunctionWriter:
         following = list(body(*phis) or ())
         advanced = self.emit(f"add nsw i64 {phis[0]}, {step}")
         again = self.emit(f"icmp slt i64 {advanced}, {high}")
-        advanced = self._unfollowed(advanced)
+        advanced = advanced if followed else self.unfollowed(advanced)
         last = self.block
         self.do(f"br i1 {again}, label %{inside}, label %{after}{metadata}")
         entering = [("i64", str(low)), *carried]
@@ -286,7 +288,7 @@ class FunctionWriter:
         self.start(after)
         return tuple(following if turns else map(self.emit, values[1:]))
 
-    def _unfollowed(self, index: str) -> str:
+    def unfollowed(self, index: str) -> str:
         """The same index, as one that LLVM's code generator cannot tell to be a loop's.
 
         It would search for other ways to count and to address, a third of all its time, where

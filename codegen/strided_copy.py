@@ -136,7 +136,7 @@ def _line(fn: FunctionWriter, size: int, i: str, first: str, behind: str) -> Non
         value = fn.load(type_, source, extra=", align 1")  # such feeds need not be aligned
         fn.store(type_, value, fn.offset(start, j, type_), extra=f", align {min(size, 8)}")
 
-    fn.loop(first, behind, element)
+    fn.loop(first, behind, element, followed=True)
 
 
 def _blocks(fn: FunctionWriter, size: int) -> None:

@@ -7,6 +7,8 @@ element by element.
 
 from __future__ import annotations
 
+from functools import partial
+
 from stepforge.codegen.llvm import FunctionWriter, ModuleWriter
 from stepforge.codegen.target import Target
 
@@ -63,7 +65,8 @@ class _Transpose:
         )
 
         def tiles_of_row(i: str) -> None:
-            self.fn.loop(column, whole_columns, lambda j: self._tile(i, j), step=self.tile)
+            tiles = partial(self._tile, i)
+            self.fn.loop(column, whole_columns, tiles, step=self.tile, followed=True)
 
         self.fn.loop(row, whole_rows, tiles_of_row, step=self.tile)
         self._elements(row, whole_rows, whole_columns, last_column)
@@ -86,7 +89,7 @@ class _Transpose:
                 value = fn.load(self.element, self._at("%source", i, "%columns", j))
                 fn.store(self.element, value, self._at("%out", j, "%rows", i))
 
-            fn.loop(row, last_row, copy)
+            fn.loop(row, last_row, copy, followed=True)
 
         fn.loop(column, last_column, one)
 
