@@ -287,8 +287,15 @@ def reshape(graph: Graph) -> None:
         like(graph, x)
 
 
+def is_open(node: Node) -> bool:
+    """True where only the run tells the first size: ``tf.shape`` of what is known is a constant,
+    and does not run the node, which might fail.
+    """
+    return len(node.shape) > 0 and not isinstance(node.shape[0], int)
+
+
 def like(graph: Graph, x: Node) -> None:
-    y = graph.pick(anything, lambda n: n.shape == x.shape)
+    y = graph.pick(is_open, lambda n: n.shape == x.shape)
     if y is not None:
         graph.add(
             "tf.reshape({}, tf.shape({}))", [x, y], lambda v, w: v.reshape(w.shape), y.shape,
@@ -402,7 +409,7 @@ def codes(graph: Graph) -> None:
 
 
 def sizes(graph: Graph) -> None:
-    x = graph.pick(has_axes)
+    x = graph.pick(is_open)
     if x is None:
         return
     if graph.flag():
