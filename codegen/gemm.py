@@ -17,10 +17,10 @@ from stepforge.codegen.gemm_library import ROUTINES, library_product
 from stepforge.codegen.gemm_shapes import TileShape, tile_shape
 from stepforge.codegen.gemm_share import (
     Cut,
-    all_columns,
     cut_of,
     may_share,
     numbers_of,
+    of_sizes,
     shared,
     worth_sharing,
 )
@@ -164,7 +164,7 @@ class _Calls:
 
         def share() -> None:
             module, count = fn.module, len(product.operands)
-            part = all_columns(module, callee, sizes, count) if cut.by_rows else callee
+            part = of_sizes(module, callee, sizes, count, cut)
             pointers = (memory.table, numbers_of(module, cut), part, *matrices)
             self._call(shared(module, count), pointers, sizes)
 

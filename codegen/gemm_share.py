@@ -87,19 +87,24 @@ def numbers_of(module: ModuleWriter, cut: Cut) -> str:
     return module.constant(f"cut_{'_'.join(map(str, numbers))}", f"[{len(numbers)} x i64] [{text}]")
 
 
-def all_columns(module: ModuleWriter, callee: str, sizes: Sequence[str], operands: int) -> str:
-    """A function in place of ``callee`` that calls it for all columns and with known sizes.
+def of_sizes(
+    module: ModuleWriter, callee: str, sizes: Sequence[str], operands: int, cut: Cut
+) -> str:
+    """A function in place of ``callee`` that calls it with the sizes that are known.
 
     So all calls of ``callee`` give the same sizes, and LLVM makes it for these.
     """
-    name = f"{callee[1:]}_of_{'_'.join(size if size.isdigit() else '' for size in sizes)}"
+    pairs = zip(_SIZES, sizes, strict=True)
+    known = {param: size for param, size in pairs if size.isdigit()}
+    if not known:
+        return callee
+    name = f"{callee[1:]}_of_{'_'.join(known.get(param, '') for param in _SIZES)}"
+    if cut.by_rows:
+        known |= {"left": "0", "right": known["n"]}
 
     def text() -> str:
         own = [*_pointers(_MATRICES), ("ptr", "scratch"), *_numbers(_SIZES), *_numbers(_RANGE)]
         fn = _function(module, name, [*own, *_operands(operands)])
-        pairs = zip(_SIZES, sizes, strict=True)
-        known = {param: size for param, size in pairs if size.isdigit()}
-        known |= {"left": "0", "right": known["n"]}
         given = [(type_, known.get(p, f"%{p}")) for type_, p in (*own, *_operands(operands))]
         fn.call("void", callee, *given)
         fn.do("ret void")
