@@ -75,7 +75,7 @@ class ImageKernel:
         self.one = LaneBuilder(self.fn, 1, writer.target.capabilities)
         self.lanes = self.one  # a kernel takes wider ones
         self.i = SizeText(self.fn)
-        self._alone = scratch is not None
+        self._alone = scratch is not None or not writer.threads
         self.scratch = "" if scratch is None else self.pointer(scratch)
         if border and scratch is None:
             elements = math.prod(numbers(border))

@@ -89,7 +89,7 @@ def emit_gemm(writer: NestWriter, op: Operation) -> None:
         [o.pointer for o in operands],
     )
     memory = Memory(writer.table(), a.pointer, b.pointer, c.pointer, scratch.pointer)
-    calls = _Calls(fn, writer.target, product, memory)
+    calls = _Calls(fn, writer.target, product, memory, threads=writer.threads)
     if product.n == "1":
         calls.column()
         return
@@ -109,6 +109,7 @@ class _Calls:
     target: Target
     product: Product
     memory: Memory
+    threads: bool
 
     # ---- products with a vector -----------------------------------------------------------------
     def row(self) -> None:
@@ -172,7 +173,8 @@ class _Calls:
             bounds = ("0", product.m, "0", product.n)
             self._call(callee, (*matrices, memory.scratch), (*sizes, *bounds))
 
-        fn.either(worth_sharing(fn, memory.table, sizes, cut), share, alone)
+        worth = worth_sharing(fn, memory.table, sizes, cut) if self.shares else "false"
+        fn.either(worth, share, alone)
 
     def _kind(self) -> Kind:
         product, shape, n = self.product, self._shape(), self.product.n
@@ -192,7 +194,7 @@ class _Calls:
     @property
     def shares(self) -> bool:
         """Whether threads may share the product: sizes that are known may say that it is small."""
-        return may_share(self.product.sizes, self._cut())
+        return self.threads and may_share(self.product.sizes, self._cut())
 
     def _cut(self) -> Cut:
         product = self.product

@@ -61,8 +61,6 @@ def may_share(sizes: Sequence[str], cut: Cut) -> bool:
 
 def worth_sharing(fn: FunctionWriter, table: str, sizes: Sequence[str], cut: Cut) -> str:
     """An i1: whether there is a pool, and enough for it to do."""
-    if not may_share(sizes, cut):
-        return "false"
     work = str(math.prod(int(size) for size in sizes if size.isdigit()))
     for size in sizes:
         if not size.isdigit():

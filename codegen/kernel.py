@@ -75,7 +75,8 @@ class KernelPlan:
     """Everything the driver is written from.
 
     ``slots`` are the symbols in table order: variables, then random streams, then large constants;
-    ``outputs`` is the fetch number of each output parameter.
+    ``outputs`` is the fetch number of each output parameter. Without ``threads`` no loop is shared
+    out, whoever calls.
     """
 
     function: Function
@@ -85,6 +86,7 @@ class KernelPlan:
     sizes: Sequence[str]
     arena: Dim
     name: str = "kernel"
+    threads: bool = True
     linkage: str = ""  # "internal" where the only caller is in the module
 
     @cached_property
@@ -143,7 +145,7 @@ class KernelWriter(NestWriter):
         fn: FunctionWriter | None = None,
     ) -> None:
         fn = fn or FunctionWriter(module, plan.name, "i32", KERNEL_PARAMS, linkage=plan.linkage)
-        super().__init__(module, fn, target, plan.name)
+        super().__init__(module, fn, target, plan.name, threads=plan.threads)
         self.plan = plan
         self.checks: list[Check] = []
         self._places = {name: place for place, name in enumerate(plan.slots)}

@@ -40,10 +40,19 @@ class Call:
 
 
 class NestWriter(LoopWriter):
-    """Writes top-level loops: in place, as a function, or as a job of the pool."""
+    """Writes top-level loops: in place, as a function, or with ``threads`` as a job of the pool."""
 
-    def __init__(self, module: ModuleWriter, fn: FunctionWriter, target: Target, name: str) -> None:
+    def __init__(
+        self,
+        module: ModuleWriter,
+        fn: FunctionWriter,
+        target: Target,
+        name: str,
+        *,
+        threads: bool,
+    ) -> None:
         super().__init__(fn, target, {})
+        self.threads = threads
         self.module = module
         self.name = name
         self.shares = False  # whether some loop may be shared out
@@ -64,7 +73,8 @@ class NestWriter(LoopWriter):
             LoopWriter.handlers["for"](self, op)
             return
         work = op.attr("work")
-        if op.attr("parallel") and not (isinstance(work, int) and work < PARALLEL_WORK):
+        small = isinstance(work, int) and work < PARALLEL_WORK
+        if op.attr("parallel") and self.threads and not small:
             self._shared(op, work)
             return
         call = self._function(op)

@@ -25,7 +25,7 @@ from stepforge.passes.lower import Lowered, lower, lowerable
 from stepforge.passes.manager import Pass, run_passes
 from stepforge.passes.order import ORDER
 from stepforge.passes.plan import Planned, plan
-from stepforge.runtime import backends, recipe_keys, recipes
+from stepforge.runtime import backends, recipe_keys, recipes, threads
 from stepforge.runtime.job import Job
 from stepforge.runtime.needs import needs_of
 from stepforge.runtime.signatures import signature_of
@@ -123,11 +123,13 @@ def _lowered(
         trail.lowered("plan", made)
     stages.update(fused=fused, loops=planned.function)
     variant = Variant(job.extraction, signature, stages, needs_of(lowered))
-    _write_module(variant, lowered, planned, backends.chosen(job.store.backend))
+    _write_module(variant, lowered, planned, job.store)
     return variant
 
 
-def _write_module(variant: Variant, lowered: Lowered, planned: Planned, backend: str) -> None:
+def _write_module(
+    variant: Variant, lowered: Lowered, planned: Planned, store: VariableStore
+) -> None:
     """The text of the kernel and its entry."""
     signature = variant.signature
     slots = [slot.name for slot in signature.slots]
@@ -138,8 +140,9 @@ def _write_module(variant: Variant, lowered: Lowered, planned: Planned, backend:
         [*slots, *variant.needs.names],
         signature.sizes,
         planned.arena,
+        threads=threads.several(store.threads),
     )
-    module, made = backends.make_kernel(variant.plan, backend)
+    module, made = backends.make_kernel(variant.plan, backends.chosen(store.backend))
     variant.backend, variant.note, variant.code = made.backend, made.note, made.code
     if made.source:
         variant.stages[made.backend] = made.source

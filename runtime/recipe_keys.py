@@ -28,7 +28,7 @@ from stepforge.ir.opdef import OpDef
 from stepforge.ir.text import array_text
 from stepforge.ir.types import ListType, Type
 from stepforge.passes.order import as_shipped
-from stepforge.runtime import backends
+from stepforge.runtime import backends, threads
 from stepforge.runtime.job import Job
 from stepforge.runtime.needs import Array
 
@@ -55,8 +55,9 @@ def key_of(job: Job) -> str:
     if not _source():
         raise Nameless("the sources were written after they were loaded, or when cannot be told")
     entry = "native" if layout.native_entry() else "plain"
+    sharing = "shared" if threads.several(job.store.threads) else "alone"
     function = hashlib.sha256(described(job.extraction)).hexdigest()
-    return hashed([*_surroundings(), entry, job.structure, function])
+    return hashed([*_surroundings(), entry, sharing, job.structure, function])
 
 
 # ---- what is the same for all functions ---------------------------------------------------------

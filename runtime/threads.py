@@ -24,6 +24,11 @@ def available() -> int:
         return os.cpu_count() or 1
 
 
+def several(wanted: int) -> bool:
+    """Whether loops of a session that wants so many threads, 0 for all, are ever shared out."""
+    return wanted != 1 and available() > 1
+
+
 class Pool:
     """``address`` of the pool's memory and of the function that runs a loop on it; its threads.
 

@@ -59,6 +59,22 @@ def test_the_number_of_threads_does_not_change_a_bit(name):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("name", ["map", "rows", "columns", "product"])
+@pytest.mark.skipif(threads.available() == 1, reason="there is one processor")
+def test_a_session_of_one_thread_has_no_code_for_others(name):
+    value, build = WORKLOADS[name]
+    with tf.Graph().as_default():
+        x = tf.placeholder(tf.float32, [None] * value.ndim)
+        fetches, texts = build(x), []
+        for count in (0, 1):
+            config = tf.ConfigProto(intra_op_parallelism_threads=count)
+            with tf.Session(config=config) as sess:
+                texts.append(sess.make_callable(fetches, [x]).text("llvm"))
+    several, one = texts
+    assert "_job(ptr %arguments, i64 %first, i64 %behind)" in several
+    assert "%arguments" not in one
+
+
 def test_many_callers_share_the_pool():
     with tf.Graph().as_default(), tf.Session() as sess:
         x = tf.placeholder(tf.float32, [None, None])
