@@ -123,17 +123,6 @@ def emit_kernel(module: ModuleWriter, plan: KernelPlan, target: Target) -> Kerne
     return KernelWriter(module, plan, target).write()
 
 
-def emit_forward(module: ModuleWriter, name: str) -> str:
-    """The kernel that entries call where that of another back end is in the table: it goes there.
-    """
-    fn = FunctionWriter(module, name, "i32", KERNEL_PARAMS, attributes="alwaysinline")
-    table = fn.load("ptr", "%ctx", abi.CONTEXT_TABLE)
-    callee = fn.load("ptr", table, 8 * abi.TABLE_KERNEL)
-    status = fn.call("i32", callee, *((type_, f"%{param}") for type_, param in KERNEL_PARAMS))
-    fn.do(f"ret i32 {status}")
-    return fn.define()
-
-
 class KernelWriter(NestWriter):
     """Writes the driver, or (with ``fn``) a part of it; see the module's text."""
 

@@ -64,7 +64,7 @@ def emit_call(
     function = Function(name, Block((*buffers, *cells), tuple(ops)), plan.function.globals)
     part = replace(
         plan, function=function, feeds=len(free) - len(positions), outputs=(),
-        sizes=(*sizes, *places), arena=0, name=name,
+        sizes=(*sizes, *places), arena=0, name=name, linkage="",
     )
     made = emit_kernel(module, part, target)
     return OpCall(name, buffers, scalars, sizes, positions, made.checks, made.shares)

@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from stepforge.codegen import entry, entry_support, jit, kernel, layout
+from stepforge.codegen import entry, entry_support, jit, kernel, kernel_calls, layout
 from stepforge.codegen import signature as abi
 from stepforge.codegen.jit import Level
 from stepforge.frontend.extract.program import Extraction
@@ -133,6 +133,7 @@ def _write_module(
     """The text of the kernel and its entry."""
     signature = variant.signature
     slots = [slot.name for slot in signature.slots]
+    native = layout.native_entry()
     variant.plan = kernel.KernelPlan(
         with_fetch_numbers(planned.function, variant.extraction),
         len(signature.feeds),
@@ -141,16 +142,18 @@ def _write_module(
         signature.sizes,
         planned.arena,
         threads=threads.several(store.threads),
+        linkage="internal" if native else "",
     )
     module, made = backends.make_kernel(variant.plan, backends.chosen(store.backend))
     variant.backend, variant.note, variant.code = made.backend, made.note, made.code
     if made.source:
         variant.stages[made.backend] = made.source
     variant.calls, variant.shares = tuple(made.calls), made.shares
-    variant.exports = ("kernel", *made.calls)
-    if layout.native_entry():
-        entry.emit_entry(module, signature, f"@{variant.plan.name}")
-        variant.exports += ("entry", "variant")
+    called = variant.plan.name
+    if native:
+        entry.emit_entry(module, signature, f"@{called}")
+        called = kernel_calls.emit_alone(module, called)[1:]
+    variant.exports = (called, *made.calls, *(("entry", "variant") if native else ()))
     variant.stages["llvm"] = module.text()
     variant.checks, variant.externals = made.checks, module.externals()
 
@@ -172,7 +175,7 @@ def link(variant: Variant, level: Level) -> None:
 def _adopt(variant: Variant, library: jit.Library) -> None:
     """Let a variant run the code of ``library``."""
     variant.stored = library.stored
-    variant.kernel_address = library["kernel"]
+    variant.kernel_address = library[variant.exports[0]]
     if "entry" in variant.exports:
         variant.entry_address = library["entry"]
         variant.body_address = library["variant"]

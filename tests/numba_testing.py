@@ -15,7 +15,8 @@ from native import Kernel, entry_names, guarded, pointers
 
 from stepforge.codegen import jit, numba, numba_compile, target
 from stepforge.codegen import signature as abi
-from stepforge.codegen.kernel import KernelPlan, emit_forward
+from stepforge.codegen.kernel import KernelPlan
+from stepforge.codegen.kernel_calls import emit_forward
 from stepforge.codegen.llvm import ModuleWriter
 from stepforge.ir.builder import Builder
 from stepforge.ir.core import Function
@@ -57,7 +58,7 @@ class NumbaModule:
         arguments = (len(function.params), lowered.outputs, constants, self.sizes, planned.arena)
         kernel_plan = KernelPlan(planned.function, *arguments)
         self.made = numba.write_kernel(writer, kernel_plan, target.host())
-        emit_forward(writer, kernel_plan.name)
+        emit_forward(writer, kernel_plan)
         self.compiled = numba_compile.compile_source(self.made.source, "test")
         names = ["kernel", *self.made.calls]
         self.library = jit.load(jit.compile_text(writer.text(), "O0"), {}, names)
