@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -422,3 +423,13 @@ def test_deadlines(session: Any) -> None:
     for run in (lambda: hasty.run(slow, {x: 0.1}), lambda: hasty.make_callable(slow, [x])(0.1)):
         with pytest.raises(tf.errors.DeadlineExceededError, match="Timed out"):
             run()
+
+
+def test_what_needs_scipy_says_so(session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy", None)  # as where it is not installed
+    x = tf.placeholder(tf.float32, [None])
+    y = tf.lgamma(x, name="gamma")  # the line of it
+    with pytest.raises(tf.errors.UnimplementedError, match="the line of it") as caught:
+        session.run(y, {x: ones(3)})
+    assert "pip install 'stepforge[full]'" in caught.value.message
+    assert "gamma" in str(caught.value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from stepforge.ir.errors import UnimplementedError
 from stepforge.ir.opdef import define_op
 from stepforge.ir.ops.arrays import Array
 from stepforge.ir.ops.elementwise import Binary, Unary, binary_cases, unary_cases
@@ -16,8 +17,12 @@ from stepforge.ir.ops.inference import FLOAT
 
 
 def _scipy(name: str, *operands: Array) -> Array:
-    from scipy import special  # optional, and slow to import
-
+    """A function of SciPy's. Raises: UnimplementedError without SciPy."""
+    try:
+        from scipy import special  # optional, and slow to import
+    except ImportError as error:
+        message = f"{name} is SciPy's, which is not installed: pip install 'stepforge[full]'"
+        raise UnimplementedError(None, None, message) from error
     result: Array = getattr(special, name)(*operands)
     return result
 
