@@ -319,13 +319,9 @@ def _share_text(module: ModuleWriter) -> str:
     fn = FunctionWriter(module, "stepforge_share", "void", params, linkage="internal")
     chunk = chunk_turns(fn)
     cells = [("ptr", "%job"), ("ptr", "%memory"), ("i64", "%low"), ("i64", "%high"), ("i64", chunk)]
-    memory = fn.alloca("i64", len(cells))
-    for index, (type_, text) in enumerate(cells):
-        fn.store(type_, text, memory, 8 * index)
+    memory = fn.in_memory(cells)
     function, pool = fn.load("ptr", "%pair"), fn.load("ptr", "%pair", 8)
-    turns = fn.emit("sub i64 %high, %low")
-    up = fn.emit(f"add i64 {turns}, {fn.emit(f'sub i64 {chunk}, 1')}")
-    count = fn.emit(f"sdiv i64 {up}, {chunk}")
+    count = fn.quotient_up(fn.emit("sub i64 %high, %low"), chunk)
     numbered = module.helper("stepforge_chunk", lambda: _chunk_text(module))
     given = [("ptr", pool), ("ptr", numbered), ("ptr", memory), ("i64", count)]
     fn.call("void", function, *given)

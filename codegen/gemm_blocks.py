@@ -68,8 +68,8 @@ class _Writer:
         packs = "true" if self.kind.transpose_b else self._packs()
         if self.kind.deep:
             depth = self.fn.intrinsic("smax", "i64", "i64", "%k", "1")  # depth 0 is one block
-            count = self._quotient_up(depth, str(products.DEPTH))
-            rows = partial(self._deep_rows, packs, count, self._quotient_up(depth, count))
+            count = self.fn.quotient_up(depth, str(products.DEPTH))
+            rows = partial(self._deep_rows, packs, count, self.fn.quotient_up(depth, count))
         else:
             rows = partial(self._rows, packs)
         self.fn.loop("%first", "%behind", rows, step=products.ROWS, metadata=NO_UNROLL)
@@ -169,7 +169,3 @@ class _Writer:
     def _at(self, pointer: str, row: str, stride: str, column: str = "0") -> str:
         skipped = "0" if row == "0" else self.fn.emit(f"mul i64 {row}, {stride}")
         return self.fn.offset(self.fn.offset(pointer, skipped, self.element), column, self.element)
-
-    def _quotient_up(self, x: str, y: str) -> str:
-        more = self.fn.emit(f"add i64 {x}, {self.fn.emit(f'sub i64 {y}, 1')}")
-        return self.fn.emit(f"udiv i64 {more}, {y}")

@@ -141,21 +141,16 @@ def _shared(module: ModuleWriter, name: str, operands: int) -> str:
     work = fn.emit(f"mul i64 {fn.emit('mul i64 %m, %n')}, %k")
     pieces = fn.emit(f"sdiv i64 {work}, {fn.emit(f'lshr i64 {least}, 1')}")
     most = fn.intrinsic("smin", "i64", "i64", pieces, str(products.CHUNKS))
-    chunk = _quotient_up(fn, _quotient_up(fn, extent, most), unit)
+    chunk = fn.quotient_up(fn.quotient_up(extent, most), unit)
     nanoseconds = fn.emit(f"sdiv i64 {work}, {fn.emit(f'sdiv i64 {least}, {PARALLEL_WORK}')}")
     cells = [*((type_, f"%{param}") for type_, param in own), ("ptr", "%cut")]
     cells += [("i64", fn.emit(f"zext i1 {by_rows} to i64")), ("i64", unit)]
     types = [type_ for type_, _ in cells]
     job = module.helper(f"{name}_job", lambda: _job(module, f"{name}_job", types))
-    turns = Turns("0", _quotient_up(fn, extent, unit), nanoseconds, chunk)
+    turns = Turns("0", fn.quotient_up(extent, unit), nanoseconds, chunk)
     run_job(fn, "%table", job, cells, turns)
     fn.do("ret void")
     return fn.finish()
-
-
-def _quotient_up(fn: FunctionWriter, x: str, y: str) -> str:
-    more = fn.emit(f"add i64 {x}, {fn.emit(f'sub i64 {y}, 1')}")
-    return fn.emit(f"sdiv i64 {more}, {y}")
 
 
 def _job(module: ModuleWriter, name: str, types: Sequence[str]) -> str:

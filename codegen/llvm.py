@@ -335,6 +335,18 @@ class FunctionWriter:
             return ""
         return self.emit(text)
 
+    def quotient_up(self, x: str, y: str) -> str:
+        """``x / y``, rounded up, of i64 that are not negative."""
+        more = self.emit(f"add i64 {x}, {self.emit(f'sub i64 {y}, 1')}")
+        return self.emit(f"udiv i64 {more}, {y}")
+
+    def in_memory(self, values: Sequence[tuple[str, str]]) -> str:
+        """A pointer to the stack with ``values`` (of types and texts), in 8 bytes each."""
+        memory = self.alloca("i64", len(values))
+        for index, (type_, text) in enumerate(values):
+            self.store(type_, text, memory, 8 * index)
+        return memory
+
     def finish(self) -> str:
         """The text of the function."""
         head = f"{self._head}) {self.attributes} #0 {{".replace("  ", " ")

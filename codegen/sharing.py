@@ -69,9 +69,7 @@ def run_job(
     turns: Turns,
 ) -> None:
     """Have the pool, which there is, call ``job(arguments in memory, first, behind)``."""
-    memory = fn.alloca("i64", len(arguments))
-    for index, (type_, text) in enumerate(arguments):
-        fn.store(type_, text, memory, 8 * index)
+    memory = fn.in_memory(arguments)
     pool, run = (fn.load("ptr", table, 8 * i) for i in (abi.TABLE_POOL, abi.TABLE_PARALLEL_FOR))
     sizes = (turns.low, turns.high, turns.work, turns.least)
     pointers = [("ptr", pointer) for pointer in (pool, job, memory)]

@@ -29,7 +29,7 @@ def fill_table(variant: Variant, store: VariableStore) -> None:
     arena = ctypes.c_void_p()
     table[abi.TABLE_ARENA] = ctypes.addressof(arena)
     table[abi.TABLE_LOCK] = store.lock_address
-    pool = threads.pool() if variant.shares and store.threads != 1 else None
+    pool = threads.pool() if variant.shares else None
     if pool is not None:
         table[abi.TABLE_PARALLEL_FOR], table[abi.TABLE_POOL] = pool.function, pool.address
     for index, address in native.blas().items():

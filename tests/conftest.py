@@ -46,6 +46,16 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 
 
 @pytest.fixture
+def model(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The working directory, in which ``model.py`` is the test file's ``MODEL``."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.py").write_text(request.module.MODEL)
+    return tmp_path
+
+
+@pytest.fixture
 def own_graph() -> Iterator[None]:
     """A default graph that nobody else adds to."""
     import stepforge as tf

@@ -33,18 +33,11 @@ def nothing():
 """
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "model.py").write_text(MODEL)
-    return tmp_path
-
-
 Command = Callable[..., str]
 
 
 @pytest.fixture
-def ok(folder: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+def ok(model: Path, capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs a command that must succeed; what it printed."""
 
     def run(*words: str) -> str:
@@ -56,7 +49,7 @@ def ok(folder: Path, capsys: pytest.CaptureFixture[str]) -> Command:
 
 
 @pytest.fixture
-def fails(folder: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+def fails(model: Path, capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs a command that must fail; what it said."""
 
     def run(*words: str) -> str:
@@ -83,8 +76,8 @@ def test_names_of_tensors_variables_and_functions(ok: Command) -> None:
     assert ok("run", "model.py:nothing", "--fetch", "late").startswith("late = [2.718")
 
 
-def test_names_that_only_the_python_file_has(ok: Command, fails: Command, folder: Path) -> None:
-    (folder / "own.py").write_text(
+def test_names_that_only_the_python_file_has(ok: Command, fails: Command, model: Path) -> None:
+    (model / "own.py").write_text(
         "import stepforge as tf\nx = tf.placeholder(tf.float32, [None, 2])\n"
         "doubled = tf.multiply(x, 2.0)\nall_of_it = [doubled]\n"
         "with tf.Graph().as_default():\n    elsewhere = tf.constant(1.0)\n"
@@ -101,7 +94,7 @@ def test_names_that_only_the_python_file_has(ok: Command, fails: Command, folder
         "bench", *words, "--size", "n=3", "--seconds", "0.01"
     )
     ok("compile", *words, "-o", "own.h")
-    assert "Placeholder: f32[n, 2]" in (folder / "own.h").read_text()
+    assert "Placeholder: f32[n, 2]" in (model / "own.h").read_text()
     assert "func @Mul(" in ok("dump", "own.py", "--fetch", "doubled", "--feed", "x")
     assert "(there is doubled)" in fails("run", "own.py", "--fetch", "doubld")
     assert "all_of_it" in fails("run", "own.py", "--fetch", "all_of_it")
@@ -131,8 +124,8 @@ def pair():
 
 
 @pytest.mark.parametrize("function", ["build", "model", "pair"])
-def test_what_a_function_returns_has_names(function: str, ok: Command, folder: Path) -> None:
-    (folder / "own.py").write_text(RETURNED)
+def test_what_a_function_returns_has_names(function: str, ok: Command, model: Path) -> None:
+    (model / "own.py").write_text(RETURNED)
     said = ok("run", f"own.py:{function}", "--fetch", "doubled", "--feed", "inputs=[1, 2]")
     assert said == "doubled = [2. 4.]\n"
     said = ok("run", f"own.py:{function}", "--feed", "inputs=[1, 2]")
@@ -152,24 +145,24 @@ def make():
 """
 
 
-def test_a_file_may_have_a_graph_of_its_own(ok: Command, fails: Command, folder: Path) -> None:
-    (folder / "own.py").write_text(OWN_GRAPH)
+def test_a_file_may_have_a_graph_of_its_own(ok: Command, fails: Command, model: Path) -> None:
+    (model / "own.py").write_text(OWN_GRAPH)
     for words in (("own.py:y",), ("own.py:make",), ("own.py:x,y",), ("own.py", "--fetch", "y")):
         assert ok("run", *words, "--feed", "x=[1, 2]").endswith("y = [2. 3.]\n")
-    (folder / "own.py").write_text(f"{OWN_GRAPH}z = tf.constant(1.0)\n")
+    (model / "own.py").write_text(f"{OWN_GRAPH}z = tf.constant(1.0)\n")
     assert ok("run", "own.py:y", "--feed", "x=[1, 2]") == "y = [2. 3.]\n"
     assert ok("run", "own.py:z") == "Const = 1.0\n"
     assert "is not an element of this graph" in fails("run", "own.py:y,z", "--feed", "x=[1, 2]")
     assert "y" in fails("run", "own.py", "--fetch", "y")  # the default graph has nodes
 
 
-def test_a_file_that_ends_the_process_is_an_error(fails: Command, folder: Path) -> None:
-    (folder / "ends.py").write_text("import sys\nsys.exit(0)\n")
+def test_a_file_that_ends_the_process_is_an_error(fails: Command, model: Path) -> None:
+    (model / "ends.py").write_text("import sys\nsys.exit(0)\n")
     assert "ends.py fails at line 2: sys.exit(0)\nSystemExit: 0" in fails("run", "ends.py:y")
 
 
-def test_only_files_that_are_called_so_are_run(fails: Command, folder: Path) -> None:
-    (folder / "model.txt").write_text("raise SystemExit(7)")
+def test_only_files_that_are_called_so_are_run(fails: Command, model: Path) -> None:
+    (model / "model.txt").write_text("raise SystemExit(7)")
     assert "model.txt: the name of an input ends in one of .py .pb .pbtxt .sf" in fails(
         "run", "model.txt"
     )
@@ -186,7 +179,7 @@ def test_names_that_mean_nothing(fails: Command) -> None:
 
 # ---- GraphDefs -----------------------------------------------------------------------------------
 @pytest.mark.parametrize("suffix", ["pb", "pbtxt"])
-def test_every_command_takes_a_graph(suffix: str, ok: Command, folder: Path) -> None:
+def test_every_command_takes_a_graph(suffix: str, ok: Command, model: Path) -> None:
     from google.protobuf import text_format
 
     import stepforge as tf
@@ -195,7 +188,7 @@ def test_every_command_takes_a_graph(suffix: str, ok: Command, folder: Path) -> 
     graph_def = tf.GraphDef()
     graph_def.ParseFromString(data)
     text = text_format.MessageToString(graph_def).encode()
-    (folder / f"net.{suffix}").write_bytes(data if suffix == "pb" else text)
+    (model / f"net.{suffix}").write_bytes(data if suffix == "pb" else text)
     np.save("x.npy", np.ones((3, 5), np.float32))
     printed = ok("run", f"net.{suffix}:y", "--feed", "x=x.npy", "-o", "y.npz")
     assert printed.startswith("wrote y.npz (")

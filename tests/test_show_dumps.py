@@ -40,13 +40,6 @@ def step() -> Any:
         return tf.Session(graph=graph).make_callable(y, [x])
 
 
-@pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "model.py").write_text(MODEL)
-    return tmp_path
-
-
 # ---- from Python --------------------------------------------------------------------------------
 
 
