@@ -234,18 +234,33 @@ class FunctionWriter:
         self.branch(after)
         self.start(after)
 
-    def either(self, condition: str, yes: Callable[[], Any], no: Callable[[], Any]) -> None:
-        """Run ``yes`` where ``condition`` holds, else ``no``; written as one where it is known."""
+    def either(
+        self,
+        condition: str,
+        yes: Callable[[], Sequence[str] | None],
+        no: Callable[[], Sequence[str] | None],
+        types: Sequence[str] = (),
+        weight: str = "",
+    ) -> list[str]:
+        """Run ``yes`` where ``condition`` holds, else ``no``; written as one where it is known.
+
+        Both return values of ``types``; those of the one that ran are returned.
+        """
         if condition in ("true", "false"):
-            (yes if condition == "true" else no)()
-            return
+            return list((yes if condition == "true" else no)() or ())
         then, other, after = self.label("then"), self.label("else"), self.label("after")
-        self.branch_if(condition, then, other)
+        self.branch_if(condition, then, other, weight)
+        ends: list[tuple[str, Sequence[str]]] = []
         for label, body in ((then, yes), (other, no)):
             self.start(label)
-            body()
+            values = body() or ()
+            ends.append((self.block, values))
             self.branch(after)
         self.start(after)
+        return [
+            self.phi(type_, *((values[number], block) for block, values in ends))
+            for number, type_ in enumerate(types)
+        ]
 
     def loop(
         self,

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from stepforge.codegen import loop_streams
 from stepforge.codegen.llvm import NO_UNROLL
 from stepforge.codegen.loop_carried import widest
+from stepforge.codegen.loop_lanes import operations
 from stepforge.codegen.loop_values import Position
-from stepforge.codegen.vector_math import FLOAT_RULES
 from stepforge.ir import dims
 from stepforge.ir.core import Operand, Operation, Value
 from stepforge.ir.dims import Dim
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from stepforge.codegen.loops import LoopWriter
 
 MOST_OPS = 64  # in all vectors of the body
-PER_FUNCTION = 12  # operations that a function counts as
 MOST_VECTORS = 2  # of a row
 LOW, HIGH = "rows.low", "rows.high"  # the sizes by which the loop over rows that are left goes
 _MEMORY = ("load", "store", "index", "from_index")
@@ -103,7 +102,7 @@ def short_rows(op: Operation, bits: int) -> Rows | None:
 
 def _work(rows: Rows) -> int:
     """How many operations the body has, all vectors together."""
-    return rows.vectors * sum(PER_FUNCTION if op.name in FLOAT_RULES else 1 for op in rows.body)
+    return rows.vectors * operations(rows.body)
 
 
 def _known(op: Operation, rows: Rows) -> bool:

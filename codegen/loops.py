@@ -13,22 +13,13 @@ from typing import Any, ClassVar
 
 from stepforge.codegen import loop_rows, loop_streams
 from stepforge.codegen.lane_core import Lane, storage_bytes, storage_element
-from stepforge.codegen.llvm import NO_UNROLL
-from stepforge.codegen.loop_carried import (
-    Carried,
-    adds_up,
-    combined,
-    inner_sum,
-    keeps,
-    real,
-    widest,
-)
+from stepforge.codegen.loop_carried import Carried, adds_up, inner_sum, keeps, real, widest
+from stepforge.codegen.loop_lanes import UNROLL, LaneLoop
 from stepforge.codegen.loop_positions import PositionWriter
 from stepforge.codegen.loop_values import Buffer, Element, Position
 from stepforge.ir import dims
 from stepforge.ir.core import Block, Const, Operand, Operation
 
-UNROLL = 4  # partial results of loops that only add up
 INNER_UNROLL = 2  # the same for loops inside of those that run by lanes
 MAX_LANES = 64  # of a ``LaneBuilder``
 AHEAD = 16  # rows further on that are asked for
@@ -148,11 +139,11 @@ class LoopWriter(PositionWriter):
                 # Several registers for each sum hide the latency of adding, and take more of each
                 # row that is visited.
                 self.many = self.one.rewritten(width=min(UNROLL * width, MAX_LANES))
-                low, left = _Lanes(self, op).whole(low, left)
+                low, left = LaneLoop(self, op).whole(low, left)
             while isinstance(left, int) and width > 1 and width // 2 >= left:
                 width //= 2
             self.many = self.one.rewritten(width=width)
-            lanes = _Lanes(self, op)
+            lanes = LaneLoop(self, op)
             if inner:
                 lanes.masked(low, left)
             else:
@@ -326,155 +317,3 @@ class LoopWriter(PositionWriter):
         "to_index": _to_index,
         "from_index": _from_index,
     }
-
-
-class _Lanes:
-    """One loop that runs by lanes:
-
-    its full turns, its masked tail, and how carried lanes combine.
-    """
-
-    def __init__(self, writer: LoopWriter, op: Operation) -> None:
-        self.writer, self.op = writer, op
-        self.fn, self.many, self.one = writer.fn, writer.many, writer.one
-        self.width = writer.many.width
-        self.region = op.regions[0]
-        dtypes = [o.type.dtype for o in op.operands]
-        self.carried = Carried(self.many, op.attr("combine"), dtypes)
-        self.stores = [o for o in self.region.ops if o.name == "store" and o.attr("stream")]
-
-    def write(self, low: str, turns: int | str) -> None:
-        """Write the loop; its results are the carried values of all lanes combined."""
-        lanes = self.carried.identities()
-        many = isinstance(turns, str) or turns >= loop_streams.LEAST_TURNS * self.width
-        places: Sequence[loop_streams.Place] = ()
-        if self.stores and many:
-            self.writer.values[self.region.params[0]] = Position(low, "1")
-            places = self.writer.stream_places(self.stores)
-        if places:
-            self._aligned(low, str(turns), places)
-            return
-        if isinstance(turns, str):
-            end, rest, lanes = self._full(low, turns, lanes)
-            self._dynamic_tail(end, str(rest), lanes)
-            return
-        if turns // self.width == 1:
-            lanes = self._turn(low, lanes)
-        elif turns >= self.width:
-            _, _, lanes = self._full(low, turns, lanes)
-        if turns % self.width:
-            end = self.writer.add_sizes(low, str(turns - turns % self.width))
-            lanes = self._masked_turn(end, str(turns % self.width), lanes)
-        self._finish(lanes)
-
-    def whole(self, low: str, turns: int | str) -> tuple[str, int | str]:
-        """Write the full vectors only; where the rest begins, and how many turns it has."""
-        if isinstance(turns, int) and turns < self.width:
-            return low, turns
-        end, rest, _ = self._full(low, turns, [])
-        return end, rest
-
-    def masked(self, low: str, turns: int | str) -> None:
-        """Write masked vectors only, for loops that carry nothing."""
-        if isinstance(turns, int) and turns <= self.width:
-            self.write(low, turns)
-            return
-
-        def turn(done: str) -> None:
-            rest = self.fn.emit(f"sub i64 {turns}, {done}")
-            self._masked_turn(self.writer.add_sizes(low, done), rest, [])
-
-        self.fn.loop(0, str(turns), turn, step=self.width)
-
-    def _turn(self, counter: str, lanes: Sequence[str]) -> list[str]:
-        writer = self.writer
-        writer.values[self.region.params[0]] = Position(counter, "1")
-        for param, text in zip(self.region.params[1:], lanes, strict=True):
-            writer.values[param] = Element(Lane(param.type.dtype, text), True)
-        return [writer.lane(v, True).text for v in writer.block(self.region)]
-
-    def _masked_turn(self, counter: str, rest: str, lanes: Sequence[str]) -> list[str]:
-        writer = self.writer
-        writer.mask = self.many.tail_mask(rest)
-        following = self._turn(counter, lanes)
-        mask, writer.mask = writer.mask, None
-        return [
-            self.fn.emit(f"select {self.many.vector('i1')} {mask.text}, {t} {new}, {t} {old}")
-            for (t, new), old in zip(self.carried.typed(following), lanes, strict=True)
-        ]
-
-    def _full(
-        self, low: str, turns: int | str, lanes: list[str]
-    ) -> tuple[str, int | str, list[str]]:
-        """All full vectors; sums keep several partial results, to hide the latency of adding.
-
-        Where they end, how many turns are left, and the carried values.
-        """
-        start, (end, rest) = low, self._span(low, turns, self.width)
-        if adds_up(self.op):
-            start, _ = self._span(low, turns, self.width * UNROLL)
-            lanes = self.carried.several(UNROLL, low, start, self.width, lanes, self._turn)
-        last = self.fn.loop(
-            start,
-            end,
-            lambda i, *c: self._turn(i, c),
-            step=self.width,
-            carried=self.carried.typed(lanes),
-        )
-        return end, rest, list(last)
-
-    def _aligned(self, low: str, turns: str, places: Sequence[loop_streams.Place]) -> None:
-        """A loop whose vectors are aligned, and may stream; then masked turns for its ends."""
-        fn = self.fn
-        parts = loop_streams.span(fn, places, low, turns, self.width)
-
-        def turn(counter: str) -> None:
-            self._turn(counter, [])
-
-        fn.loop(parts.first, parts.usual, turn, step=self.width)
-        self.writer.streaming = True
-        fn.loop(parts.usual, parts.behind, turn, step=self.width)
-        self.writer.streaming = False
-        loop_streams.fence(fn, parts.streams)
-
-        def end(number: str) -> None:
-            last = fn.emit(f"icmp ne i64 {number}, 0")
-            begin = fn.emit(f"select i1 {last}, i64 {parts.behind}, i64 {low}")
-            count = fn.emit(f"select i1 {last}, i64 {parts.rest}, i64 {parts.head}")
-            self._masked_turn(begin, count, [])
-
-        first = fn.emit(f"zext i1 {fn.emit(f'icmp eq i64 {parts.head}, 0')} to i64")
-        some = fn.emit(f"zext i1 {fn.emit(f'icmp sgt i64 {parts.rest}, 0')} to i64")
-        fn.loop(first, fn.emit(f"add i64 {some}, 1"), end, metadata=NO_UNROLL)
-
-    def _span(self, low: str, turns: int | str, step: int) -> tuple[str, int | str]:
-        """Where whole steps end, and how many turns are left."""
-        if isinstance(turns, int):
-            return self.writer.add_sizes(low, str(turns - turns % step)), turns % step
-        covered = self.fn.emit(f"and i64 {turns}, {-step}")
-        return self.writer.add_sizes(low, covered), self.fn.emit(f"sub i64 {turns}, {covered}")
-
-    def _dynamic_tail(self, counter: str, rest: str, lanes: list[str]) -> None:
-        """The masked turn, where there is something left for it."""
-        fn = self.fn
-        tail, after, before = fn.label("tail"), fn.label("after"), fn.block
-        fn.branch_if(fn.emit(f"icmp sgt i64 {rest}, 0"), tail, after)
-        fn.start(tail)
-        masked = self._masked_turn(counter, rest, lanes)
-        last = fn.block
-        fn.branch(after)
-        fn.start(after)
-        self._finish(
-            [
-                fn.phi(t, (old, before), (new, last))
-                for (t, old), new in zip(self.carried.typed(lanes), masked, strict=True)
-            ]
-        )
-
-    def _finish(self, lanes: Sequence[str]) -> None:
-        for kind, text, operand, result in zip(
-            self.carried.kinds, lanes, self.op.operands, self.op.results, strict=True
-        ):
-            total = self.many.reduce(kind, Lane(operand.type.dtype, text))
-            initial = self.writer.lane(operand, False)
-            self.writer.values[result] = Element(combined(self.one, kind, initial, total))
