@@ -1,9 +1,9 @@
 """The entry of a step: native code that *is* the Python callable.
 
 ``entry`` checks its arguments by field loads, reads the sizes, takes outputs from NumPy, runs the
-kernel and boxes what it left. Whatever it does not know goes to ``program.miss``, what fails to
-``program.fail``. It finds its program and its table through ``self``, so its code names no object
-of a process and can be kept on disk.
+kernel and boxes what it left. What it refuses goes on to the entry of the next table, at last to
+``program.miss``; what fails goes to ``program.fail``. It finds its program through ``self`` and all
+else through its table, so its code names no object of a process and can be kept on disk.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from stepforge.codegen.dims import emit_dim
 from stepforge.codegen.entry_feeds import FeedWriter
 from stepforge.codegen.entry_results import ResultWriter
-from stepforge.codegen.entry_support import COUNT_MASK, STEP_TABLE, declare, decrease
+from stepforge.codegen.entry_support import COUNT_MASK, VECTORCALL, declare, decrease
 from stepforge.codegen.llvm import LIKELY, FunctionWriter, ModuleWriter
 from stepforge.codegen.signature import (
     CONTEXT_ARENA,
@@ -22,43 +22,24 @@ from stepforge.codegen.signature import (
     CONTEXT_TABLE,
     CONTEXT_THREAD_STATE,
     GIL_RELEASE_WORK,
+    TABLE_ENTRY,
     TABLE_LOCK,
-    TABLE_NEXT_TABLE,
-    TABLE_NEXT_VARIANT,
+    TABLE_NEXT,
     Signature,
 )
 
-ENTRY_PARAMS = (("ptr", "self"), ("ptr", "args"), ("i64", "nargsf"), ("ptr", "kwnames"))
+ENTRY_PARAMS = (*VECTORCALL, ("ptr", "table"))
 
 
 def emit_entry(module: ModuleWriter, signature: Signature, kernel: str) -> str:
-    """Write ``ptr @entry(ptr self, ptr args, i64 nargsf, ptr kwnames)`` (vectorcall); return
-    ``@entry``.
+    """Write ``ptr @entry(ptr self, ptr args, i64 nargsf, ptr kwnames, ptr table)``, a vectorcall
+    that gets the step's table as well; return ``@entry``.
 
     ``kernel`` is the name of ``i32 kernel(ptr ctx, ptr feeds, ptr outs, ptr dims)`` in the module.
-    The work is done by ``@variant``, which takes the table as well: arguments that it refuses go on
-    to the variant that its table names as the next, and to Python after the last.
     """
-    body = FunctionWriter(module, "variant", "ptr", (*ENTRY_PARAMS, ("ptr", "table")))
-    if any(feed.type.is_object for feed in signature.feeds):
-        _return_miss(body)  # strings and the like are always looked at by Python
-    else:
-        _Entry(body, signature, kernel if kernel.startswith("@") else f"@{kernel}").write()
-    variant = body.define()
-    fn = FunctionWriter(module, "entry", "ptr", ENTRY_PARAMS)
-    table = fn.load("ptr", "%self", STEP_TABLE)
-    fn.do(f"ret ptr {_call_variant(fn, variant, table)}")
-    return fn.define()
-
-
-def _call_variant(fn: FunctionWriter, variant: str, table: str) -> str:
-    args = [(type_, f"%{name}") for type_, name in ENTRY_PARAMS]
-    return fn.call("ptr", variant, *args, ("ptr", table), tail=True)
-
-
-def _return_miss(fn: FunctionWriter) -> None:
-    args = [(type_, f"%{name}") for type_, name in ENTRY_PARAMS]
-    fn.do(f"ret ptr {fn.call('ptr', declare(fn.module, 'stepforge_miss'), *args, tail=True)}")
+    body = FunctionWriter(module, "entry", "ptr", ENTRY_PARAMS)
+    _Entry(body, signature, kernel if kernel.startswith("@") else f"@{kernel}").write()
+    return body.define()
 
 
 class _Entry:
@@ -216,19 +197,19 @@ class _Entry:
         self._leave(feeds)
         self._hand_over()
         fn.start(self.refused)
-        _return_miss(fn)
+        self._return_call(declare(fn.module, "stepforge_miss"), self.table)
         fn.start(self.stopped)  # with a Python error set
         fn.do("ret ptr null")
 
     def _hand_over(self) -> None:
-        """Let the next variant look at the arguments; after the last one, Python."""
-        fn = self.fn
-        following = fn.load("ptr", self.table, 8 * TABLE_NEXT_VARIANT)
-        go_on = fn.label("handover")
-        fn.branch_if(fn.emit(f"icmp eq ptr {following}, null"), self.refused, go_on)
-        fn.start(go_on)
-        table = fn.load("ptr", self.table, 8 * TABLE_NEXT_TABLE)
-        fn.do(f"ret ptr {_call_variant(fn, following, table)}")
+        """Let the entry of the next table look at the arguments."""
+        following = self.fn.load("ptr", self.table, 8 * TABLE_NEXT)
+        self._return_call(self.fn.load("ptr", following, 8 * TABLE_ENTRY), following)
+
+    def _return_call(self, entry: str, table: str) -> None:
+        """Return what another entry does with the same arguments."""
+        args = [(type_, f"%{name}") for type_, name in VECTORCALL]
+        self.fn.do(f"ret ptr {self.fn.call('ptr', entry, *args, ('ptr', table), tail=True)}")
 
     def _leave(self, feeds: FeedWriter) -> None:
         """Give back what was taken before the kernel ran."""

@@ -20,10 +20,13 @@ from stepforge.codegen import (
 )
 from stepforge.codegen.conversions import conversions
 from stepforge.codegen.llvm import UNLIKELY, FunctionWriter, ModuleWriter
-from stepforge.codegen.signature import CONTEXT_EXCEPTION
+from stepforge.codegen.signature import CONTEXT_EXCEPTION, TABLE_ENTRY
 
 # Offsets in the callable objects of the runtime (Step and Runner agree on the first two).
 STEP_VECTORCALL, STEP_PROGRAM, STEP_TABLE, STEP_WEAKREFS, STEP_BYTES = 16, 24, 32, 40, 48
+
+# The parameters of a vectorcall.
+VECTORCALL = (("ptr", "self"), ("ptr", "args"), ("i64", "nargsf"), ("ptr", "kwnames"))
 
 LOCK_OWNER, LOCK_DEPTH, LOCK_BYTES = 0, 8, 16
 
@@ -34,7 +37,8 @@ _SPINS, _SLEEP_MICROSECONDS, _SIGNAL_CHECK = 64, 50, 1023
 # What entries may call, by name: result type and parameters.
 FUNCTIONS = {
     "stepforge_call_method": ("ptr", "ptr, ptr, ptr, i64, ptr"),
-    "stepforge_miss": ("ptr", "ptr, ptr, i64, ptr"),
+    "stepforge_step": ("ptr", "ptr, ptr, i64, ptr"),
+    "stepforge_miss": ("ptr", "ptr, ptr, i64, ptr, ptr"),
     "stepforge_fail": ("ptr", "ptr, ptr"),
     "stepforge_pack": ("ptr", "ptr, ptr"),
     "stepforge_drop": ("void", "ptr, i64"),
@@ -72,7 +76,7 @@ def symbols(names: Iterable[str]) -> dict[str, int]:
 def support_module(host: target.Target) -> ModuleWriter:
     """The shared code."""
     module = ModuleWriter(host.triple, host.attributes)
-    for emit in (_call_method, _miss, _fail, _pack, _new_large):
+    for emit in (_call_method, _step, _miss, _fail, _pack, _new_large):
         emit(module)
     for emit in (_hold, _drop, _lock, _wait, _unlock):
         emit(module)
@@ -146,11 +150,20 @@ def call_method(
     )
 
 
+def _step(module: ModuleWriter) -> None:
+    """The call of a step: the entry of its table."""
+    fn = FunctionWriter(module, "stepforge_step", "ptr", VECTORCALL)
+    table = fn.load("ptr", "%self", STEP_TABLE)
+    entry = fn.load("ptr", table, 8 * TABLE_ENTRY)
+    args = [(type_, f"%{name}") for type_, name in VECTORCALL]
+    fn.do(f"ret ptr {fn.call('ptr', entry, *args, ('ptr', table), tail=True)}")
+    fn.define()
+
+
 def _miss(module: ModuleWriter) -> None:
-    """``program.miss(*args, **kwargs)``: what the native checks refuse."""
-    params = [("ptr", "self"), ("ptr", "args"), ("i64", "count"), ("ptr", "kwnames")]
-    fn = FunctionWriter(module, "stepforge_miss", "ptr", params)
-    count = fn.emit(f"and i64 %count, {COUNT_MASK}")
+    """``program.miss(*args, **kwargs)``: the entry for what native checks refuse."""
+    fn = FunctionWriter(module, "stepforge_miss", "ptr", (*VECTORCALL, ("ptr", "table")))
+    count = fn.emit(f"and i64 %nargsf, {COUNT_MASK}")
     program = fn.load("ptr", "%self", STEP_PROGRAM)
     fn.do(f"ret ptr {call_method(fn, program, 'miss', '%args', count, '%kwnames')}")
     fn.define()

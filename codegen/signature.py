@@ -19,9 +19,9 @@ FIRST_SLOT = 16  # the index of the first slot in a step's table
 
 # What a step's table holds below the slots, by index.
 TABLE_ALLOC, TABLE_FREE, TABLE_HOST_CALL, TABLE_PARALLEL_FOR, TABLE_ARENA, TABLE_LOCK = range(6)
-# Then the matrix products of a BLAS (6 to 9, see gemm), and the variant that is tried next: its
-# function and its table, or null.
-TABLE_NEXT_VARIANT, TABLE_NEXT_TABLE = 10, 11
+# Then the matrix products of a BLAS (6 to 9, see gemm), the entry that takes this table, and the
+# table of the variant that is tried next.
+TABLE_ENTRY, TABLE_NEXT = 10, 11
 # The first argument of ``parallel_for``, which is null where loops run in the calling thread.
 TABLE_POOL = 12
 # The kernel of another back end, to which the one in the step's module goes on.
@@ -126,6 +126,11 @@ class Signature:
     work: Dim = 0
     python: bool = False
     locks: bool = False
+
+    @property
+    def takes_objects(self) -> bool:
+        """True where feeds are strings and the like, which Python always looks at."""
+        return any(feed.type.is_object for feed in self.feeds)
 
     def __post_init__(self) -> None:
         if self.structure == "single" and len(self.fetches) != 1:

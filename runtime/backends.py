@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeAlias
 
-from stepforge.codegen import kernel, kernel_calls, target
+from stepforge.codegen import kernel, kernel_forward, target
 from stepforge.codegen.kernel import Check, KernelPlan, NotSupported
 from stepforge.codegen.llvm import ModuleWriter
 from stepforge.ir.errors import NotFoundError
@@ -124,7 +124,7 @@ def make_kernel(plan: KernelPlan, backend: str) -> tuple[ModuleWriter, MadeKerne
         module, made = make_kernel(plan, DEFAULT)
         return module, replace(made, note=note)
     if made.code is not None:
-        kernel_calls.emit_forward(module, plan)
+        kernel_forward.emit_forward(module, plan)
     return module, made
 
 

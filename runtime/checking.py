@@ -16,7 +16,7 @@ import numpy as np
 
 from stepforge.ir.errors import InternalError, OpError
 from stepforge.passes.bisect import Culprit, Run, agree, compare
-from stepforge.runtime import python_entry
+from stepforge.runtime import python_entry, variant_calls
 from stepforge.runtime.variables import VariableStore
 
 if TYPE_CHECKING:
@@ -34,13 +34,13 @@ def first_run(variant: Variant, arrays: Sequence[Array], store: VariableStore) -
     assert variant.trail is not None
     if any(op.defn.effect == "host" for op in variant.extraction.function.walk()):
         variant.trail = None  # what it does outside would be done once for each pass
-        return _call(variant, arrays) if variant.kernel_address else None
+        return _call(variant, arrays) if variant.compiled else None
     with python_entry.locked(store.lock_address):
         before = _state(variant, store)
         culprit = compare(variant.trail.stages, arrays, before)
         if culprit is not None:
             _blame(culprit)
-        values = _native(variant, arrays, store, before) if variant.kernel_address else None
+        values = _native(variant, arrays, store, before) if variant.compiled else None
         variant.trail = None
     return values
 
@@ -87,7 +87,7 @@ def _state(variant: Variant, store: VariableStore) -> dict[str, Any]:
 
 
 class _Caller:
-    """What ``call_kernel`` asks of a program."""
+    """What ``variant_calls.call`` asks of a program."""
 
     def __init__(self, variant: Variant) -> None:
         self.variant = variant
@@ -106,11 +106,8 @@ class _Caller:
 
 
 def _call(variant: Variant, arrays: Sequence[Array]) -> list[Any]:
-    signature = variant.signature
-    returned = python_entry.call_kernel(
-        signature, variant.kernel_address, variant.table_address, arrays, _Caller(variant)
-    )
-    return [returned] if signature.structure == "single" else list(returned)
+    returned = variant_calls.call(variant, arrays, _Caller(variant))
+    return [returned] if variant.signature.structure == "single" else list(returned)
 
 
 def _difference(

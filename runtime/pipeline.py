@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from stepforge.codegen import entry, entry_support, jit, kernel, kernel_calls, layout
+from stepforge.codegen import entry, entry_support, jit, kernel, layout
 from stepforge.codegen import signature as abi
 from stepforge.codegen.jit import Level
 from stepforge.frontend.extract.program import Extraction
@@ -29,6 +29,7 @@ from stepforge.runtime import backends, recipe_keys, recipes, threads
 from stepforge.runtime.job import Job
 from stepforge.runtime.needs import needs_of
 from stepforge.runtime.signatures import signature_of
+from stepforge.runtime.step import missing_table
 from stepforge.runtime.table import fill_table
 from stepforge.runtime.variables import VariableStore
 from stepforge.runtime.variant import Variant, graph_text
@@ -133,7 +134,7 @@ def _write_module(
     """The text of the kernel and its entry."""
     signature = variant.signature
     slots = [slot.name for slot in signature.slots]
-    native = layout.native_entry()
+    native = layout.native_entry() and not signature.takes_objects
     variant.plan = kernel.KernelPlan(
         with_fetch_numbers(planned.function, variant.extraction),
         len(signature.feeds),
@@ -151,9 +152,8 @@ def _write_module(
     variant.calls, variant.shares = tuple(made.calls), made.shares
     called = variant.plan.name
     if native:
-        entry.emit_entry(module, signature, f"@{called}")
-        called = kernel_calls.emit_alone(module, called)[1:]
-    variant.exports = (called, *made.calls, *(("entry", "variant") if native else ()))
+        called = entry.emit_entry(module, signature, called)[1:]
+    variant.exports = (called, *made.calls)
     variant.stages["llvm"] = module.text()
     variant.checks, variant.externals = made.checks, module.externals()
 
@@ -175,10 +175,11 @@ def link(variant: Variant, level: Level) -> None:
 def _adopt(variant: Variant, library: jit.Library) -> None:
     """Let a variant run the code of ``library``."""
     variant.stored = library.stored
-    variant.kernel_address = library[variant.exports[0]]
-    if "entry" in variant.exports:
-        variant.entry_address = library["entry"]
-        variant.body_address = library["variant"]
+    address = library[variant.exports[0]]
+    if variant.exports[0] == "entry":
+        variant.table[abi.TABLE_ENTRY] = variant.entry_address = address
+    else:
+        variant.kernel_address = address
     for place, name in enumerate(variant.calls, len(variant.table) - len(variant.calls)):
         variant.table[place] = library[name]
     variant.keep.append(library)  # calls may still run in older code
@@ -186,12 +187,10 @@ def _adopt(variant: Variant, library: jit.Library) -> None:
 
 def hand_over(variants: Sequence[Variant], first: Variant) -> None:
     """Chain variants behind ``first``: what one refuses goes to the next, and at last to Python."""
-    chain = [first, *(v for v in variants if v is not first and v.body_address)]
-    for variant, following in zip(chain, [*chain[1:], None], strict=True):
-        body = following.body_address if following is not None else 0
-        table = following.table_address if following is not None else 0
-        variant.table[abi.TABLE_NEXT_TABLE] = table
-        variant.table[abi.TABLE_NEXT_VARIANT] = body
+    chain = [first, *(v for v in variants if v is not first and v.entry_address)]
+    tables = [v.table_address for v in chain]
+    for variant, following in zip(chain, [*tables[1:], missing_table()], strict=True):
+        variant.table[abi.TABLE_NEXT] = following
 
 
 def output_numbers(extraction: Extraction, lowered: Lowered) -> list[int]:

@@ -29,7 +29,7 @@ from stepforge.ir.core import Site
 from stepforge.ir.dims import Dim
 from stepforge.ir.errors import InternalError, OpError, ResourceExhaustedError
 from stepforge.ir.types import Type
-from stepforge.runtime import errors, python_entry
+from stepforge.runtime import errors, python_entry, variant_calls
 from stepforge.runtime.feeds import check_value
 from stepforge.runtime.handles import fed
 from stepforge.runtime.job import Job
@@ -75,7 +75,7 @@ class Program:
         # The one that ran last comes first. None is dropped: a thread may be in its code.
         self.variants: list[Variant] = []
         self.current: Variant | None = None
-        self.step = make_step(self, 0, 0)
+        self.step = make_step(self)
 
     # ---- what native code calls -----------------------------------------------------------------
     def miss(self, *arguments: Any, **keywords: Any) -> Any:
@@ -147,9 +147,7 @@ class Program:
     def _run(self, variant: Variant, arguments: Sequence[Any], arrays: Sequence[Array]) -> Any:
         self._check_variables(variant)
         if variant.native:
-            return python_entry.call_kernel(
-                variant.signature, variant.kernel_address, variant.table_address, arrays, self
-            )
+            return variant_calls.call(variant, arrays, self)
         lock = self._store.lock_address if variant.signature.locks and not _blocks(variant) else 0
         try:
             with python_entry.locked(lock), _memory_for(self.name):
@@ -240,7 +238,7 @@ class Program:
         self.current = variant
         if variant.entry_address and variant.level == FINAL_LEVEL and not self.session.closed:
             hand_over([v for v in self.variants if v.level == FINAL_LEVEL], variant)
-            retarget(self.step, variant.entry_address, variant.table_address)
+            retarget(self.step, variant.table_address)
 
     def prepare(self) -> None:
         """Compile before the first call, where all ranks are known."""
@@ -256,7 +254,7 @@ class Program:
     def close(self) -> None:
         """Send every further call through ``miss``, which says that the session is closed."""
         with self._lock:
-            retarget(self.step, 0, 0)
+            retarget(self.step)
 
     # ---- looking at it --------------------------------------------------------------------------
     def nodes(self) -> list[Any]:

@@ -136,6 +136,11 @@ def call_kernel(
     return program.pack(values) if signature.structure == "packed" else values
 
 
+def check_call(signature: Signature, table_address: int, arrays: Sequence[Array]) -> None:
+    """Raise what ``call_kernel`` would before it runs the kernel."""
+    _Call(signature, table_address, arrays)
+
+
 def _fail(call: _Call, program: Program) -> None:
     try:
         program.fail(call.context_address)

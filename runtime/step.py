@@ -7,11 +7,13 @@ methods of a step ask for. Where native entries are not to be used, ``PythonStep
 
 from __future__ import annotations
 
+import ctypes
 from functools import cache
 from typing import Any, Protocol
 
 from stepforge.codegen import entry_support, layout
-from stepforge.codegen.entry_support import STEP_PROGRAM, STEP_TABLE, STEP_VECTORCALL
+from stepforge.codegen import signature as abi
+from stepforge.codegen.entry_support import STEP_PROGRAM, STEP_TABLE
 from stepforge.runtime import heap_type
 
 
@@ -33,35 +35,39 @@ class Program(Protocol):
         """The result, from the flat list of fetched values."""
 
 
-def make_step(program: Program, entry_address: int, table_address: int) -> Any:
-    """A callable for a program.
+def make_step(program: Program, table_address: int = 0) -> Any:
+    """A callable for a program, that runs the entry of a table; without one, ``program.miss``.
 
-    With 0 for the entry's address, every call goes to ``program.miss``. The program keeps the code
-    and the table alive; the step keeps the program alive.
+    The program keeps the code and the table alive; the step keeps the program alive.
     """
     if not layout.native_entry():
         return PythonStep(program)
-    step = heap_type.allocate(step_type(), 0, {STEP_PROGRAM: program})
-    retarget(step, entry_address, table_address)
+    step = heap_type.allocate(step_type(), _call_address(), {STEP_PROGRAM: program})
+    retarget(step, table_address)
     return step
 
 
-def retarget(step: Any, entry_address: int, table_address: int | None = None) -> None:
-    """Let a step run another entry, and use another table where one is given, from now on.
+def retarget(step: Any, table_address: int = 0) -> None:
+    """Let a step run the entry of another table from now on.
 
     Calls that run at the time finish in the old code: the program keeps that as long as itself.
     """
-    if isinstance(step, PythonStep):
-        return
-    if table_address is not None:
-        heap_type.set_pointer(step, STEP_TABLE, table_address)
-    heap_type.set_pointer(step, STEP_VECTORCALL, entry_address or _miss_address())
+    if not isinstance(step, PythonStep):
+        heap_type.set_pointer(step, STEP_TABLE, table_address or missing_table())
 
 
 @cache
-def _miss_address() -> int:
-    """The entry that refuses everything."""
-    return entry_support.symbols(["stepforge_miss"])["stepforge_miss"]
+def missing_table() -> int:
+    """The address of the table whose entry refuses everything."""
+    table = (ctypes.c_void_p * abi.FIRST_SLOT)()
+    table[abi.TABLE_ENTRY] = entry_support.symbols(["stepforge_miss"])["stepforge_miss"]
+    layout.keep(table)
+    return ctypes.addressof(table)
+
+
+@cache
+def _call_address() -> int:
+    return entry_support.symbols(["stepforge_step"])["stepforge_step"]
 
 
 # ---- what a step has beside its call ------------------------------------------------------------

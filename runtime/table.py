@@ -9,8 +9,10 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+from stepforge.codegen import layout
 from stepforge.codegen import signature as abi
 from stepforge.runtime import hostcalls, native, threads
+from stepforge.runtime.step import missing_table
 from stepforge.runtime.variables import VariableStore
 from stepforge.runtime.variant import Variant, state_of
 
@@ -29,6 +31,8 @@ def fill_table(variant: Variant, store: VariableStore) -> None:
     arena = ctypes.c_void_p()
     table[abi.TABLE_ARENA] = ctypes.addressof(arena)
     table[abi.TABLE_LOCK] = store.lock_address
+    if layout.native_entry():
+        table[abi.TABLE_NEXT] = missing_table()
     pool = threads.pool() if variant.shares else None
     if pool is not None:
         table[abi.TABLE_PARALLEL_FOR], table[abi.TABLE_POOL] = pool.function, pool.address

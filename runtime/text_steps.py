@@ -13,7 +13,7 @@ from stepforge.codegen.signature import Feed
 from stepforge.ir import dims
 from stepforge.ir.core import Function, Value
 from stepforge.ir.types import Type
-from stepforge.runtime import python_entry
+from stepforge.runtime import python_entry, variant_calls
 from stepforge.runtime.ahead_steps import function_extraction
 from stepforge.runtime.job import Job
 from stepforge.runtime.pipeline import FINAL_LEVEL, compile_variant, hand_over
@@ -38,10 +38,10 @@ class TextProgram:
         job = Job(extraction, self.store, function.name, "list", FINAL_LEVEL)
         self.variants = [compile_variant(job)]
         self.results = result_names(function)
-        self.step = make_step(self, 0, 0)
+        self.step = make_step(self)
         if self._variant.native and self._variant.entry_address:
             hand_over(self.variants, self._variant)
-            retarget(self.step, self._variant.entry_address, self._variant.table_address)
+            retarget(self.step, self._variant.table_address)
 
     @property
     def _variant(self) -> Variant:
@@ -61,9 +61,7 @@ class TextProgram:
         if not variant.native:
             return interpret(variant, arrays, self.store)
         try:
-            return python_entry.call_kernel(
-                variant.signature, variant.kernel_address, variant.table_address, arrays, self
-            )
+            return variant_calls.call(variant, arrays, self)
         except VariantMismatch as error:
             raise ValueError(f"{self.name}(): {error}") from None
 

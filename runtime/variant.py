@@ -51,9 +51,8 @@ class Variant:
     seconds: float = 0.0
     level: Level = "O2"
     stored: bool = False  # its object came from disk
-    entry_address: int = 0
-    body_address: int = 0  # of the entry's body, which other variants hand over to
-    kernel_address: int = 0
+    entry_address: int = 0  # of native code that takes Python's arguments
+    kernel_address: int = 0  # of code that takes pointers, where it has no entry
     table: Any = None
     plan: kernel.KernelPlan | None = None
     backend: str = backends.DEFAULT
@@ -73,12 +72,17 @@ class Variant:
     @property
     def native(self) -> bool:
         """False where the evaluator runs the step, and before a first run that is checked."""
-        return self.kernel_address != 0 and self.trail is None
+        return self.compiled and self.trail is None
+
+    @property
+    def compiled(self) -> bool:
+        """Whether there is native code."""
+        return bool(self.entry_address or self.kernel_address)
 
     @property
     def disk(self) -> str:
         """In words, what of this variant came from disk, and why not the rest."""
-        if not self.kernel_address:
+        if not self.compiled:
             return "nothing: the evaluator runs it"
         if self.stored and self.plan is None:
             return "all"
@@ -94,7 +98,7 @@ class Variant:
         """The text of a stage. Raises: ValueError for a stage that there is not."""
         if stage not in stages():
             raise ValueError(f"stage must be one of {', '.join(stages())}, not {stage!r}")
-        if stage == "asm" and self.kernel_address:
+        if stage == "asm" and self.compiled:
             return jit.assembly(self.stage("llvm"), self.level)
         found = self.stage(stage)
         if stage in backends.sources() and not found and self.plan is not None:

@@ -19,7 +19,7 @@ from stepforge.ir import dims
 from stepforge.ir.core import Site
 from stepforge.ir.types import NUMERIC, Type, item_bytes, numpy_dtype
 from stepforge.runtime import python_entry
-from stepforge.runtime.step import make_step
+from stepforge.runtime.step import make_step, missing_table
 
 Body = Callable[[FunctionWriter], None]
 N, M = dims.named("n"), dims.named("m")
@@ -84,14 +84,20 @@ def build(
     module = ModuleWriter(host.triple, host.attributes)
     fn = FunctionWriter(module, "kernel", "i32", PARAMS)
     body(fn)
-    name = entry.emit_entry(module, signature, fn.define())
+    names = [fn.define()[1:]]
+    if not signature.takes_objects:
+        names.append(entry.emit_entry(module, signature, names[0])[1:])
     program = Program(signature)
     for index, address in enumerate(slots):
         program.table[abi.FIRST_SLOT + index] = address
     symbols = entry_support.symbols(module.externals())
     code = jit.compile_text(module.text(), level)
-    program.library = jit.load(code, symbols, ["kernel", name[1:]])
-    return make_step(program, program.library["entry"], program.table_address), program
+    program.library = jit.load(code, symbols, names)
+    if signature.takes_objects:
+        return make_step(program), program
+    program.table[abi.TABLE_ENTRY] = program.library["entry"]
+    program.table[abi.TABLE_NEXT] = missing_table()
+    return make_step(program, program.table_address), program
 
 
 def signature_of(

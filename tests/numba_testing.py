@@ -16,7 +16,7 @@ from native import Kernel, entry_names, guarded, pointers
 from stepforge.codegen import jit, numba, numba_compile, target
 from stepforge.codegen import signature as abi
 from stepforge.codegen.kernel import KernelPlan
-from stepforge.codegen.kernel_calls import emit_forward
+from stepforge.codegen.kernel_forward import emit_forward
 from stepforge.codegen.llvm import ModuleWriter
 from stepforge.ir.builder import Builder
 from stepforge.ir.core import Function

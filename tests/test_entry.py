@@ -408,7 +408,7 @@ def test_the_python_entry_gives_the_same(monkeypatch: pytest.MonkeyPatch, copies
     monkeypatch.setenv("STEPFORGE_ENTRY", "python")
     for dtype in ("f32", "i64", "bool", "c64"):
         program = copies(dtype)[1]
-        step = make_step(program, 0, 0)
+        step = make_step(program)
         assert isinstance(step, PythonStep)
         matrix = values_of(dtype, (3, 4))
         for have, want in zip(step(matrix, 1, matrix[0]), (matrix, 1, matrix[0]), strict=True):

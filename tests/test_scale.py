@@ -24,7 +24,7 @@ def sum_of_functions(count: int) -> tuple[Any, Any]:
 
 def test_functions_in_many_places_are_called_out_of_line() -> None:
     heads = []
-    for count in (2, EXPANDED_CALLS):
+    for count in (2, EXPANDED_CALLS + 1):
         x, y = sum_of_functions(count)
         with tf.Session() as sess:
             step = sess.make_callable(y, [x])

@@ -134,7 +134,7 @@ class Shown(testing.Program):
 def test_what_a_step_shows(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEPFORGE_ENTRY", mode)
     program = Shown(signature_of([], []))
-    step = make_step(program, 0, 0)
+    step = make_step(program)
     assert type(step) is (PythonStep if mode == "python" else step_type())
     assert step(1, k=2) == ((1,), {"k": 2})
     assert step.text() == "text of fused"
@@ -179,10 +179,10 @@ def test_retargeting() -> None:
     step, first = build(signature, give(1))
     _, second = build(signature, give(2))
     assert step() == 1
-    retarget(step, second.library["entry"])
+    retarget(step, second.table_address)
     assert step() == 2
-    retarget(step, 0, 0)
+    retarget(step)
     assert step() == 1  # by way of the program
     assert first.misses == 1
-    retarget(step, second.library["entry"], second.table_address)
+    retarget(step, second.table_address)
     assert step() == 2

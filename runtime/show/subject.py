@@ -76,7 +76,7 @@ def of_variant(name: str, variant: Variant, nodes: Sequence[Any] = ()) -> Subjec
         nodes,
         feeds,
         cache(variant.text),  # assembly takes a compile
-        dict.fromkeys([variant.backend, "llvm", "asm"]) if variant.kernel_address else (),
+        dict.fromkeys([variant.backend, "llvm", "asm"]) if variant.compiled else (),
         _facts(variant),
     )
 
@@ -86,10 +86,10 @@ def _facts(variant: Variant) -> dict[str, str]:
     facts = {
         "feeds": feeds or "none",
         "compiled": f"{variant.seconds * 1e3:.1f} ms at {variant.level}",
-        "runs": "native" if variant.kernel_address else "in the evaluator",
+        "runs": "native" if variant.compiled else "in the evaluator",
     }
     if variant.signature.assumptions:
         facts["assumes"] = ", ".join(f"{a} == {b}" for a, b in variant.signature.assumptions)
-    if variant.kernel_address and variant.backend != "llvm":
+    if variant.compiled and variant.backend != "llvm":
         facts["back end"] = variant.backend
     return {**facts, "note": variant.note} if variant.note else facts
