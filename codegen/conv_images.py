@@ -16,7 +16,7 @@ from stepforge.codegen.lane_core import Lane, register_element, storage_bytes
 from stepforge.codegen.lanes import LaneBuilder
 from stepforge.codegen.llvm import FunctionWriter
 from stepforge.codegen.nests import NestWriter
-from stepforge.codegen.sharing import Turns, call_shared
+from stepforge.codegen.sharing import JOB, Turns, call_shared, job_arguments
 from stepforge.codegen.size_text import SizeText
 from stepforge.codegen.symbol_names import kernel_label
 from stepforge.ir import dims
@@ -65,17 +65,19 @@ class ImageKernel:
         sizes: list[Dim] = [n for operand in operands for n in operand.type.dims]
         sizes += [*windows.image, *windows.window, *windows.out, *windows.low, *border]
         unknown = dict.fromkeys(n for n in sizes if not isinstance(n, int))
-        self._sizes = {size: f"%s_{i}" for i, size in enumerate(unknown)}
-        params = [("ptr", f"p_{i}") for i in range(len(operands))]
-        params += [("i64", name[1:]) for name in self._sizes.values()]
-        params += [("i64", "first"), ("i64", "behind")]
+        self._alone = scratch is not None or not writer.threads
+        types = [*["ptr"] * len(operands), *["i64"] * len(unknown)]
+        params = [(type_, f"p_{index}") for index, type_ in enumerate(types)]
         self.fn = FunctionWriter(
-            writer.module, "@", "void", params, linkage="internal", attributes="noinline"
+            writer.module, "@", "void", [*params, *JOB[1:]] if self._alone else JOB,
+            linkage="internal", attributes="noinline",
         )
+        given = [f"%{name}" for _, name in params]
+        self._texts = given if self._alone else job_arguments(self.fn, types)
+        self._sizes = dict(zip(unknown, self._texts[len(operands) :], strict=True))
         self.one = LaneBuilder(self.fn, 1, writer.target.capabilities)
         self.lanes = self.one  # a kernel takes wider ones
         self.i = SizeText(self.fn)
-        self._alone = scratch is not None or not writer.threads
         self.scratch = "" if scratch is None else self.pointer(scratch)
         if border and scratch is None:
             elements = math.prod(numbers(border))
@@ -111,8 +113,8 @@ class ImageKernel:
         raise NotImplementedError
 
     def pointer(self, operand: Operand) -> str:
-        """The parameter that is the memory of ``operand``."""
-        return f"%p_{self.operands.index(operand)}"
+        """The memory of ``operand``."""
+        return self._texts[self.operands.index(operand)]
 
     def size(self, dim: Dim) -> str:
         """A size of an operand or of the windows, as a number or the parameter that has it."""

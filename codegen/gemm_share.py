@@ -13,7 +13,7 @@ from dataclasses import astuple, dataclass
 
 from stepforge.codegen import signature as abi
 from stepforge.codegen.llvm import AS_WRITTEN, NO_UNROLL, FunctionWriter, ModuleWriter
-from stepforge.codegen.sharing import PARALLEL_WORK, Turns, run_job
+from stepforge.codegen.sharing import JOB, PARALLEL_WORK, Turns, job_arguments, run_job
 from stepforge.ir import products
 
 # What a chunk packs for itself is worth it for so many times as much: all of b's panels where rows
@@ -148,15 +148,15 @@ def _shared(module: ModuleWriter, name: str, operands: int) -> str:
     types = [type_ for type_, _ in cells]
     job = module.helper(f"{name}_job", lambda: _job(module, f"{name}_job", types))
     turns = Turns("0", fn.quotient_up(extent, unit), nanoseconds, chunk)
-    run_job(fn, "%table", job, cells, turns)
+    run_job(fn, "%table", job, fn.in_memory(cells), turns)
     fn.do("ret void")
     return fn.finish()
 
 
 def _job(module: ModuleWriter, name: str, types: Sequence[str]) -> str:
     """``job(arguments, first, behind)``: some units of rows or columns, some rows at a time."""
-    fn = _function(module, name, [*_pointers(["arguments"]), *_numbers(["first", "behind"])])
-    cells = [(type_, fn.load(type_, "%arguments", 8 * i)) for i, type_ in enumerate(types)]
+    fn = _function(module, name, JOB)
+    cells = list(zip(types, job_arguments(fn, types), strict=True))
     (_, product), *matrices = cells[:4]
     sizes, operands = cells[4:7], cells[7:-3]
     (_, cut), (_, flag), (_, unit) = cells[-3:]

@@ -1,9 +1,9 @@
 """Nests as functions of their own, and their turns shared out among threads.
 
 A larger nest is a function of pointers, scalars and sizes, written once however often it occurs:
-LLVM compiles small functions faster than a large one. A nest whose turns are independent gets the
-turns to run as arguments; where its work is worth it, the driver hands it to the pool in chunks
-whose size depends on the sizes alone.
+LLVM compiles small functions faster than a large one. A nest whose turns are independent is a job;
+where its work is worth it, the driver hands it to the pool in chunks whose size depends on the
+sizes alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from stepforge.codegen.lane_core import Lane, register_element
 from stepforge.codegen.llvm import FunctionWriter, ModuleWriter
 from stepforge.codegen.loop_values import Buffer, Element, Position
 from stepforge.codegen.loops import LoopWriter
-from stepforge.codegen.sharing import PARALLEL_WORK, Turns, call_shared
+from stepforge.codegen.sharing import JOB, PARALLEL_WORK, Turns, call_shared, job_arguments
 from stepforge.codegen.symbol_names import kernel_label
 from stepforge.codegen.target import Target
 from stepforge.ir import dims
@@ -81,31 +81,36 @@ class NestWriter(LoopWriter):
         self.fn.call("void", call.function, *call.arguments)
 
     # ---- functions ------------------------------------------------------------------------------
-    def _function(self, op: Operation, extra: Sequence[str] = ()) -> Call:
-        """The function of a nest; the sizes ``extra`` are its last parameters, to be given."""
+    def _function(self, op: Operation, *, job: bool = False) -> Call:
+        """The function of a nest; a ``job`` does the turns that it is given."""
         free = list(used_values(op))
         mentioned = set(mentioned_sizes(op)).union(*map(mentioned_sizes, op.regions[0].walk()))
         mentioned = mentioned.union(*(type_sizes(value.type) for value in free))  # for strides
-        names = [*sorted(mentioned & self.sizes.keys()), *extra]
+        names = sorted(mentioned & self.sizes.keys())
         arguments = [argument(self.values[value]) for value in free]
-        arguments += [("i64", self.sizes[n]) for n in names if n not in extra]
+        arguments += [("i64", self.sizes[name]) for name in names]
         key = (structure(op), *names)
         if key not in self.nests:
-            self.nests[key] = self._defined(self._function_text(op, free, names), kernel_label(op))
+            text = self._function_text(op, free, names, job=job)
+            self.nests[key] = self._defined(text, kernel_label(op))
         return Call(self.nests[key], arguments)
 
     def _function_text(
-        self, op: Operation, free: Sequence[Value], names: Sequence[str]
+        self, op: Operation, free: Sequence[Value], names: Sequence[str], *, job: bool
     ) -> str:
         """The function of a nest, its name left out."""
-        params = [(argument(self.values[v])[0], f"v_{i}") for i, v in enumerate(free)]
-        params += [("i64", f"n_{i}") for i in range(len(names))]
+        types = [*(argument(self.values[value])[0] for value in free), *["i64"] * len(names)]
+        params = JOB if job else [(type_, f"v_{index}") for index, type_ in enumerate(types)]
         fn = FunctionWriter(
             self.module, "@", "void", params, linkage="internal", attributes="noinline"
         )
-        inner = LoopWriter(fn, self.target, {n: f"%n_{i}" for i, n in enumerate(names)})
-        for index, value in enumerate(free):
-            inner.values[value] = _inside(inner, self.values[value], f"%v_{index}")
+        texts = job_arguments(fn, types) if job else [f"%{name}" for _, name in params]
+        sizes = dict(zip(names, texts[len(free) :], strict=True))
+        if job:
+            sizes |= {FIRST: "%first", BEHIND: "%behind"}
+        inner = LoopWriter(fn, self.target, sizes)
+        for value, text in zip(free, texts, strict=False):
+            inner.values[value] = _inside(inner, self.values[value], text)
         inner.operation(op)
         fn.do("ret void")
         return fn.finish()
@@ -127,7 +132,7 @@ class NestWriter(LoopWriter):
         ranged = Operation(
             op.defn, op.operands, {**op.attrs, **bounds}, op.results, op.regions, op.site
         )
-        call = self._function(ranged, (FIRST, BEHIND))
+        call = self._function(ranged, job=True)
         low, high, text = (self.dim(size) for size in (op.attr("low"), op.attr("high"), work))
         turns = Turns(low, high, text, LANE_CHUNK if op.attr("simd") else "1")
         call_shared(self.fn, self.table(), call.function, call.arguments, turns)

@@ -1,7 +1,8 @@
 """Functions of a range of independent turns, called for all turns or by chunks on the pool.
 
 How many turns a chunk has depends on the sizes alone, so that results do not depend on threads.
-The caller puts the arguments into memory of its stack, from which a *job* takes them for a range.
+Such a function is a *job*: the caller puts its arguments into memory of its stack, whether the
+function is called at once or by other threads, for some turns or for all.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stepforge.codegen import signature as abi
-from stepforge.codegen.llvm import AS_WRITTEN, FunctionWriter, ModuleWriter
+from stepforge.codegen.llvm import FunctionWriter
 
 PARALLEL_WORK = 100_000  # nanoseconds of work that are worth waking other threads
 CHUNK_WORK = 25_000  # nanoseconds of a chunk, about
 LARGE_CHUNK = 1024  # turns from which on a chunk has a multiple of
 ALIGNED_TURNS = 64  # so many: what it writes begins aligned then
+JOB = (("ptr", "arguments"), ("i64", "first"), ("i64", "behind"))  # the parameters of a job
 
 
 @dataclass(frozen=True)
@@ -31,17 +33,24 @@ class Turns:
     least: str = "1"
 
 
+def job_arguments(fn: FunctionWriter, types: Sequence[str]) -> list[str]:
+    """The arguments of the job that is being written, which have these types."""
+    with fn.preamble():
+        return [fn.load(type_, "%arguments", 8 * index) for index, type_ in enumerate(types)]
+
+
 def call_shared(
     fn: FunctionWriter,
     table: str,
-    callee: str,
+    job: str,
     arguments: Sequence[tuple[str, str]],
     turns: Turns,
 ) -> None:
-    """Call ``callee(arguments..., first, behind)`` so that each turn is in one call."""
+    """Call ``job`` with arguments in memory so that each turn is in one call."""
+    memory = fn.in_memory(arguments)
 
     def alone() -> None:
-        fn.call("void", callee, *arguments, ("i64", turns.low), ("i64", turns.high))
+        fn.call("void", job, ("ptr", memory), ("i64", turns.low), ("i64", turns.high))
 
     if turns.work.isdigit() and int(turns.work) <= PARALLEL_WORK:
         alone()
@@ -51,25 +60,11 @@ def call_shared(
     if not turns.work.isdigit():
         enough = fn.emit(f"icmp sgt i64 {turns.work}, {PARALLEL_WORK}")
         several = fn.emit(f"and i1 {several}, {enough}")
-
-    def share() -> None:
-        types = [type_ for type_, _ in arguments]
-        name = f"{callee[1:]}_job"
-        job = fn.module.helper(name, lambda: _job(fn.module, name, callee, types))
-        run_job(fn, table, job, arguments, turns)
-
-    fn.either(several, share, alone)
+    fn.either(several, lambda: run_job(fn, table, job, memory, turns), alone)
 
 
-def run_job(
-    fn: FunctionWriter,
-    table: str,
-    job: str,
-    arguments: Sequence[tuple[str, str]],
-    turns: Turns,
-) -> None:
-    """Have the pool, which there is, call ``job(arguments in memory, first, behind)``."""
-    memory = fn.in_memory(arguments)
+def run_job(fn: FunctionWriter, table: str, job: str, memory: str, turns: Turns) -> None:
+    """Have the pool, which there is, call ``job`` with the arguments that are in memory."""
     pool, run = (fn.load("ptr", table, 8 * i) for i in (abi.TABLE_POOL, abi.TABLE_PARALLEL_FOR))
     sizes = (turns.low, turns.high, turns.work, turns.least)
     pointers = [("ptr", pointer) for pointer in (pool, job, memory)]
@@ -86,13 +81,3 @@ def chunk_turns(fn: FunctionWriter) -> str:
     up = fn.emit(f"and i64 {up}, -{ALIGNED_TURNS}")
     large = fn.emit(f"icmp sgt i64 {chunk}, {LARGE_CHUNK}")
     return fn.emit(f"select i1 {large}, i64 {up}, i64 {chunk}")
-
-
-def _job(module: ModuleWriter, name: str, callee: str, types: Sequence[str]) -> str:
-    """``job(arguments, first, behind)``: the turns of one chunk."""
-    params = [("ptr", "arguments"), ("i64", "first"), ("i64", "behind")]
-    fn = FunctionWriter(module, name, "void", params, linkage="internal", attributes=AS_WRITTEN)
-    arguments = [(t, fn.load(t, "%arguments", 8 * index)) for index, t in enumerate(types)]
-    fn.call("void", callee, *arguments, ("i64", "%first"), ("i64", "%behind"))
-    fn.do("ret void")
-    return fn.finish()
