@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TypeAlias, TypeVar
 
-import numpy as np
-
 from stepforge.codegen.llvm import FunctionWriter, float_literal, mangle
 from stepforge.codegen.target import COMMON, Capabilities
 from stepforge.ir.types import NUMERIC
@@ -93,8 +91,6 @@ def literal(value: float, dtype: str) -> str:
         number = float(value)
         if dtype in HALF_FRACTION:
             number = round_to_half(number, dtype)
-        with np.errstate(over="ignore"):
-            number = number if dtype == "f64" else float(np.float32(number))
         return float_literal(number, register_element(dtype))
     if value != int(value):
         raise TypeError(f"{value} is no constant of {dtype}")

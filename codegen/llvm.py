@@ -7,10 +7,11 @@ structured helpers (``if_``, ``loop``) keep the block names and phi nodes in ord
 
 from __future__ import annotations
 
+import ctypes
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import cache
 
 LIKELY = "!prof !0"
 UNLIKELY = "!prof !1"
@@ -27,13 +28,12 @@ _FOOTER = """\
 
 
 def float_literal(value: float, type_: str) -> str:
-    """A ``float`` or ``double`` constant, exact (LLVM writes both as the bits of a double)."""
+    """A constant of ``float`` (rounded, infinite beyond its range) or ``double``.
+
+    LLVM writes both as the bits of a double.
+    """
     if type_ == "float":
-        value = (
-            struct.unpack("<f", struct.pack("<f", value))[0]
-            if abs(value) <= 3.4028235677973366e38
-            else value
-        )
+        value = ctypes.c_float(value).value
     return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
 
 
@@ -384,7 +384,8 @@ def _known_turns(low: str | int, high: str | int, step: int | str) -> int | None
     return max(0, -((int(low) - int(high)) // int(step))) or None
 
 
-def mangle(dtype_text: str) -> Any:
+@cache
+def mangle(dtype_text: str) -> str:
     """The intrinsic suffix of an LLVM type: ``float`` is ``f32``, ``<8 x double>`` is ``v8f64``."""
     if dtype_text.startswith("<"):
         count, element = dtype_text[1:-1].split(" x ")
