@@ -71,7 +71,7 @@ def test_a_session_of_one_thread_has_no_code_for_others(name):
             with tf.Session(config=config) as sess:
                 texts.append(sess.make_callable(fetches, [x]).text("llvm"))
     several, one = texts
-    assert "_job(ptr %arguments, i64 %first, i64 %behind)" in several
+    assert "(ptr %arguments, i64 %first, i64 %behind)" in several
     assert "%arguments" not in one
 
 
