@@ -18,7 +18,7 @@ import numpy as np
 
 import stepforge as tf
 from harness import Against, Row, Side, check_equal, measure, statement
-from stepforge.codegen import gemm
+from stepforge.ir import products
 
 SHAPES = (
     *((n, n, n) for n in (16, 32, 64, 128, 256, 384, 512, 768)),
@@ -34,7 +34,7 @@ def compiled(
 ) -> Any:
     """A product as a step that always takes one of the two ways; 0 threads are all there are."""
     (m, n, k), (turned_a, turned_b) = shape, FORMS[form]
-    gemm.LIBRARY_FROM = library_from
+    products.LIBRARY_FROM = library_from
     with tf.Graph().as_default():
         a = tf.placeholder(dtype, [k, m] if turned_a else [m, k])
         b = tf.placeholder(dtype, [n, k] if turned_b else [k, n])

@@ -33,8 +33,6 @@ from stepforge.codegen.target import Target
 from stepforge.ir import products
 from stepforge.ir.core import Operation
 
-LIBRARY_FROM = 384  # rows, columns and depth from which on the library is faster than tiles
-
 
 @dataclass(frozen=True)
 class Product:
@@ -137,13 +135,13 @@ class _Calls:
     def _for_library(self) -> str:
         fn, product = self.fn, self.product
         sizes = product.sizes
-        if any(size.isdigit() and int(size) < LIBRARY_FROM for size in sizes):
+        if any(size.isdigit() and int(size) < products.LIBRARY_FROM for size in sizes):
             return "false"
         routine = fn.load("ptr", self.memory.table, 8 * ROUTINES[product.dtype][1])
         chosen = fn.emit(f"icmp ne ptr {routine}, null")
         for size in sizes:
             if not size.isdigit():
-                large = fn.emit(f"icmp sge i64 {size}, {LIBRARY_FROM}")
+                large = fn.emit(f"icmp sge i64 {size}, {products.LIBRARY_FROM}")
                 chosen = fn.emit(f"and i1 {chosen}, {large}")
         return chosen
 

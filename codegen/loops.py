@@ -265,6 +265,12 @@ class LoopWriter(PositionWriter):
         kept = buffer.strides[len(buffer.strides) - rank :]
         self.values[op.result] = Buffer(pointer, op.result.type, kept)
 
+    def _rows(self, op: Operation) -> None:
+        buffer: Buffer = self.values[op.operands[0]]
+        first = self.multiply_sizes(self.dim(op.attr("low")), buffer.strides[0])
+        pointer = self._element_pointer(buffer, first, storage_bytes(buffer.type.dtype))
+        self.values[op.result] = Buffer(pointer, op.result.type, buffer.strides)
+
     # ---- indices --------------------------------------------------------------------------------
     def _index(self, op: Operation) -> None:
         positions = [self.position(o) for o in op.operands]
@@ -311,6 +317,7 @@ class LoopWriter(PositionWriter):
         "alloc": _alloc,
         "view": _view,
         "subview": _subview,
+        "rows": _rows,
         "index": _index,
         "index_div": lambda self, op: self._index_divided("udiv")(op),
         "index_mod": lambda self, op: self._index_divided("urem")(op),

@@ -258,6 +258,13 @@ class LoopText:
         self.source.line(f"{name} = {array.name}[{', '.join([*first, last])}]")
         self.values[op.result] = Array(name, op.result.type)
 
+    def _rows(self, op: Operation, behind: Sequence[Operation]) -> None:
+        array: Array = self.values[op.operands[0]]
+        name = self.source.name(array.name)
+        low, count = (self.size_text(op.attr(bound)) for bound in ("low", "count"))
+        self.source.line(f"{name} = {array.name}[{low} : {low} + {count}]")
+        self.values[op.result] = Array(name, op.result.type)
+
     # ---- indices --------------------------------------------------------------------------------
     def _index(self, op: Operation, behind: Sequence[Operation]) -> None:
         total = self.size(op.attr("offset")) if op.attr("offset") != 0 else None
@@ -290,6 +297,7 @@ class LoopText:
         "alloc": _alloc,
         "view": _view,
         "subview": _subview,
+        "rows": _rows,
         "index": _index,
         "index_div": lambda self, op, behind: self._divided("//", op, behind),
         "index_mod": lambda self, op, behind: self._divided("%", op, behind),

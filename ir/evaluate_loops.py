@@ -167,6 +167,14 @@ def _subview(machine: LoopMachine, op: Operation) -> Buffer:
     return Buffer(source.data[part], source.written[part], shape)
 
 
+def _rows(machine: LoopMachine, op: Operation) -> Buffer:
+    source = machine.value(op.operands[0])
+    low, rows = machine.shape((op.attr("low"), op.attr("count")))
+    size = count(source.shape[1:])
+    part = slice(low * size, (low + rows) * size)
+    return Buffer(source.data[part], source.written[part], (rows, *source.shape[1:]))
+
+
 def _copy(machine: LoopMachine, op: Operation) -> None:
     source, target = (machine.value(o) for o in op.operands)
     if not source.written.all():
@@ -355,6 +363,7 @@ HANDLERS: dict[str, Handler] = {
     "place": _place,
     "view": _view,
     "subview": _subview,
+    "rows": _rows,
     "copy": _copy,
     "gemm": _gemm,
     "transpose_matrix": _transpose_matrix,

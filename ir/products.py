@@ -9,6 +9,7 @@ from __future__ import annotations
 from stepforge.ir import dims
 from stepforge.ir.dims import Dim
 
+LIBRARY_FROM = 384  # rows, columns and depth from which on a library is faster than tiles
 DEPTH = 384  # of the inner dimension, so much at a time: a panel of b stays in the cache
 ROWS = 256  # rows of c that are worked on while the panel stays
 PANEL_ROW_BYTES = 128  # the most that a panel has of one row of b: the width of a register tile

@@ -13,7 +13,7 @@ from functools import cached_property
 from stepforge.ir.core import Operand, Operation, Value
 from stepforge.ir.dims import Dim
 
-VIEWS = ("view", "subview")
+VIEWS = ("view", "subview", "rows")
 SOURCES = ("place", "alloc", "slot", "constant", "view", "index")  # ops without effect or cost
 
 
@@ -100,7 +100,7 @@ def _may_write(op: Operation, buffer: Operand) -> bool:
         return any(buffer is o for o in op.operands[2:4])  # the product and scratch memory
     if op.name in ("copy", "transpose_matrix"):
         return buffer is op.operands[1]
-    if op.name == "subview":
+    if op.name in ("subview", "rows"):
         return True  # what it leads to is not followed
     if op.name == "host_call":
         outputs = op.attr("outputs")

@@ -6,6 +6,7 @@ comes behind the last. Both give more than a function, so they are no passes of 
 
 from __future__ import annotations
 
+from stepforge.passes.block_products import block_products
 from stepforge.passes.block_rows import block_rows
 from stepforge.passes.contract import contract
 from stepforge.passes.cse import cse
@@ -25,7 +26,7 @@ from stepforge.passes.stream_stores import stream_stores
 ORDER: dict[str, tuple[Pass, ...]] = {
     "tensor": (prune, fold, simplify, cse, expand, fold, simplify, cse, prune),
     "fusion": (recompute, fuse, fuse_products, prune),
-    "loops": (merge_loops, contract, block_rows, parallelize, stream_stores),
+    "loops": (merge_loops, contract, block_rows, parallelize, stream_stores, block_products),
 }
 
 _SHIPPED = dict(ORDER)

@@ -27,7 +27,7 @@ _FREE = frozenset(
      "is_finite", "fill", "broadcast_to", "reshape", "transpose", "slice", "concat", "gather"]
 )  # fmt: skip
 # Operations on buffers that move nothing.
-_STILL = frozenset((*SOURCES, "subview", "new_slot", "new_result", "commit", "fail_unless"))
+_STILL = frozenset((*SOURCES, "subview", "rows", "new_slot", "new_result", "commit", "fail_unless"))
 # Operations on buffers: the number of the operand that they fill.
 _FILLS = {
     "gemm": 2, "conv": 2, "conv_filter": 2, "copy": 1, "transpose_matrix": 1, "philox": 1,

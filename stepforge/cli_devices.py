@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from stepforge.cli_parsers import command_parser
-from stepforge.codegen import gemm, layout, target
+from stepforge.codegen import layout, target
 from stepforge.codegen.disk_cache import disk_cache
+from stepforge.ir import products
 from stepforge.runtime import backends, hardware, native, threads
 from stepforge.runtime.devices import local_devices
 
@@ -73,7 +74,7 @@ def _cache(cache: hardware.Cache) -> str:
 
 def _blas() -> str:
     if native.blas():
-        least = gemm.LIBRARY_FROM
+        least = products.LIBRARY_FROM
         return (f"{os.path.basename(native.blas_library())}, which NumPy brought: for products of"
                 f" at least {least} rows, columns and depth; our own kernels for all others")
     off = os.environ.get("STEPFORGE_BLAS") == "off"

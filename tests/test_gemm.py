@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from native import NativeModule
 
-from stepforge.codegen import gemm, jit, target
+from stepforge.codegen import jit, target
 from stepforge.codegen.gemm_shapes import tile_shape
 from stepforge.codegen.target import Target
 from stepforge.ir import products
@@ -205,7 +205,7 @@ def check_epilogues(
 
 
 def test_epilogues_behind_a_library_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gemm, "LIBRARY_FROM", 5)
+    monkeypatch.setattr(products, "LIBRARY_FROM", 5)
     cases, functions = epilogue_functions("f32")
     module = NativeModule(functions)
     assert "call void @library" in module.text

@@ -202,6 +202,17 @@ class Subview(LoopOp):
 
 
 @define_op
+class Rows(LoopOp):
+    """Some rows of a buffer, those from ``low`` on.
+
+    ``%block = rows(%x, low=64*b, count=64) : &f32[64, m]``
+    """
+
+    def infer(self, buffer: Type, *, low: Dim = 0, count: Dim = 0) -> Type:
+        return buffer.with_shape((count, *buffer.dims[1:]))
+
+
+@define_op
 class Slot(LoopOp):
     """The buffer of a variable that the entry has checked. ``%w = slot(@w) : &f32[3]``"""
 
