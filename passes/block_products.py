@@ -249,7 +249,7 @@ class _Turn:
         with self.k.nested() as ops:
             row = self.k.index((own, 1), offset=self.low)
             inside = [self._moved(inner, counter, own, row) for inner in region.ops]
-            if not any(row in used_values(inner) for inner in inside):
+            if not any(row is value for inner in inside for value in used_values(inner)):
                 ops.clear()
             ops += inside
         attrs = {**op.attrs, "high": self.count}
