@@ -37,6 +37,7 @@ WORKLOADS = (
     "layouts",
     "logistic",
     "normalisation",
+    "attention",
     "perceptron",
     "streams",
 )

@@ -20,16 +20,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from stepforge.ir import dims, products
-from stepforge.ir.analyses import used_values
-from stepforge.ir.core import Block, Function, Operand, Operation, Value
+from stepforge.ir.analyses import bound_sizes, used_values
+from stepforge.ir.core import Block, Function, Operand, Operation, Symbol, Value
 from stepforge.ir.dims import Dim
 from stepforge.ir.loop_builder import LoopBuilder
 from stepforge.ir.rewrite import with_body
 from stepforge.passes.loop_accesses import SOURCES, Access, Roots
-from stepforge.passes.merge_loops import BARRIERS
+from stepforge.passes.merge_loops import BARRIERS, NEAREST
 from stepforge.passes.parallelize import work_of
 
 ROWS = products.ROWS  # of a block: a product packs its other matrix once for so many
+NUMBER = "rows1"  # of a block; no size is called so, see ``size_name``, and equal nests stay equal
 LONG = 512  # elements of a row from which on a block does not fit the first-level cache anyway
 
 
@@ -40,6 +41,24 @@ def block_products(function: Function) -> Function:
         return function
     out = _Groups(ops[:-1]).written()
     return with_body(function, Block(function.params, (*out, ops[-1])))
+
+
+@dataclass(frozen=True)
+class _Large:
+    """A large temporary: what makes it, and the places of the operations that touch it."""
+
+    maker: Operation
+    places: Sequence[int]
+
+    @property
+    def first(self) -> int:
+        """The place of the first of them."""
+        return self.places[0]
+
+    @property
+    def last(self) -> int:
+        """The place of the last of them."""
+        return self.places[-1]
 
 
 @dataclass
@@ -64,28 +83,43 @@ class _Groups:
         self.ops = ops
         self.roots = Roots(ops)
         self.k = LoopBuilder()
-        self.names = 0
-        self.users: dict[Operand, list[Operation]] = {}
-        for op in ops:
+        self.large = self._large()
+        self.starts = {buffer.first: buffer for buffer in reversed(self.large.values())}
+        self.gone: set[Operand] = set()
+
+    def _large(self) -> dict[Operand, _Large]:
+        """The large temporaries that pass between products and nests nearby."""
+        users: dict[Operand, list[int]] = {}
+        for place, op in enumerate(self.ops):
             for root in self.roots.touched(op).accesses:
-                self.users.setdefault(root, []).append(op)
-        self.viewed = {self.roots[op.result] for op in ops if op.name == "view"}
+                users.setdefault(root, []).append(place)
+        viewed = {self.roots[op.result] for op in self.ops if op.name == "view"}
+        found: dict[Operand, _Large] = {}
+        for op in self.ops:
+            if op.name != "alloc" or op.attr("combine") or op.result in viewed:
+                continue
+            places, shape = users.get(op.result, [0]), op.result.type.dims
+            names = {self.ops[place].name for place in places}
+            near = places[-1] - places[0] < NEAREST
+            if len(shape) == 2 and _long(shape[1]) and near and {"gemm", "for"} <= names:
+                found[op.result] = _Large(op, places)
+        return found
 
     def written(self) -> list[Operation]:
         """The operations, with a loop in place of each group that is worth one."""
-        for group in self._groups():
-            if isinstance(group, Operation):
-                self.k.ops.append(group)
-                continue
+        place = 0
+        while place < len(self.ops):
+            group = self._group(place)
             inside = self._inside(group)
-            if not _pays(group.members, inside):
-                self.k.ops += group.ops
-                continue
-            early, turns, late = self._parted(group.members, set(inside))
-            self.k.ops += [*group.before, *early]
-            self._loop(group.rows, turns, inside)
-            self.k.ops += [*late, *group.behind]
-        return self.k.ops
+            if inside:
+                early, turns, late = self._parted(group.members, set(inside))
+                self.k.ops += [*group.before, *early]
+                self._loop(group.rows, turns, inside)
+                self.k.ops += [*late, *group.behind]
+            else:
+                self.k.ops += group.ops or [self.ops[place]]
+            place += max(len(group.ops), 1)
+        return [op for op in self.k.ops if not op.results or op.results[0] not in self.gone]
 
     def _parted(
         self, members: Sequence[Operation], near: set[Operand]
@@ -106,27 +140,25 @@ class _Groups:
         return early, turns[:last], turns[last:]
 
     # ---- finding --------------------------------------------------------------------------------
-    def _groups(self) -> Iterator[_Group | Operation]:
-        group: _Group | None = None
-        for op in self.ops:
-            if group is not None and self._added(group, op):
-                continue
-            if group is not None:
-                yield group
-            rows = _rows_of(op)
-            group = None if rows is None else _Group(rows, members=[op])
-            if group is None or not self._apart(op, []):
-                group = None
-                yield op
-        if group is not None:
-            yield group
+    def _group(self, place: int) -> _Group:
+        """The group that begins at ``place``, up to the last use of what it began with."""
+        begun = self.starts.get(place)
+        group = _Group(begun.maker.result.type.dims[0] if begun is not None else 0)
+        last = place if begun is not None else -1
+        for index, op in enumerate(self.ops[place : place + NEAREST], place):
+            if index > last or not self._added(group, op):
+                break
+            if group.members and group.members[-1] is op:
+                near = self.large.keys() & self._touched(op)
+                last = max([last, *(self.large[buffer].last for buffer in near)])
+        return group
 
     def _added(self, group: _Group, op: Operation) -> bool:
         """Let ``op`` be a part of a group, before its members or behind them, where it can be."""
-        if op.name in SOURCES and not op.operands:
+        if op.name in SOURCES and not any(isinstance(o, Value) for o in op.operands):
             group.before.append(op)
             return True
-        if any(each.defn.effect in BARRIERS for each in (op, *_inner(op))):
+        if not _movable(op):
             return False
         late = self._depends(op, group.behind)
         if not late and _rows_of(op) == group.rows and self._apart(op, group.members):
@@ -182,35 +214,31 @@ class _Groups:
 
     def _inside(self, group: _Group) -> dict[Operand, Operation]:
         """The large temporaries that only members of a group use: of these a block is enough."""
-        found: dict[Operand, Operation] = {}
-        for op in self.ops:
-            if op.name != "alloc" or op.attr("combine") or op.result in self.viewed:
-                continue
-            users, shape = self.users.get(op.result, []), op.result.type.dims
-            if len(shape) != 2 or shape[0] != group.rows or not _long(shape[1]):
-                continue
-            if users and all(any(user is each for each in group.members) for user in users):
-                found[op.result] = op
-        return found
+        members = set(map(id, group.members))
+        near = set().union(*(self._touched(op) for op in group.members)) & self.large.keys()
+        return {
+            buffer: self.large[buffer].maker
+            for buffer in sorted(near, key=lambda buffer: self.large[buffer].first)
+            if buffer.type.dims[0] == group.rows
+            and all(id(self.ops[place]) in members for place in self.large[buffer].places)
+        }
 
     # ---- writing --------------------------------------------------------------------------------
     def _loop(
         self, rows: Dim, members: Sequence[Operation], inside: dict[Operand, Operation]
     ) -> None:
         k = self.k
-        self.names += 1
-        name = f"rows{self.names}"  # which no size is called, see ``size_name``
-        low = ROWS * dims.named(name)
+        low = ROWS * dims.named(NUMBER)
         whole = isinstance(rows, int) and rows % ROWS == 0
         count = ROWS if whole else dims.minimum(ROWS, rows - low)
-        k.ops = [op for op in k.ops if not op.results or op.results[0] not in inside]
+        self.gone |= inside.keys()
         blocks: dict[Operand, Operand] = {}
         for buffer, maker in inside.items():
             k.site = maker.site
             shape = (dims.minimum(ROWS, rows), *buffer.type.dims[1:])
             blocks[buffer] = k.alloc(buffer.type.dtype, shape)
         k.site = members[0].site
-        with k.loop(dims.floor_div(rows + (ROWS - 1), ROWS), binds=name, name="b"):
+        with k.loop(dims.floor_div(rows + (ROWS - 1), ROWS), binds=NUMBER, name="b"):
             writer = _Turn(k, blocks, low, count)
             for op in members:
                 k.site = op.site
@@ -276,6 +304,14 @@ def _inner(op: Operation) -> Iterator[Operation]:
         yield from region.walk()
 
 
+def _movable(op: Operation) -> bool:
+    """True for what does nothing but read and write buffers."""
+    outside = any(isinstance(operand, Symbol) for operand in op.operands)
+    binds = op.name != "for" and bound_sizes(op)
+    checks = any(each.defn.effect in BARRIERS for each in (op, *_inner(op)))
+    return not (outside or binds or checks)
+
+
 def _rows_of(op: Operation) -> Dim | None:
     """How many rows an operation goes through whose turns may come block by block."""
     if op.name == "gemm":
@@ -312,11 +348,3 @@ def _at(access: Access, counter: Operand) -> bool:
 def _long(row: Dim) -> bool:
     return not isinstance(row, int) or row >= LONG
 
-
-def _pays(members: Sequence[Operation], inside: dict[Operand, Operation]) -> bool:
-    """Whether some large temporary passes between a product and a nest."""
-    for buffer in inside:
-        users = {op.name for op in members if any(buffer is value for value in used_values(op))}
-        if {"gemm", "for"} <= users:
-            return True
-    return False

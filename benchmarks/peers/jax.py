@@ -92,6 +92,10 @@ def train(arrays: Arrays) -> Step:
     return Step(step, (x, labels), lambda value: (value,))
 
 
+def attention(q: Any, k: Any, v: Any) -> Any:
+    return jax.nn.softmax(q @ k.T * q.shape[1] ** -0.5) @ v
+
+
 STEPS: dict[str, Callable[[Arrays], Step]] = {
     "kernels.chain": pure(chain, "a", "b", "x", "y"),
     "eight_schools.density": pure(jax.value_and_grad(density), "q"),
@@ -103,6 +107,8 @@ STEPS: dict[str, Callable[[Arrays], Step]] = {
     ),
     "normalisation.layer_norm": pure(layer_norm, "x", "scale", "shift"),
     "normalisation.layer_norm_gradient": pure(pulled_back(layer_norm), "dy", "x", "scale", "shift"),
+    "attention.forward": pure(attention, "q", "k", "v"),
+    "attention.gradient": pure(pulled_back(attention), "dy", "q", "k", "v"),
     "perceptron.forward": pure(forward, "x", *LAYERS),
     "perceptron.train": train,
 }

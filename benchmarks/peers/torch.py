@@ -37,7 +37,20 @@ def conv_net(a: Arrays) -> Step:
     return Step(run, (tensor(a["x"]),), lambda y: (y.numpy(),))
 
 
-STEPS: dict[str, Callable[[Arrays], Step]] = {"convolution.conv_net": conv_net}
+def attention(a: Arrays) -> Step:
+    scale = a["q"].shape[1] ** -0.5
+
+    @torch.inference_mode()
+    def run(q: Any, k: Any, v: Any) -> Any:
+        return torch.softmax(q @ k.T * scale, 1) @ v
+
+    return Step(run, tuple(tensor(a[name]) for name in "qkv"), lambda y: (y.numpy(),))
+
+
+STEPS: dict[str, Callable[[Arrays], Step]] = {
+    "convolution.conv_net": conv_net,
+    "attention.forward": attention,
+}
 
 
 def step(kind: str, arrays: Arrays) -> Step:
