@@ -88,7 +88,7 @@ class _Groups:
         self.gone: set[Operand] = set()
 
     def _large(self) -> dict[Operand, _Large]:
-        """The large temporaries that pass between products and nests nearby."""
+        """The large temporaries that pass between products and nests nearby, row by row."""
         users: dict[Operand, list[int]] = {}
         for place, op in enumerate(self.ops):
             for root in self.roots.touched(op).accesses:
@@ -98,12 +98,22 @@ class _Groups:
         for op in self.ops:
             if op.name != "alloc" or op.attr("combine") or op.result in viewed:
                 continue
-            places, shape = users.get(op.result, [0]), op.result.type.dims
-            names = {self.ops[place].name for place in places}
-            near = places[-1] - places[0] < NEAREST
-            if len(shape) == 2 and _long(shape[1]) and near and {"gemm", "for"} <= names:
-                found[op.result] = _Large(op, places)
+            shape, large = op.result.type.dims, _Large(op, users.get(op.result, [0]))
+            if len(shape) == 2 and _long(shape[1]) and self._passes(large, shape[0]):
+                found[op.result] = large
         return found
+
+    def _passes(self, large: _Large, rows: Dim) -> bool:
+        """Whether products and nests touch a temporary, all at the row of their turn, and soon."""
+        users = [self.ops[place] for place in large.places]
+        names = {op.name for op in users}
+        return (
+            large.last - large.first < NEAREST
+            and {"gemm", "for"} <= names
+            and all(
+                _rows_of(op) == rows and self._shapes(op, large.maker.result) for op in users
+            )
+        )
 
     def written(self) -> list[Operation]:
         """The operations, with a loop in place of each group that is worth one."""
@@ -112,46 +122,37 @@ class _Groups:
             group = self._group(place)
             inside = self._inside(group)
             if inside:
-                early, turns, late = self._parted(group.members, set(inside))
-                self.k.ops += [*group.before, *early]
-                self._loop(group.rows, turns, inside)
-                self.k.ops += [*late, *group.behind]
+                self.k.ops += group.before
+                self._loop(group.rows, group.members, inside)
+                self.k.ops += group.behind
             else:
-                self.k.ops += group.ops or [self.ops[place]]
+                self.k.ops += self.ops[place : place + max(len(group.ops), 1)]
             place += max(len(group.ops), 1)
         return [op for op in self.k.ops if not op.results or op.results[0] not in self.gone]
 
-    def _parted(
-        self, members: Sequence[Operation], near: set[Operand]
-    ) -> tuple[list[Operation], list[Operation], list[Operation]]:
-        """Members before those that have something to do with buffers that are still ``near`` when
-        they come: these themselves, which add what they write to them; and those behind.
-        """
-        early: list[Operation] = []
-        turns: list[Operation] = []
-        last = 0
-        for op in members:
-            if not near.isdisjoint(self._touched(op)):
-                near = near | self.roots.touched(op).written
-                turns.append(op)
-                last = len(turns)
-            else:
-                (turns if turns else early).append(op)
-        return early, turns[:last], turns[last:]
-
     # ---- finding --------------------------------------------------------------------------------
     def _group(self, place: int) -> _Group:
-        """The group that begins at ``place``, up to the last use of what it began with."""
+        """The group that begins at ``place``: up to the last use of the large temporaries that its
+        members touch, and the products behind that which take what these leave in the caches.
+        """
         begun = self.starts.get(place)
         group = _Group(begun.maker.result.type.dims[0] if begun is not None else 0)
         last = place if begun is not None else -1
         for index, op in enumerate(self.ops[place : place + NEAREST], place):
-            if index > last or not self._added(group, op):
+            if index > last and not self._follows(group, op):
+                break
+            if not self._added(group, op):
                 break
             if group.members and group.members[-1] is op:
                 near = self.large.keys() & self._touched(op)
                 last = max([last, *(self.large[buffer].last for buffer in near)])
         return group
+
+    def _follows(self, group: _Group, op: Operation) -> bool:
+        if op.name in SOURCES:
+            return bool(group.members)
+        left = set().union(*(self.roots.touched(each).written for each in group.members))
+        return op.name == "gemm" and _rows_of(op) == group.rows and op.operands[0] in left
 
     def _added(self, group: _Group, op: Operation) -> bool:
         """Let ``op`` be a part of a group, before its members or behind them, where it can be."""
@@ -231,18 +232,31 @@ class _Groups:
         low = ROWS * dims.named(NUMBER)
         whole = isinstance(rows, int) and rows % ROWS == 0
         count = ROWS if whole else dims.minimum(ROWS, rows - low)
-        self.gone |= inside.keys()
-        blocks: dict[Operand, Operand] = {}
-        for buffer, maker in inside.items():
-            k.site = maker.site
-            shape = (dims.minimum(ROWS, rows), *buffer.type.dims[1:])
-            blocks[buffer] = k.alloc(buffer.type.dtype, shape)
+        blocks = self._blocks(rows, members, inside)
         k.site = members[0].site
         with k.loop(dims.floor_div(rows + (ROWS - 1), ROWS), binds=NUMBER, name="b"):
             writer = _Turn(k, blocks, low, count)
             for op in members:
                 k.site = op.site
                 (writer.product if op.name == "gemm" else writer.nest)(op)
+
+
+    def _blocks(
+        self, rows: Dim, members: Sequence[Operation], inside: dict[Operand, Operation]
+    ) -> dict[Operand, Operand]:
+        """A block for each large temporary, or the one of another that is not needed any more."""
+        self.gone |= inside.keys()
+        blocks: dict[Operand, Operand] = {}
+        last: dict[Operand, int] = {}  # the member that uses a block last
+        for buffer, maker in inside.items():
+            users = [i for i, op in enumerate(members) if buffer in self._touched(op)]
+            shape = (dims.minimum(ROWS, rows), *buffer.type.dims[1:])
+            wanted = buffer.type.with_shape(shape)
+            free = [b for b, end in last.items() if end < users[0] and b.type == wanted]
+            self.k.site = maker.site
+            blocks[buffer] = free[0] if free else self.k.alloc(wanted.dtype, shape)
+            last[blocks[buffer]] = users[-1]
+        return blocks
 
 
 @dataclass
