@@ -240,7 +240,6 @@ class _Groups:
                 k.site = op.site
                 (writer.product if op.name == "gemm" else writer.nest)(op)
 
-
     def _blocks(
         self, rows: Dim, members: Sequence[Operation], inside: dict[Operand, Operation]
     ) -> dict[Operand, Operand]:
