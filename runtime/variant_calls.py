@@ -7,7 +7,7 @@ called again, as of a step of its own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,9 @@ from stepforge.ir.errors import InternalError
 from stepforge.ir.types import numpy_dtype
 from stepforge.runtime import python_entry
 from stepforge.runtime.step import Program, make_step
-from stepforge.runtime.variant import Variant
+
+if TYPE_CHECKING:
+    from stepforge.runtime.variant import Variant
 
 Array = np.ndarray[Any, Any]
 
