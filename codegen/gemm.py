@@ -124,6 +124,7 @@ class _Calls:
         self._vector(kind, memory.b, memory.a, product.m)
 
     def _vector(self, kind: VectorKind, x: str, matrix: str, n: str) -> None:
+        kind = kind.of_sizes(n, self.product.k)
         callee = vector_product(self.fn.module, self.target, kind)
         self._call(callee, (x, matrix, self.memory.c), (n, self.product.k))
 

@@ -1,19 +1,21 @@
 """Products with a vector: ``y = x @ matrix`` for a matrix in memory as it is, or as its transpose.
 
 A matrix whose rows belong to the elements of x is read row by row, lanes along y, with y in
-registers: the sums are the same chains as in a tile. Where its rows belong to the elements of y,
-lanes run along x, four rows at a time. Either way the matrix is read once, in order.
+registers: the sums are the same chains as in a tile. Where it is larger than a second-level cache,
+it is read in the order of memory instead, some whole rows at a time, which hardware foresees; y is
+then added to in memory. Where its rows belong to the elements of y, lanes run along x, four rows at
+a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from stepforge.codegen.gemm_epilogue import Epilogue, Operands, apply, rows_pass
 from stepforge.codegen.gemm_shapes import TileShape, load, shuffled, store, tile_shape
-from stepforge.codegen.lane_core import Lane, register_element
+from stepforge.codegen.lane_core import Lane, register_element, storage_bytes
 from stepforge.codegen.lanes import LaneBuilder
 from stepforge.codegen.llvm import NO_UNROLL, FunctionWriter, ModuleWriter
 from stepforge.codegen.target import Target
@@ -21,20 +23,34 @@ from stepforge.codegen.target import Target
 SUMS = 4  # vectors of y at a time, or less where that is more than lanes can be
 ROWS = 4  # rows at a time where lanes run along x
 WIDEST = 64
+STREAMS = 8  # rows at a time of a matrix that is read in the order of memory
+LARGE = 1 << 21  # bytes from which on it is
 
 
 @dataclass(frozen=True)
 class VectorKind:
-    """What a function is made for; ``across``: a row of the matrix is for one element of y."""
+    """What a function is made for; ``across``: a row of the matrix is for one element of y.
+
+    ``large`` says whether the matrix is, where that is known.
+    """
 
     dtype: str
     across: bool
     epilogue: Epilogue | None = None
+    large: bool | None = None
+
+    def of_sizes(self, n: str, k: str) -> VectorKind:
+        """The kind of a product whose sizes may be known."""
+        if self.across or not (n.isdigit() and k.isdigit()):
+            return self
+        size = int(n) * int(k) * storage_bytes(self.dtype)
+        return replace(self, large=size > LARGE)
 
     @property
     def name(self) -> str:
         """The name of the function."""
         suffix = f"_{self.epilogue.key}" if self.epilogue else ""
+        suffix += "" if self.large is None else "_large" if self.large else "_small"
         return f"{'across' if self.across else 'along'}_{self.dtype}{suffix}"
 
 
@@ -91,6 +107,16 @@ class _Writer:
 
     # ---- lanes along y --------------------------------------------------------------------------
     def _along(self) -> None:
+        fn, known = self.fn, self.kind.large
+        if known is None:
+            elements, most = fn.emit("mul i64 %n, %k"), LARGE // storage_bytes(self.kind.dtype)
+            fn.either(
+                fn.emit(f"icmp sgt i64 {elements}, {most}"), self._in_order, self._in_registers
+            )
+        else:
+            (self._in_order if known else self._in_registers)()
+
+    def _in_registers(self) -> None:
         lanes = self.shape.lanes
         column = self._chunks("0", min(SUMS * lanes, WIDEST))
         if self.shape.masks:
@@ -119,6 +145,49 @@ class _Writer:
         carried = [("i64", "0"), (k.register_type(dtype), k.constant(0.0, dtype).text)]
         _, total = fn.loop("0", "%k", turn, carried=carried, metadata=NO_UNROLL)
         self._store(k, Lane(dtype, total), column, mask)
+
+    def _in_order(self) -> None:
+        """Some rows of the matrix after the other, each as a whole."""
+        dtype, fn, wide = self.kind.dtype, self.fn, self._lanes(self.shape.lanes)
+
+        def clear(column: str, k: LaneBuilder, mask: Lane | None) -> None:
+            store(k, k.constant(0.0, dtype), self._at("%y", column), mask)
+
+        def finish(column: str, k: LaneBuilder, mask: Lane | None) -> None:
+            self._store(k, load(k, self._at("%y", column), dtype, mask), column, mask)
+
+        def add(first: str, rows: int) -> None:
+            places = [fn.emit(f"add i64 {first}, {r}") for r in range(rows)]
+            starts = [self._at("%matrix", fn.emit(f"mul i64 {p}, %n")) for p in places]
+            factors = [self._spread(wide, p) for p in places]
+
+            def turn(column: str, k: LaneBuilder, mask: Lane | None) -> None:
+                total = load(k, self._at("%y", column), dtype, mask)
+                for start, factor in zip(starts, factors, strict=True):
+                    x = factor if k.width > 1 else wide.element(factor, 0)
+                    total = k.fma(x, load(k, self._at(start, column), dtype, mask), total)
+                store(k, total, self._at("%y", column), mask)
+
+            self._columns(turn)
+
+        self._columns(clear)
+        whole = fn.emit(f"and i64 %k, {-STREAMS}")
+        fn.loop("0", whole, lambda p: add(p, STREAMS), step=STREAMS, metadata=NO_UNROLL)
+        fn.loop(whole, "%k", lambda p: add(p, 1), metadata=NO_UNROLL)
+        if self.operands is not None and self.operands.epilogue.light:
+            self._columns(finish)
+
+    def _columns(self, body: Callable[[str, LaneBuilder, Lane | None], None]) -> None:
+        """``body(column, lanes, mask)`` for all columns, by vectors; the last may be masked."""
+        fn, k = self.fn, self._lanes(self.shape.lanes)
+        end = fn.emit(f"and i64 %n, {-k.width}")
+        fn.loop("0", end, lambda c: body(c, k, None), step=k.width, metadata=NO_UNROLL)
+        if self.shape.masks:
+            left = fn.emit(f"sub i64 %n, {end}")
+            some = fn.emit(f"icmp sgt i64 {left}, 0")
+            fn.if_(some, lambda: body(end, k, k.tail_mask(left)))
+        else:
+            fn.loop(end, "%n", lambda c: body(c, self._lanes(1), None), metadata=NO_UNROLL)
 
     # ---- lanes along x --------------------------------------------------------------------------
     def _across(self, column: str) -> None:

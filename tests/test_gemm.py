@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from native import NativeModule
 
-from stepforge.codegen import jit, target
+import stepforge as tf
+from stepforge.codegen import gemm_vector, jit, target
 from stepforge.codegen.gemm_shapes import tile_shape
 from stepforge.codegen.target import Target
 from stepforge.ir import products
@@ -349,4 +350,25 @@ def test_arm_code(kind: tuple[str, bool, bool]) -> None:
     assert assembly.count("fmla") >= 24
     called = set(re.findall(r"\bbl\s+([a-z]+)", assembly))
     assert called <= {"product", "tiles", "turned", "along", "across", "library", "products",
-                      "take", "release"}
+                      "take", "release", "memset"}
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("dtype", EPSILON)
+def test_a_large_matrix_is_read_in_the_order_of_memory(
+    dtype: str, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every element is the same chain of sums, so that not a bit may differ."""
+    rng = np.random.default_rng(0)
+    for k, n in ((1, 2), (3, 16), (4, 17), (5, 100), (63, 31), (200, 15)):
+        values = [rng.standard_normal(s).astype(numpy_dtype(dtype)) for s in ((1, k), (k, n), (n,))]
+        found = []
+        for least in (1 << 40, 0):
+            monkeypatch.setattr(gemm_vector, "LARGE", least)
+            with tf.Graph().as_default() as graph:
+                shapes = [(1, k), (k, n), (n,)] if known else [(1, None), (None, None), (None,)]
+                x, matrix, bias = (tf.placeholder(numpy_dtype(dtype), shape) for shape in shapes)
+                y = tf.tanh(tf.matmul(x, matrix) + bias)
+            step = tf.Session(graph=graph).make_callable(y, [x, matrix, bias])
+            found.append(step(*values))
+        np.testing.assert_array_equal(*found)
