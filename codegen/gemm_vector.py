@@ -160,12 +160,16 @@ class _Writer:
             places = [fn.emit(f"add i64 {first}, {r}") for r in range(rows)]
             starts = [self._at("%matrix", fn.emit(f"mul i64 {p}, %n")) for p in places]
             factors = [self._spread(wide, p) for p in places]
+            ahead = fn.emit(f"mul i64 %n, {STREAMS}")
 
             def turn(column: str, k: LaneBuilder, mask: Lane | None) -> None:
                 total = load(k, self._at("%y", column), dtype, mask)
                 for start, factor in zip(starts, factors, strict=True):
+                    found = self._at(start, column)
+                    if mask is None and k.width > 1:
+                        fn.prefetch(self._at(found, ahead), 2)  # hardware stops at each page
                     x = factor if k.width > 1 else wide.element(factor, 0)
-                    total = k.fma(x, load(k, self._at(start, column), dtype, mask), total)
+                    total = k.fma(x, load(k, found, dtype, mask), total)
                 store(k, total, self._at("%y", column), mask)
 
             self._columns(turn)

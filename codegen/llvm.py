@@ -203,6 +203,13 @@ class FunctionWriter:
         """Store to ``offset`` bytes behind ``pointer``."""
         self.do(f"store {type_} {value}, ptr {self.offset(pointer, offset)}{extra}")
 
+    def prefetch(self, pointer: str, near: int = 3) -> None:
+        """Ask for a cache line that is read soon; ``near`` is 3 for all caches, 2 for the second
+        level.
+        """
+        callee = self.module.declare("llvm.prefetch.p0", "void", "ptr, i32, i32, i32")
+        self.call("void", callee, ("ptr", pointer), ("i32", "0"), ("i32", str(near)), ("i32", "1"))
+
     # ---- control --------------------------------------------------------------------------------
     def label(self, hint: str) -> str:
         """A fresh block label; write the block with ``start``."""

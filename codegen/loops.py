@@ -194,15 +194,13 @@ class LoopWriter(PositionWriter):
         """Ask for what a later turn of the loop around loads, where it is in another row: hardware
         foresees no steps that are longer than a page.
         """
-        callee = self.fn.module.declare("llvm.prefetch.p0", "void", "ptr, i32, i32, i32")
-        how = (("i32", "0"), ("i32", "3"), ("i32", "1"))  # to read, into all caches, of data
         for axis, each in enumerate(op.operands[1:]):
             if each in self.rows:
                 rows = str(AHEAD * self.rows[each])
                 step = self.multiply_sizes(buffer.strides[axis], rows)
                 row = self._element_pointer(Buffer(pointer, buffer.type), step, size)
                 for line in range(0, self.many.width * size, CACHE_LINE):
-                    self.fn.call("void", callee, ("ptr", self.fn.offset(row, line)), *how)
+                    self.fn.prefetch(self.fn.offset(row, line))
 
     def _store(self, op: Operation) -> None:
         value, target, *indices = op.operands
