@@ -150,9 +150,6 @@ class _Writer:
         """Some rows of the matrix after the other, each as a whole."""
         dtype, fn, wide = self.kind.dtype, self.fn, self._lanes(self.shape.lanes)
 
-        def clear(column: str, k: LaneBuilder, mask: Lane | None) -> None:
-            store(k, k.constant(0.0, dtype), self._at("%y", column), mask)
-
         def finish(column: str, k: LaneBuilder, mask: Lane | None) -> None:
             self._store(k, load(k, self._at("%y", column), dtype, mask), column, mask)
 
@@ -161,9 +158,11 @@ class _Writer:
             starts = [self._at("%matrix", fn.emit(f"mul i64 {p}, %n")) for p in places]
             factors = [self._spread(wide, p) for p in places]
             ahead = fn.emit(f"mul i64 %n, {STREAMS}")
+            begins = Lane("bool", fn.emit(f"icmp eq i64 {first}, 0"))
 
             def turn(column: str, k: LaneBuilder, mask: Lane | None) -> None:
-                total = load(k, self._at("%y", column), dtype, mask)
+                before = load(k, self._at("%y", column), dtype, mask)
+                total = k.select(k.splat(begins), k.constant(0.0, dtype), before)
                 for start, factor in zip(starts, factors, strict=True):
                     found = self._at(start, column)
                     if mask is None and k.width > 1:
@@ -174,7 +173,6 @@ class _Writer:
 
             self._columns(turn)
 
-        self._columns(clear)
         whole = fn.emit(f"and i64 %k, {-STREAMS}")
         fn.loop("0", whole, lambda p: add(p, STREAMS), step=STREAMS, metadata=NO_UNROLL)
         fn.loop(whole, "%k", lambda p: add(p, 1), metadata=NO_UNROLL)
