@@ -151,7 +151,7 @@ class _Groups:
     def _follows(self, group: _Group, op: Operation) -> bool:
         if op.name in SOURCES:
             return bool(group.members)
-        left = set().union(*(self.roots.touched(each).written for each in group.members))
+        left = self._written(group.members)
         return op.name == "gemm" and _rows_of(op) == group.rows and op.operands[0] in left
 
     def _added(self, group: _Group, op: Operation) -> bool:
@@ -183,7 +183,7 @@ class _Groups:
         every = [*members, op]
         if not set(used_values(op)).isdisjoint(r for each in members for r in each.results):
             return False
-        written = set().union(*(self.roots.touched(each).written for each in every))
+        written = self._written(every)
         scratch = {each.operands[3] for each in every if each.name == "gemm"}
         shapes: dict[Operand, set[object]] = {}
         for each in every:
@@ -209,6 +209,9 @@ class _Groups:
             if all(_at(a, counter) for a in accesses)
             else set()
         )
+
+    def _written(self, ops: Sequence[Operation]) -> set[Operand]:
+        return set().union(*(self.roots.touched(op).written for op in ops))
 
     def _touched(self, op: Operation) -> set[Operand]:
         return set(self.roots.touched(op).accesses)
