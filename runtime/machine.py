@@ -10,6 +10,7 @@ import ctypes
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import Any
 
@@ -17,6 +18,8 @@ import numpy as np
 
 from stepforge.codegen import jit, probes
 from stepforge.codegen import target as targets
+
+Call = Callable[[int], Any]  # a kernel that takes so many turns
 
 SECONDS = 0.02  # of one measurement
 REPEATS = 3  # of which the best counts: what is in between is the noise of others
@@ -52,35 +55,38 @@ def flops(dtype: str, threads: int) -> float:
     return _rate(calls, 2 * probes.CHAINS * width)
 
 
-def _rate(calls: Sequence[Callable[[int], Any]], amount: int) -> float:
-    """Units per second of all ``calls`` at once, of which a turn does ``amount``."""
+def _rate(calls: Sequence[Call], amount: int) -> float:
+    """Units per second of all ``calls`` at once, of which a turn does ``amount``.
+
+    How many turns a measurement takes is asked of one call alone, and more than once: threads that
+    wait for each other, or a moment in which this process stands still, say nothing of it.
+    """
     turns = 1
-    while _seconds(calls, turns) < SECONDS / 4:
+    while _best_seconds(calls[:1], turns) < SECONDS / 4:
         turns *= 4
-    best = min(_seconds(calls, 2 * turns) for _ in range(REPEATS))
-    return 2 * turns * amount * len(calls) / best
+    return 2 * turns * amount * len(calls) / _best_seconds(calls, 2 * turns)
 
 
-def _seconds(calls: Sequence[Callable[[int], Any]], turns: int) -> float:
-    """How long the calls take side by side; they run without the interpreter lock."""
-    if len(calls) == 1:
-        started = time.perf_counter()
-        calls[0](turns)
-        return time.perf_counter() - started
-    start = threading.Barrier(len(calls) + 1)
+def _best_seconds(calls: Sequence[Call], turns: int) -> float:
+    return min(_seconds(calls, turns) for _ in range(REPEATS))
 
-    def run(call: Callable[[int], Any]) -> None:
+
+def _seconds(calls: Sequence[Call], turns: int) -> float:
+    """From the first beginning to the last end of calls side by side, without the interpreter lock.
+
+    Each thread reads the clock itself: what it takes to start and to join threads is not counted.
+    """
+    start = threading.Barrier(len(calls))
+
+    def span(call: Call) -> tuple[float, float]:
         start.wait()
+        began = time.perf_counter()
         call(turns)
+        return began, time.perf_counter()
 
-    workers = [threading.Thread(target=run, args=(call,)) for call in calls]
-    for worker in workers:
-        worker.start()
-    start.wait()
-    started = time.perf_counter()
-    for worker in workers:
-        worker.join()
-    return time.perf_counter() - started
+    with ThreadPoolExecutor(len(calls)) as pool:
+        spans = list(pool.map(span, calls))
+    return max(ended for _, ended in spans) - min(began for began, _ in spans)
 
 
 def _aligned(length: int) -> np.ndarray[Any, Any]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import count
 from pathlib import Path
+from threading import Lock
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -140,6 +143,22 @@ def test_figures_of_the_machine_are_plausible(threads: int) -> None:
     assert 1e8 < machine.bandwidth(32 << 20, threads) < 1e14
     for dtype in ("f32", "f64"):
         assert 1e8 < machine.flops(dtype, threads) < 1e14
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_rates_are_those_of_the_undisturbed_calls(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine whose calls take 35 us and 1 us a turn, and every third of them 50 ms more."""
+    now, numbers, lock = 0.0, count(), Lock()
+
+    def call(turns: int) -> None:
+        nonlocal now
+        with lock:
+            now += 35e-6 + 1e-6 * turns + (0.05 if next(numbers) % 3 == 0 else 0.0)
+
+    monkeypatch.setattr(machine, "time", SimpleNamespace(perf_counter=lambda: now))
+    assert 0.9e6 < machine._rate([call] * threads, 1) < 1e6
 
 
 def test_probes_are_made_for_processors_with_other_vectors() -> None:
