@@ -8,7 +8,6 @@ writes floats, whatever the decimal point of the program's locale.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from string import Formatter
 
 from stepforge.codegen.ahead_functions import aligned_up, define, exported
@@ -16,6 +15,7 @@ from stepforge.codegen.driver_values import byte_data
 from stepforge.codegen.exports import TEXT, TEXT_BYTES, VALUES
 from stepforge.codegen.llvm import FunctionWriter, ModuleWriter
 from stepforge.codegen.target import Target
+from stepforge.ir.records import record
 
 _LONGEST_NUMBER = 20  # characters of the least i64; a float has at most 13
 _OPEN, _MINUS, _ZERO, _COLON, _POINT = (str(ord(c)) for c in "{-0:.")
@@ -25,7 +25,7 @@ _NOT_A_NUMBER = "0x7FF8000000000000"
 _COUNTS_AS_C = 2  # of Windows' C library: what does not fit is counted, as the standard says
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Message:
     """What a status means; ``text`` is a format whose fields are the values."""
 

@@ -7,7 +7,6 @@ of one row of the filter see elements that lie side by side.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from stepforge.codegen.conv_images import ImageKernel, Part
 from stepforge.codegen.conv_tiles import (
@@ -22,6 +21,7 @@ from stepforge.codegen.nests import NestWriter
 from stepforge.ir.core import Operation
 from stepforge.ir.dims import Dim
 from stepforge.ir.ops.windows import Windows
+from stepforge.ir.records import record
 
 
 def emit_filter_gradient(writer: NestWriter, op: Operation) -> None:
@@ -29,7 +29,7 @@ def emit_filter_gradient(writer: NestWriter, op: Operation) -> None:
     FilterGradient(writer, op).write()
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class TapRow:
     """A row of the filter: where in ``part`` the first row of windows would see an image with it.
 

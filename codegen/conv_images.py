@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from stepforge.codegen.conv_tiles import Block
 from stepforge.codegen.lane_core import Lane, register_element, storage_bytes
@@ -24,11 +23,12 @@ from stepforge.ir.core import Operand, Operation
 from stepforge.ir.dims import Dim
 from stepforge.ir.ops.direct_convolution import GROUP
 from stepforge.ir.ops.windows import Windows, numbers
+from stepforge.ir.records import record
 
 PRODUCTS = 75  # of a number and a channel, in a nanosecond, about
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Part:
     """Images, or rows of one: ``pointer`` is that of row ``first`` of image ``start``.
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from stepforge.codegen.lane_core import bits_of
 from stepforge.codegen.llvm import FunctionWriter
 from stepforge.codegen.size_text import SizeText, is_number
 from stepforge.codegen.target import Target
+from stepforge.ir.records import record
 
 LATENCY = 8  # sums that must be under way at once to keep the multipliers busy
 SHORT = 96  # multiplications up to which a loop over a known number of turns is written out
@@ -21,7 +21,7 @@ MOST_ROWS = 14
 STEP = 4  # rows of the tile for what is left of an unknown number
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Block:
     """``vectors`` vectors of channels from ``start`` on; ``rest`` of the last where it is partial.
     """

@@ -15,9 +15,11 @@ import stat
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from pathlib import Path
+
+from stepforge.ir.records import record
 
 LIMIT = 256 << 20  # bytes that a folder may hold; what was not used for longest goes first
 EVICT_EVERY = 32  # files that a process writes between two looks at the size of the folder
@@ -27,7 +29,7 @@ _DIGEST = 32
 _SUFFIX, _PARTIAL = ".object", ".partial"
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Entry:
     """A file of the cache. ``used`` is when, in seconds of the epoch."""
 
@@ -41,7 +43,7 @@ class Entry:
         return self.path.name.removesuffix(_SUFFIX)
 
 
-@dataclass
+@record
 class DiskCache:
     """One folder; see the module's text. ``hits`` and ``misses`` count what this process asked."""
 

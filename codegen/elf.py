@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
+
+from stepforge.ir.records import record
 
 HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 SECTION = struct.Struct("<IIQQQQIIQQ")
@@ -64,7 +65,7 @@ class Relocation(NamedTuple):
     addend: int
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ElfObject:
     """A relocatable object. Raises: ValueError where the bytes are none for 64-bit machines."""
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from stepforge.codegen import elf
 from stepforge.codegen.elf import ElfObject, Section, Symbol
+from stepforge.ir.records import record
 
 PAGE = 4096
 NEEDED = ("libm.so.6", "libc.so.6")
@@ -46,7 +47,7 @@ def shared_library(content: bytes, soname: str, needed: Sequence[str] = NEEDED) 
     return _Linker(given, soname, needed).link()
 
 
-@dataclass
+@record
 class _Strings:
     """A string table under construction."""
 

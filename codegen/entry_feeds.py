@@ -6,7 +6,7 @@ for float32, a strided array) goes through the shared code, what is neither to t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from stepforge.codegen import layout
 from stepforge.codegen.conversions import DTYPES
@@ -32,6 +32,7 @@ from stepforge.codegen.signature import (
 from stepforge.codegen.slot_support import slot_rows
 from stepforge.ir import dims
 from stepforge.ir.dims import Dim
+from stepforge.ir.records import record
 from stepforge.ir.types import Type
 
 INLINE_SLOTS = 4  # a step with more has them checked by the shared code
@@ -54,7 +55,7 @@ def element_alignment(dtype: str) -> int:
     return {"bool": 1, "bf16": 2, "c64": 4, "c128": 8}.get(dtype) or int(dtype[1:]) // 8
 
 
-@dataclass
+@record
 class FeedWriter:
     """Writes the checks of one entry; ``sizes`` grows by the names that they bind.
 

@@ -6,8 +6,6 @@ each failure drops all of them the same way.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from stepforge.codegen import layout
 from stepforge.codegen.conversions import DTYPES
 from stepforge.codegen.dims import emit_dim
@@ -17,10 +15,11 @@ from stepforge.codegen.feed_support import NEW_ARRAY_PARAMS, new_array
 from stepforge.codegen.large_memory import LARGE
 from stepforge.codegen.llvm import LIKELY, FunctionWriter
 from stepforge.codegen.signature import Fetch, Signature
+from stepforge.ir.records import record
 from stepforge.ir.types import Type, item_bytes
 
 
-@dataclass
+@record
 class ResultWriter:
     """Writes the results of one entry.
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from stepforge.codegen.kernel import KernelPlan
 from stepforge.codegen.signature import Signature
 from stepforge.ir import dims
 from stepforge.ir.dims import Dim
+from stepforge.ir.records import record
 from stepforge.ir.types import COMPLEX, Type, item_bytes
 
 Role = Literal["feed", "size", "held", "state", "result"]
@@ -42,7 +42,7 @@ _WORDS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Held:
     """A variable or random stream that the caller keeps; ``offset`` is its place in the block.
 
@@ -72,7 +72,7 @@ class Held:
         return self.offset + aligned(self.bytes) * (2 if self.twofold else 1)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Parameter:
     """A parameter of an exported step; ``index`` numbers the feed, slot or fetch that it is.
 
@@ -96,7 +96,7 @@ class Parameter:
         return self.role == "feed" and not self.type.dims and self.type.dtype not in COMPLEX
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ExportedStep:
     """One step: what its kernel needs, and how the caller's arguments become that.
 
@@ -140,7 +140,7 @@ class ExportedStep:
         return [slot for slot in sorted(self.swapped) if not self.held[slot].twofold]
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ExportedLibrary:
     """Steps that share what the caller holds.
 

@@ -9,7 +9,6 @@ step decides as it runs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from stepforge.codegen.gemm_blocks import blocks
 from stepforge.codegen.gemm_epilogue import Epilogue, Spread, rows_pass
@@ -32,9 +31,10 @@ from stepforge.codegen.nests import NestWriter
 from stepforge.codegen.target import Target
 from stepforge.ir import products
 from stepforge.ir.core import Operation
+from stepforge.ir.records import record
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Product:
     """``c[m, n] = epilogue(a @ b)``, where a is [m, k] or its transpose in memory.
 
@@ -56,7 +56,7 @@ class Product:
         return self.m, self.n, self.k
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Memory:
     """The matrices of a product, scratch memory as ``ir.products`` says, and the step's table."""
 
@@ -101,7 +101,7 @@ def _is(fn: FunctionWriter, size: str, value: int) -> str:
     return fn.emit(f"icmp eq i64 {size}, {value}")
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class _Calls:
     fn: FunctionWriter
     target: Target

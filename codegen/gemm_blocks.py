@@ -6,7 +6,7 @@ tiles for each block. It computes a range of rows and columns, which is independ
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from stepforge.codegen.gemm_epilogue import Operands, rows_pass
@@ -17,6 +17,7 @@ from stepforge.codegen.lane_core import register_element, storage_bytes
 from stepforge.codegen.llvm import NO_UNROLL, FunctionWriter, ModuleWriter
 from stepforge.codegen.target import Target
 from stepforge.ir import products
+from stepforge.ir.records import record
 
 
 def blocks(module: ModuleWriter, target: Target, kind: Kind) -> str:
@@ -35,7 +36,7 @@ def _name(kind: Kind) -> str:
     return f"product_{kind.key}"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Block:
     """Rows and depths that are worked on at a time; ``first`` and ``last`` of the depths are i1."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from stepforge.codegen.gemm_shapes import load, store
 from stepforge.codegen.lane_core import Lane, bits_of, storage_element
@@ -18,6 +18,7 @@ from stepforge.codegen.llvm import NO_UNROLL, FunctionWriter, ModuleWriter
 from stepforge.codegen.symbol_names import kernel_label
 from stepforge.codegen.target import Target
 from stepforge.ir.core import Block, Const, Operand, Operation, Value
+from stepforge.ir.records import record
 
 # Operations of few instructions; an epilogue of some of them costs nothing in registers.
 _ARITHMETIC = ("add", "sub", "mul", "neg", "abs", "square", "maximum", "minimum", "relu", "relu6")
@@ -27,7 +28,7 @@ LIGHT = frozenset((*_ARITHMETIC, *_COMPARISONS, *_LOGIC))
 LIGHT_OPS = 5
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Spread:
     """An operand of an epilogue: along which axes of the product its elements differ."""
 
@@ -36,7 +37,7 @@ class Spread:
     columns: bool
 
 
-@dataclass(frozen=True, eq=False)
+@record(frozen=True, eq=False)
 class Epilogue:
     """The region, and how each operand behind the first parameter is addressed.
 
@@ -103,7 +104,7 @@ def apply(k: LaneBuilder, epilogue: Epilogue, total: Lane, operands: Sequence[La
     return lane(result)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Operands:
     """The operands of an epilogue inside a function: their pointers, and the product's columns."""
 

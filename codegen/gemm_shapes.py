@@ -7,15 +7,15 @@ of fused multiply-add on AVX-512; of sixteen registers twelve are left beside th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from stepforge.codegen.lane_core import Lane, bits_of
 from stepforge.codegen.lanes import LaneBuilder
 from stepforge.codegen.target import Target
 from stepforge.ir.products import PANEL_ROW_BYTES
+from stepforge.ir.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class TileShape:
     """``rows`` by ``vectors`` of ``lanes`` elements; ``tail`` rows at a time at the lower edge.
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 
 from stepforge.codegen import signature as abi
 from stepforge.codegen.llvm import AS_WRITTEN, NO_UNROLL, FunctionWriter, ModuleWriter
 from stepforge.codegen.sharing import JOB, PARALLEL_WORK, Turns, job_arguments, run_job
 from stepforge.ir import products
+from stepforge.ir.records import record
 
 # What a chunk packs for itself is worth it for so many times as much: all of b's panels where rows
 # are cut, which costs more where they are turned, and an a' where columns are.
@@ -24,7 +25,7 @@ _MATRICES, _SIZES = ("a", "b", "c"), ("m", "n", "k")
 _RANGE = ("first", "behind", "left", "right")
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Cut:
     """How a kind of product is cut: not at all below ``least`` multiplications.
 

@@ -8,7 +8,6 @@ the inner dimension, whatever the blocks, the tile and the number of rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from stepforge.codegen.gemm_epilogue import Epilogue, Operands, apply
@@ -19,11 +18,12 @@ from stepforge.codegen.lanes import LaneBuilder
 from stepforge.codegen.llvm import NO_UNROLL, FunctionWriter, ModuleWriter
 from stepforge.codegen.target import Target
 from stepforge.ir import products
+from stepforge.ir.records import record
 
 ZEROS = f"[{products.PANEL_ROW_BYTES} x i8] zeroinitializer, align 64"
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Kind:
     """What a function is made for.
 
@@ -73,7 +73,7 @@ def _parameters(kind: Kind) -> list[tuple[str, str]]:
     return params + Operands.parameters(kind.epilogue if light else None)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Left:
     """A block of a: a pointer, and elements to the next row, the next depth, the next tile."""
 
@@ -83,7 +83,7 @@ class _Left:
     tile: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Panel:
     """A tile's width of b, from ``column`` on: a pointer, and elements to the next depth."""
 

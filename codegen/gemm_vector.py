@@ -10,7 +10,7 @@ a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from stepforge.codegen.gemm_epilogue import Epilogue, Operands, apply, rows_pass
@@ -19,6 +19,7 @@ from stepforge.codegen.lane_core import Lane, register_element, storage_bytes
 from stepforge.codegen.lanes import LaneBuilder
 from stepforge.codegen.llvm import NO_UNROLL, FunctionWriter, ModuleWriter
 from stepforge.codegen.target import Target
+from stepforge.ir.records import record
 
 SUMS = 4  # vectors of y at a time, or less where that is more than lanes can be
 ROWS = 4  # rows at a time where lanes run along x
@@ -27,7 +28,7 @@ STREAMS = 8  # rows at a time of a matrix that is read in the order of memory
 LARGE = 1 << 21  # bytes from which on it is
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class VectorKind:
     """What a function is made for; ``across``: a row of the matrix is for one element of y.
 

@@ -7,7 +7,6 @@ written out. All of it rounds to nearest even and once: from f64 without a stop 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stepforge.codegen.lane_core import (
@@ -16,12 +15,13 @@ from stepforge.codegen.lane_core import (
     HALF_MINIMUM_EXPONENT,
     Lane,
 )
+from stepforge.ir.records import record
 
 if TYPE_CHECKING:
     from stepforge.codegen.lane_arithmetic import ArithmeticLanes
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Wide:
     """A float format that is rounded from."""
 

@@ -10,7 +10,7 @@ registers from entry to result.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -47,6 +47,7 @@ from stepforge.ir.analyses import bound_sizes
 from stepforge.ir.core import Function, Operand, Operation, Site, Symbol, Value
 from stepforge.ir.dims import Dim
 from stepforge.ir.ops.user_functions import call_key
+from stepforge.ir.records import record
 from stepforge.ir.types import item_bytes
 
 STACK_ARENA = 4096  # bytes of temporaries that a step may have on the caller's stack
@@ -58,7 +59,7 @@ class NotSupported(Exception):
     """What a back end does not do, in words behind "it has no"; LLVM makes the kernel instead."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Check:
     """What a positive status of a kernel means;
 
@@ -70,7 +71,7 @@ class Check:
     site: Site | None
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class KernelPlan:
     """Everything the driver is written from.
 
@@ -106,7 +107,7 @@ class KernelPlan:
         return not few or not all(isinstance(dims.product(sizes), int) for sizes in places)
 
 
-@dataclass
+@record
 class Kernel:
     """A kernel in its module: the name to call it by, and its checks.
 

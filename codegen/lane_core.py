@@ -7,12 +7,12 @@ So all rules speak of a ``Lane`` (a value of an IR dtype) and the builder knows 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import cache
 from typing import TypeAlias, TypeVar
 
 from stepforge.codegen.llvm import FunctionWriter, float_literal, mangle
 from stepforge.codegen.target import COMMON, Capabilities
+from stepforge.ir.records import record
 from stepforge.ir.types import NUMERIC
 
 # Where a value of 16 bits lives in registers, it is an f32 that such a value can hold exactly.
@@ -21,7 +21,7 @@ HALF_MINIMUM_EXPONENT = {"f16": -14, "bf16": -126}
 HALF_MAXIMUM_EXPONENT = {"f16": 15, "bf16": 127}
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Lane:
     """An SSA value (or constant) of an IR dtype; the builder that made it knows its width."""
 

@@ -6,15 +6,14 @@ go in halves, so that every width computes the same.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from stepforge.codegen.lane_core import Lane, bits_of, register_element
 from stepforge.codegen.lane_memory import MemoryLanes
+from stepforge.ir.records import record
 
 _NARROWEST, _WIDEST = 128, 512
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Instruction:
     """An intrinsic ``llvm.x86.avx512.*``: lanes, an immediate if any, then what masking takes."""
 

@@ -18,7 +18,6 @@ import math
 import mmap
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -27,6 +26,7 @@ import numpy as np
 from stepforge.codegen import jit, layout, target
 from stepforge.codegen.layout import PYTHON
 from stepforge.codegen.llvm import UNLIKELY, FunctionWriter, ModuleWriter
+from stepforge.ir.records import record
 
 LARGE = 1 << 20  # bytes from which a block is worth keeping
 PLACES = 128  # a power of two
@@ -112,7 +112,7 @@ def empty(shape: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
 _KEEP: list[Any] = []
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class System:
     """The numbers by which the system's functions are asked for pages; ``advice`` for huge ones,
     None where there are none.

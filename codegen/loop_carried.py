@@ -7,13 +7,13 @@ instruction that combines them, and combines these in the end.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from stepforge.codegen.lane_core import Lane, bits_of
 from stepforge.codegen.lanes import LaneBuilder
 from stepforge.ir.combining import identity
 from stepforge.ir.core import Block, Const, Operation
+from stepforge.ir.records import record
 from stepforge.ir.types import NUMERIC, Type
 
 MAX_OPS = 10  # in the body of a loop that keeps several partial results
@@ -59,7 +59,7 @@ def combined(k: LaneBuilder, kind: str, x: Lane, y: Lane) -> Lane:
     return lane
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Carried:
     """The values that a loop carries in lanes of ``k``: how each combines, and its dtype."""
 

@@ -7,7 +7,6 @@ carries nothing is written once: what it loads and what it stores is whole or ma
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stepforge.codegen import loop_streams
@@ -17,6 +16,7 @@ from stepforge.codegen.loop_carried import Carried, adds_up, combined
 from stepforge.codegen.loop_values import Element, Position
 from stepforge.codegen.vector_math import FLOAT_RULES
 from stepforge.ir.core import Operand, Operation
+from stepforge.ir.records import record
 
 if TYPE_CHECKING:
     from stepforge.codegen.loops import LoopWriter
@@ -33,7 +33,7 @@ def operations(ops: Sequence[Operation]) -> int:
     return sum(PER_FUNCTION if op.name in FLOAT_RULES else 1 for op in ops)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class LongBody:
     """The operations of a body in an order in which it can be written once."""
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stepforge.codegen import loop_streams
@@ -23,6 +22,7 @@ from stepforge.codegen.loop_values import Position
 from stepforge.ir import dims
 from stepforge.ir.core import Operand, Operation, Value
 from stepforge.ir.dims import Dim
+from stepforge.ir.records import record
 
 if TYPE_CHECKING:
     from stepforge.codegen.loops import LoopWriter
@@ -33,7 +33,7 @@ LOW, HIGH = "rows.low", "rows.high"  # the sizes by which the loop over rows tha
 _MEMORY = ("load", "store", "index", "from_index")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Rows:
     """A loop over rows around a loop over ``length`` columns by vectors of ``width``."""
 

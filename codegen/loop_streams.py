@@ -9,16 +9,16 @@ stores stream. What is before the first whole vector and behind the last is left
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from stepforge.codegen.llvm import FunctionWriter
 from stepforge.ir.ops.loops import STREAM_BYTES
+from stepforge.ir.records import record
 
 LEAST_TURNS = 16  # vectors that a loop must have to be aligned
 LEAST_VECTOR = 16  # bytes of the smallest vector that there are streaming stores for
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Place:
     """Where a loop's first element goes: its address, its bytes, and all bytes of the result."""
 
@@ -27,7 +27,7 @@ class Place:
     total: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Span:
     """The parts of a loop: ``head`` turns up to ``first``, usual ones to ``usual``, streaming ones
     to ``behind``, then ``rest``; ``streams`` (an i1) says whether there are streaming ones.

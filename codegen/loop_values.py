@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from stepforge.codegen.lane_core import Lane
+from stepforge.ir.records import record
 from stepforge.ir.types import Type
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Buffer:
     """Row-major memory: ``strides`` are the i64 texts of elements per step along each axis."""
 
@@ -18,7 +18,7 @@ class Buffer:
     strides: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Position:
     """An index:
 
@@ -56,7 +56,7 @@ def is_number(text: str) -> bool:
     return text.lstrip("-").isdigit()
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Element:
     """A scalar of the loop level:
 

@@ -9,7 +9,6 @@ sizes alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from stepforge.codegen import signature as abi
@@ -24,6 +23,7 @@ from stepforge.ir import dims
 from stepforge.ir.analyses import mentioned_sizes, type_sizes, used_values
 from stepforge.ir.core import Const, Operand, Operation, Value
 from stepforge.ir.dims import Dim
+from stepforge.ir.records import record
 
 INLINE_TURNS = 64  # nests of up to so many turns of their innermost body are not worth a call
 LANE_CHUNK = "1024"  # turns by lanes are shared out by so many at least
@@ -31,7 +31,7 @@ IN_DRIVER = ("fail_if", "gemm", "copy", "transpose_matrix", "philox")  # ops tha
 FIRST, BEHIND = "turn.first", "turn.behind"  # the sizes by which a nest's turns are passed
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Call:
     """A nest's function and its arguments, as (type, text)."""
 

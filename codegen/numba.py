@@ -8,7 +8,7 @@ The text is a module of its own; with stepforge and numba at hand it can be run,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
 from stepforge.codegen import numba_library
@@ -30,6 +30,7 @@ from stepforge.codegen.target import Target
 from stepforge.ir import dims
 from stepforge.ir.core import Operand, Operation, Symbol, Value
 from stepforge.ir.ops.user_functions import call_key
+from stepforge.ir.records import record
 from stepforge.ir.types import NUMERIC, item_bytes
 
 SIGNATURE = "int32(int64, int64, int64, int64)"
@@ -46,7 +47,7 @@ _SHOWN = ("for", "host_call")  # operations with results that have a comment all
 MOST_NODES = 8  # that a comment names
 
 
-@dataclass
+@record
 class NumbaKernel:
     """A kernel as source, with its checks; ``calls`` are functions of the LLVM module.
 

@@ -7,7 +7,7 @@ Python kernel calls through the step's table; so do the few helpers that own mem
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from stepforge.codegen import memory
 from stepforge.codegen.kernel import Check, KernelPlan, NotSupported, emit_kernel
@@ -17,12 +17,13 @@ from stepforge.ir import dims
 from stepforge.ir.analyses import mentioned_sizes, type_sizes, used_values
 from stepforge.ir.core import Block, Function, Operand, Operation, Value
 from stepforge.ir.opdef import lookup
+from stepforge.ir.records import record
 from stepforge.ir.types import Type
 
 TAKE_ARENA, RELEASE_ARENA, NEW_SLOT = "take_arena_of", "release_arena_of", "new_slot_of"
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class OpCall:
     """One operation as a function: its name, and what it is handed.
 

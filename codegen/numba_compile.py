@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -12,9 +11,10 @@ from stepforge.codegen.numba_source import Source
 from stepforge.ir.core import Operation
 from stepforge.ir.errors import InvalidArgumentError
 from stepforge.ir.numba_functions import NUMBA_FUNCTIONS
+from stepforge.ir.records import record
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Compiled:
     """Machine code at ``address``, for as long as this object lives."""
 

@@ -7,7 +7,6 @@ vectors here, so a loop by lanes is a plain loop. Variables are called after the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from stepforge.codegen.kernel import NotSupported
@@ -26,6 +25,7 @@ from stepforge.codegen.numba_source import Source
 from stepforge.ir import dims
 from stepforge.ir.core import Block, Const, Operand, Operation, Site, Value
 from stepforge.ir.dims import Apply, Atom, Dim
+from stepforge.ir.records import record
 from stepforge.ir.types import Type, item_bytes
 
 COUNTERS = "ijklpq"
@@ -33,7 +33,7 @@ COUNTERS = "ijklpq"
 _SILENT = ("load", "index", "index_div", "index_mod", "to_index", "from_index")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Array:
     """A buffer: the name of its array, which has one axis where the buffer has none."""
 

@@ -9,7 +9,6 @@ from one part to a later one, an element, the address of memory that was taken, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from stepforge.codegen.numba_calls import sizes_of
 from stepforge.codegen.numba_loops import Array, LoopText
@@ -17,6 +16,7 @@ from stepforge.codegen.numba_scalars import LIBRARY, Term
 from stepforge.codegen.numba_source import Source
 from stepforge.ir.analyses import bound_sizes, used_values
 from stepforge.ir.core import Operand, Operation, Value
+from stepforge.ir.records import record
 
 LONGEST = 250  # operations that one function has
 PART = 120  # operations of a part, about
@@ -24,7 +24,7 @@ PART = 120  # operations of a part, about
 ROOTED = ("view", "place", "slot", "constant")
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class _Recipe:
     """How a function finds a buffer: the expression of its address, and the sizes in that."""
 

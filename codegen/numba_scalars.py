@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from stepforge.codegen.kernel import NotSupported
+from stepforge.ir.records import record
 from stepforge.ir.types import NUMERIC
 
 # How tightly an expression binds, from Python's grammar.
@@ -54,7 +54,7 @@ _INTEGER_LIBRARY = {
 LIBRARY = "stepforge.codegen.numba_library"
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@record(frozen=True, eq=False, slots=True)
 class Term:
     """An expression of an IR dtype: ``form`` has ``{0}``, ``{1}`` for its operands.
 

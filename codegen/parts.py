@@ -8,11 +8,11 @@ part finds its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from stepforge.codegen.nests import in_place
 from stepforge.ir.analyses import bound_sizes, mentioned_sizes, type_sizes, used_values
 from stepforge.ir.core import Operation, Value
+from stepforge.ir.records import record
 
 LONGEST = 1024  # weight of a driver that stays one function
 PART = 512  # weight of a part
@@ -20,7 +20,7 @@ CALL = 8  # weight of an operation that becomes a call: its arguments and what c
 REPEATED = ("place", "slot", "constant", "view", "subview", "index")  # pure, and next to nothing
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Part:
     """Some operations in order, and what they need from before them."""
 
@@ -30,7 +30,7 @@ class Part:
     sizes: frozenset[str]  # size names of the entry and of earlier parts
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Division:
     """Parts, the cell of each value or size name that passes between them, and of each block."""
 

@@ -9,7 +9,6 @@ for its products.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from stepforge.codegen import philox_distributions as distributions
@@ -25,6 +24,7 @@ from stepforge.ir.philox import (
     ROUNDS,
     TRUNCATION,
 )
+from stepforge.ir.records import record
 
 STATE_KEY, STATE_RESERVED, STATE_UPPER = 0, 8, 16  # byte offsets in ``Stream.state``
 BLOCK_BITS = 128
@@ -55,7 +55,7 @@ def emit_fill(
     fn.call("void", callee, ("ptr", state), ("ptr", out), ("i64", count), *bounds)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Key:
     """What a stream's numbers depend on beside the number of the block: u64 of width 1."""
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -29,6 +28,7 @@ from stepforge.codegen.vector_math_kernels import (
     two_sum,
 )
 from stepforge.ir.philox import LOW_WORD, SMALLEST
+from stepforge.ir.records import record
 
 # Bits of a word (of two for f64) that a uniform number is made of.
 UNIFORM_BITS = {"f16": 10, "bf16": 7, "f32": 23, "f64": 52}
@@ -89,7 +89,7 @@ def _swapped_pairs(k: LaneBuilder, words: Sequence[Lane]) -> tuple[Lane, Lane]:
 
 
 # ---- integers ------------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Range:
     """``span`` integers from ``low`` on; ``inverse`` is the largest word divided by the span.
 
@@ -238,7 +238,7 @@ def _precise_small_angle(k: LaneBuilder, r: Lane, tail: Lane) -> tuple[Lane, Lan
 _SmallAngle: TypeAlias = "Callable[[LaneBuilder, Lane, Lane], tuple[Lane, Lane]]"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Functions:
     """What Box and Muller's transform takes: the smallest uniform number, and functions of f64."""
 

@@ -8,10 +8,10 @@ function is called at once or by other threads, for some turns or for all.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from stepforge.codegen import signature as abi
 from stepforge.codegen.llvm import FunctionWriter
+from stepforge.ir.records import record
 
 PARALLEL_WORK = 100_000  # nanoseconds of work that are worth waking other threads
 CHUNK_WORK = 25_000  # nanoseconds of a chunk, about
@@ -20,7 +20,7 @@ ALIGNED_TURNS = 64  # so many: what it writes begins aligned then
 JOB = (("ptr", "arguments"), ("i64", "first"), ("i64", "behind"))  # the parameters of a job
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Turns:
     """What there is to do: turns from ``low`` on, in chunks of at least ``least``.
 

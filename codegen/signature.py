@@ -7,12 +7,12 @@ on what they check, on the order of sizes and slots and on the shape of the resu
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal
 
 from stepforge.ir import dims
 from stepforge.ir.core import Site
 from stepforge.ir.dims import Dim
+from stepforge.ir.records import record
 from stepforge.ir.types import Type
 
 FIRST_SLOT = 16  # the index of the first slot in a step's table
@@ -44,7 +44,7 @@ FetchKind = Literal["dense", "feed", "none", "object"]
 SlotKind = Literal["variable", "random"]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Feed:
     """An argument. A name in its shape is bound where it first stands alone, else checked."""
 
@@ -69,7 +69,7 @@ class Feed:
         return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Slot:
     """A variable or random stream that the step uses; slots stand in the table from index 16."""
 
@@ -86,7 +86,7 @@ class Slot:
         return self.read or self.kind == "random"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Fetch:
     """One result.
 
@@ -107,7 +107,7 @@ class Fetch:
         return self.type
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Signature:
     """Everything about a kernel that its callers must know.
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
+
+from stepforge.ir.records import record
 
 # The levels of x86-64 are spelled out, so that ``Target.has`` can answer for them too.
 _X86_64 = "+64bit,+cmov,+cx8,+fxsr,+mmx,+sse,+sse2"
@@ -44,7 +45,7 @@ binding.Target.from_triple(triple).create_target_machine(cpu=cpu, features=featu
 _VECTOR_BITS = (("avx512f", 512), ("avx", 256), ("sse2", 128), ("neon", 128))
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Capabilities:
     """What code on lanes may use of a processor, beside what LLVM knows how to do everywhere."""
 
@@ -55,7 +56,7 @@ class Capabilities:
 COMMON = Capabilities()  # what every processor of the last ten years has
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Target:
     """A processor in LLVM's words: a triple, a CPU name and a feature string (``+avx2,-sse4a``)."""
 

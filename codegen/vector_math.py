@@ -7,7 +7,6 @@ The table says which rule computes a function and whether LLVM shall expand it w
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from stepforge.codegen import lane_division as division
 from stepforge.codegen import vector_math_error as error
@@ -17,9 +16,10 @@ from stepforge.codegen import vector_math_trigonometric as trigonometric
 from stepforge.codegen.lane_core import Lane, Operand, kind_of
 from stepforge.codegen.lane_memory import MemoryLanes
 from stepforge.codegen.llvm import FunctionWriter
+from stepforge.ir.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Rule:
     """How a function is computed from lanes of f32 or f64, or of integers.
 

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from stepforge.codegen import lane_native as native
 from stepforge.codegen.coefficients import POLYNOMIALS
 from stepforge.codegen.lane_core import Lane, Operand, register_element
 from stepforge.codegen.lane_memory import MemoryLanes
 from stepforge.codegen.llvm import UNLIKELY, FunctionWriter
+from stepforge.ir.records import record
 
 NAN = math.nan
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Precision:
     """The constants that differ between f32 and f64."""
 
@@ -128,7 +128,7 @@ def corrected_quotient(k: MemoryLanes, x: Lane, y: Lane, y_low: Lane,
 
 
 # ---- powers of two -------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Exponent:
     """A whole number n: as a float, and with the bias of exponents in the last bits of a sum.
 

@@ -8,7 +8,6 @@ one by one.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from stepforge.codegen.lane_arithmetic import INFINITY
 from stepforge.codegen.lane_core import Lane, bits_of
@@ -19,6 +18,7 @@ from stepforge.codegen.vector_math_kernels import (
     repaired,
     two_sum,
 )
+from stepforge.ir.records import record
 
 # pi/2 in parts. With fused multiply-add the parts are full numbers; without, their products with a
 # whole number below 2**20 have to be exact, so they have 33 bits.
@@ -34,7 +34,7 @@ _TAN_PI_8 = math.sqrt(2) - 1
 
 
 # ---- sin cos tan ---------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Angle:
     """An angle as r + tail + n pi/2 with |r| <= pi/4: r, what its rounding lost, n in last bits."""
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypeAlias
+
+from stepforge.ir.records import record
 
 DeviceFunction: TypeAlias = Callable[[Any], Any]
 _NUMBERS = ("replica", "task")
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class DeviceSpec:
     """A device name in its parts; a part that is None is left open."""
 
@@ -90,7 +92,7 @@ def merge(outer: str, inner: str) -> str:
     return spec.to_string()
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class DeviceScope:
     """What one ``tf.device`` says: a name, a function of the node, or a reset."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, overload
 
 from stepforge.frontend.convert import convert_to_tensor
@@ -18,10 +17,11 @@ from stepforge.frontend.graph import create_op
 from stepforge.ir.dims import Dim
 from stepforge.ir.errors import ShapeError
 from stepforge.ir.numba_functions import NumbaFunction, register_numba_function
+from stepforge.ir.records import record
 from stepforge.ir.types import Type
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ArrayType:
     """What the declaration of outputs is told of an input.
 
@@ -33,7 +33,7 @@ class ArrayType:
     dtype: DType
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class _Outputs:
     """What was declared of the outputs of an op."""
 

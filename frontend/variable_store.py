@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,6 +20,7 @@ from stepforge.frontend.graph_collections import GraphKeys
 from stepforge.frontend.scopes import colocate_with, get_collection, init_scope, name_scope
 from stepforge.frontend.shapes import TensorShape
 from stepforge.frontend.variables import Variable
+from stepforge.ir.records import record
 
 
 class _AutoReuse:
@@ -174,7 +174,7 @@ def use_resource_by_default() -> bool:
     return _toggle.resource if chosen is None else bool(chosen)
 
 
-@dataclass
+@record
 class _Toggle:
     resource: bool = False
 

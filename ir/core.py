@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from stepforge.ir.records import record
 from stepforge.ir.types import AnyType, Type
 
 if TYPE_CHECKING:
     from stepforge.ir.opdef import OpDef
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Site:
     """Where the user made the node that an operation stems from."""
 
@@ -34,7 +35,7 @@ class Site:
         )
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@record(frozen=True, eq=False, slots=True)
 class Value:
     """One SSA value: a parameter of a block or a result of an operation."""
 
@@ -42,7 +43,7 @@ class Value:
     name: str = ""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@record(frozen=True, eq=False, slots=True)
 class Const:
     """A scalar constant in an operand's place.
 
@@ -66,7 +67,7 @@ class Const:
         return hash(self._key())
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Symbol:
     """``@name``:
 
@@ -80,7 +81,7 @@ class Symbol:
 Operand: TypeAlias = Value | Const | Symbol
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@record(frozen=True, eq=False, slots=True)
 class Global:
     """What a symbol stands for:
 
@@ -92,7 +93,7 @@ class Global:
     data: np.ndarray[Any, Any] | None = None
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@record(frozen=True, eq=False, slots=True)
 class Operation:
     """One operation.
 
@@ -127,7 +128,7 @@ class Operation:
         return {**self.defn.defaults, **self.attrs}
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@record(frozen=True, eq=False, slots=True)
 class Block:
     """A list of operations, the last of which is the terminator (``return`` or ``yield``)."""
 
@@ -147,7 +148,7 @@ class Block:
                 yield from region.walk()
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@record(frozen=True, eq=False, slots=True)
 class Function:
     """A named function; ``globals`` declares what its symbols stand for."""
 
@@ -175,7 +176,7 @@ class Function:
         return self.body.walk()
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@record(frozen=True, eq=False, slots=True)
 class Module:
     """Functions that belong together, in the order in which they print."""
 

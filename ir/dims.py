@@ -11,9 +11,11 @@ microseconds.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import TypeAlias, Union
+
+from stepforge.ir.records import record
 
 # Names, numbers and applications that an expression may have. Programs have tens of them; those
 # that are made to be expanded would take all memory and time.
@@ -28,7 +30,7 @@ class TooComplex(ValueError):
     """A size is an expression of more than ``MOST_PARTS``."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Apply:
     """``fn(*args)`` as an atom; ``fn`` is a key of ``APPLICATIONS``."""
 
@@ -43,7 +45,7 @@ class Apply:
         return self.text
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Expr:
     """A polynomial: pairs of a sorted monomial and its non-zero coefficient, in sorted order.
 

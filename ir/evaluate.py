@@ -12,7 +12,6 @@ keeps as the state of a random stream.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from stepforge.ir.analyses import bound_sizes, refined_sizes
 from stepforge.ir.core import Block, Const, Function, Operand, Operation, Value
 from stepforge.ir.dims import Expr
 from stepforge.ir.errors import IRError, OpError, ShapeError
+from stepforge.ir.records import record
 from stepforge.ir.text import print_operation
 from stepforge.ir.types import AnyType, ListType, Type, numpy_dtype, unify_numpy_shape
 
@@ -29,7 +29,7 @@ State = MutableMapping[str, Any]
 Observe = Callable[[Operation, tuple[Any, ...]], None]
 
 
-@dataclass
+@record
 class Cell:
     """A variable while it is evaluated; ``value`` is None where it is not initialised."""
 

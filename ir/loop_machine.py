@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +15,7 @@ from stepforge.ir.core import Block, Const, Function, Operand, Operation, Value
 from stepforge.ir.dims import Dim
 from stepforge.ir.errors import IRError, OpError, ShapeError
 from stepforge.ir.evaluate import Cell, Observe, State, as_value
+from stepforge.ir.records import record
 from stepforge.ir.text import print_operation
 from stepforge.ir.types import Type, numpy_dtype, unify_numpy_shape
 
@@ -26,7 +26,7 @@ NO_SIZE = -1
 Handler: TypeAlias = "Callable[[LoopMachine, Operation], Any]"
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class LoopStep:
     """A function of the loop level and what belongs to it.
 
@@ -42,7 +42,7 @@ class LoopStep:
     arena: Dim = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Buffer:
     """Row-major memory: its elements, which of them were stored, and its sizes.
 

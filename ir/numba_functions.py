@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from stepforge.ir.records import record
 from stepforge.ir.types import Type
 
 NUMBA_FUNCTIONS: dict[str, NumbaFunction] = {}
 _numbers = itertools.count()
 
 
-@dataclass(frozen=True, eq=False)
+@record(frozen=True, eq=False)
 class NumbaFunction:
     """A user's function: a plain Python one, or one that numba compiled already.
 

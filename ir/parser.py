@@ -13,7 +13,7 @@ import json
 import math
 import operator
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from stepforge.ir.core import (
 from stepforge.ir.dims import Dim
 from stepforge.ir.errors import IRError
 from stepforge.ir.opdef import REGISTRY, OpDef
+from stepforge.ir.records import record
 from stepforge.ir.text import RANDOM_TYPE, listed
 from stepforge.ir.tokens import Tokens, near
 from stepforge.ir.types import NUMERIC, OBJECTS, AnyType, ListType, Type, item_bytes, numpy_dtype
@@ -49,7 +50,7 @@ MOST_AXES = 32  # of an array in NumPy 1
 RESERVED = frozenset((*_WORDS, *_DTYPES, "list"))  # words that cannot name a size
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Call:
     """An op applied to types and constants, as the ``cases`` of declarations are written.
 

@@ -8,7 +8,7 @@ rank in an object slot, ``&f32[n]`` a buffer of the loop level, ``index`` a loop
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from stepforge.ir import dims
 from stepforge.ir.dims import Dim
+from stepforge.ir.records import record
 
 Shape: TypeAlias = "tuple[Dim, ...] | None"
 
@@ -47,7 +48,7 @@ REAL_NUMBERS = INTEGERS + FLOATS
 NUMBERS = REAL_NUMBERS + COMPLEX
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Type:
     """A tensor, buffer, index or object type; ``shape`` is None where the rank is unknown."""
 
@@ -106,7 +107,7 @@ class Type:
         return replace(self, dtype=dtype)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ListType:
     """A growable list of values of one type."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -19,6 +18,7 @@ from stepforge.ir.core import Block, Const, Function, Module, Operation, Symbol,
 from stepforge.ir.errors import IRError
 from stepforge.ir.opdef import OpDef
 from stepforge.ir.parser import RESERVED
+from stepforge.ir.records import record
 from stepforge.ir.text import LITERAL_TYPES, Listing, listed, literal_text, symbol_text
 from stepforge.ir.tokens import is_word
 
@@ -27,7 +27,7 @@ _AROUND = 3  # lines before and behind each
 _SCALARS = {"b": bool, "i": int, "u": int, "x": int, "f": float, "c": complex}
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Problem:
     """One mistake; ``op`` is None where it is the function's."""
 

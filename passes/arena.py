@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from typing import Any, TypeAlias
@@ -20,6 +19,7 @@ import numpy as np
 
 from stepforge.ir import dims
 from stepforge.ir.dims import Dim
+from stepforge.ir.records import record
 
 LIKELY = (32, 128)  # what unknown sizes are taken for: the better of the choices counts
 TRIED = (4, 32, 256)  # and what a bound is to lose little at
@@ -30,7 +30,7 @@ Polynomial: TypeAlias = tuple[int, ...]  # coefficients of the units of a layout
 Maximum: TypeAlias = tuple[Polynomial, ...]  # the largest of them
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Span:
     """A temporary: its bytes, and the first and the last operation that uses it, by position."""
 

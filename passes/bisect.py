@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -23,6 +23,7 @@ from stepforge.ir.evaluate_loops import evaluate_loops
 from stepforge.ir.loop_machine import LoopStep
 from stepforge.ir.opdef import lookup
 from stepforge.ir.philox import Stream
+from stepforge.ir.records import record
 from stepforge.ir.text import print_operation
 from stepforge.ir.types import Type
 from stepforge.passes.lower import lower, lowerable
@@ -36,7 +37,7 @@ TOLERANCES = {2: 2e-2, 4: 1e-4, 8: 1e-9}
 FAILURES = (OpError, IRError, ArithmeticError, ValueError, TypeError, KeyError, IndexError)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Culprit:
     """The first pass after which something else is computed, and the first op that shows it."""
 
@@ -55,7 +56,7 @@ class Culprit:
         return f"the pass '{self.name}' changes what is computed: {self.detail}{shown}{where}"
 
 
-@dataclass
+@record
 class Trail:
     """What a compile was at each of its stages, in order, each with the pass that made it."""
 

@@ -17,13 +17,14 @@ which comes behind. The products of a block are done by tiles, as those of all r
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from stepforge.ir import dims, products
 from stepforge.ir.analyses import bound_sizes, used_values
 from stepforge.ir.core import Block, Function, Operand, Operation, Symbol, Value
 from stepforge.ir.dims import Dim
 from stepforge.ir.loop_builder import LoopBuilder
+from stepforge.ir.records import record
 from stepforge.ir.rewrite import with_body
 from stepforge.passes.loop_accesses import SOURCES, Access, Roots
 from stepforge.passes.merge_loops import BARRIERS, NEAREST
@@ -43,7 +44,7 @@ def block_products(function: Function) -> Function:
     return with_body(function, Block(function.params, (*out, ops[-1])))
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class _Large:
     """A large temporary: what makes it, and the places of the operations that touch it."""
 
@@ -61,7 +62,7 @@ class _Large:
         return self.places[-1]
 
 
-@dataclass
+@record
 class _Group:
     """Operations over ``rows`` that may take turns, and what may stand before and behind them."""
 
@@ -261,7 +262,7 @@ class _Groups:
         return blocks
 
 
-@dataclass
+@record
 class _Turn:
     """Writes what is done for the rows from ``low`` on, ``count`` of them."""
 

@@ -19,7 +19,6 @@ Where it so becomes a nest over columns, it merges with those that read the sums
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from stepforge.ir import dims
@@ -28,6 +27,7 @@ from stepforge.ir.combining import COMBINE, identity, precision
 from stepforge.ir.core import Block, Function, Operand, Operation
 from stepforge.ir.dims import Dim
 from stepforge.ir.loop_builder import LoopBuilder
+from stepforge.ir.records import record
 from stepforge.ir.rewrite import rebuild, with_body
 from stepforge.passes.column_sums import ColumnSums, column_sums
 from stepforge.passes.contract import contract
@@ -40,7 +40,7 @@ BLOCK = 1 << 16  # elements of a block of long rows: work that is worth a thread
 WIDEST = 1 << 14  # elements of a row of which blocks, and not columns, are what threads share
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class _Bounds:
     """Blocks of rows: how many, what the number of one is called, and which rows it has."""
 
@@ -50,7 +50,7 @@ class _Bounds:
     high: Dim
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class _Parts:
     """What each block of rows makes of an accumulator, and how that combines."""
 

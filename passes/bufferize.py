@@ -10,10 +10,11 @@ So a step that fails leaves every variable as it was.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from stepforge.ir.analyses import bound_sizes
 from stepforge.ir.core import Function, Operand, Operation, Symbol, Value
+from stepforge.ir.records import record
 
 # Ops whose rule reads an element of an operand no later than it writes the same element of the
 # result.
@@ -21,7 +22,7 @@ IN_PLACE = ("fused", "scatter_update", "scatter_nd_update")
 ALIASES = ("reshape", "refine")  # results that are their first operand's memory
 
 
-@dataclass
+@record
 class Homes:
     """What ``bufferize`` decided; ``ops`` is the order in which operations are lowered."""
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 
 from stepforge.ir.combining import identity
 from stepforge.ir.core import Block, Operand, Operation, Value
 from stepforge.ir.dims import Dim
 from stepforge.ir.loop_builder import LoopBuilder
+from stepforge.ir.records import record
 from stepforge.ir.rewrite import inline, substitute
 
 SHORTEST = 16  # columns: of fewer, a row ends where the next one must wait for what was stored
@@ -31,7 +31,7 @@ def row_by_row(kept: Sequence[Dim], reduced: Sequence[bool]) -> bool:
     return not isinstance(columns, int) or columns >= SHORTEST
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ColumnSums:
     """Loops over columns in a nest over rows that only add to accumulators.
 

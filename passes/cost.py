@@ -8,12 +8,12 @@ and what it moves.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 
 from stepforge.ir import dims
 from stepforge.ir.analyses import checked_sizes
 from stepforge.ir.core import Function, Operation
 from stepforge.ir.dims import Dim
+from stepforge.ir.records import record
 from stepforge.ir.types import NUMERIC, Type, item_bytes
 
 UNIT = 16  # parts of a nanosecond
@@ -67,7 +67,7 @@ CONVOLUTIONS = {
 FREE = ("read", "write", "return", "dims", "dim", "reshape", "refine", "require")  # no loops
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class KernelCost:
     """What one operation of a fused function costs, as expressions over the sizes of the step.
 

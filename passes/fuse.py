@@ -12,12 +12,13 @@ reduction takes its producers in as a prologue.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from stepforge.ir.builder import Builder
 from stepforge.ir.core import Block, Const, Function, Operand, Operation, Symbol, Value
 from stepforge.ir.dims import Dim
+from stepforge.ir.records import record
 from stepforge.ir.types import COMPLEX, NUMERIC, Type
 from stepforge.passes.cost import length
 
@@ -63,7 +64,7 @@ def is_reduction(op: Operation) -> bool:
     )
 
 
-@dataclass
+@record
 class _Cluster:
     """Operations that become one;
 

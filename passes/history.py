@@ -7,18 +7,18 @@ see it lets them run once more.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 from stepforge.ir.analyses import checked_sizes
 from stepforge.ir.core import Function
 from stepforge.ir.dims import Dim
+from stepforge.ir.records import record
 from stepforge.passes.lower import lower, lowerable
 from stepforge.passes.manager import Pass, name_of
 from stepforge.passes.order import ORDER
 from stepforge.passes.plan import Planned, plan
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Change:
     """What one pass made of a function; ``after is before`` where it changed nothing."""
 
@@ -34,7 +34,7 @@ class Change:
         return self.after is not self.before
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class History:
     """The passes in order; the function behind each level, by stage; the bytes of the arena."""
 

@@ -7,17 +7,18 @@ overlap.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 
 from stepforge.ir.core import Operand, Operation, Value
 from stepforge.ir.dims import Dim
+from stepforge.ir.records import record
 
 VIEWS = ("view", "subview", "rows")
 SOURCES = ("place", "alloc", "slot", "constant", "view", "index")  # ops without effect or cost
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Access:
     """One load or store; ``indices`` is None for an op that touches a buffer as a whole."""
 
@@ -26,7 +27,7 @@ class Access:
     writes: bool
 
 
-@dataclass
+@record
 class Touched:
     """Every access of an operation, by root."""
 

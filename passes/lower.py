@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from stepforge.ir.errors import ResourceExhaustedError
 from stepforge.ir.loop_builder import LoopBuilder, buffer_type
 from stepforge.ir.loop_machine import LoopStep
 from stepforge.ir.ops.epilogue import WithEpilogue
+from stepforge.ir.records import record
 from stepforge.ir.types import COMPLEX, NUMERIC, Type, item_bytes, numpy_dtype
 from stepforge.passes.bufferize import Homes, bufferize
 from stepforge.passes.lower_cuts import CONSUMERS, Cut, cut_in_place
@@ -31,7 +32,7 @@ from stepforge.passes.lower_regions import lower_fused, lower_reduce, row_shapes
 MOST_BYTES = 2**62  # of a tensor: what comes to more is counted wrongly
 
 
-@dataclass
+@record
 class Lowered:
     """A function of the loop level and what its host calls stand for.
 
@@ -94,7 +95,7 @@ class _Builder(LoopBuilder):
         return buffer if isinstance(buffer, Const) else super().load(buffer, *indices)
 
 
-@dataclass
+@record
 class _Lowering:
     function: Function
     k: LoopBuilder = field(default_factory=_Builder)

@@ -7,12 +7,12 @@ axes still run as one loop where the slice takes the inner one in full.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from stepforge.ir import dims
 from stepforge.ir.core import Function, Operand, Operation, Value
 from stepforge.ir.dims import Dim
 from stepforge.ir.loop_builder import LoopBuilder
+from stepforge.ir.records import record
 from stepforge.passes.bufferize import Homes
 
 CONSUMERS = ("fused", "reduce")
@@ -37,7 +37,7 @@ def cut_in_place(function: Function, homes: Homes) -> dict[Operand, Operation]:
     return found
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Cut:
     """``shape`` elements of ``source``, which begin at ``begin`` and are ``steps`` apart."""
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TypeAlias
 
 from stepforge.ir.core import Function
 from stepforge.ir.errors import IRError
+from stepforge.ir.records import record
 from stepforge.ir.text import print_function
 from stepforge.ir.verify import verify
 
@@ -21,7 +22,7 @@ Pass: TypeAlias = Callable[[Function], Function]
 Dump: TypeAlias = "Callable[[str, str, Function], None] | str | Path"
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Timing:
     """How long a pass took, and the number of operations before and after it."""
 
@@ -34,7 +35,7 @@ class Timing:
         return f"{self.name:<16} {self.seconds * 1e3:8.2f} ms  {self.before:6d} -> {self.after} ops"
 
 
-@dataclass
+@record
 class Report:
     """What a run of passes leaves behind for the reader."""
 

@@ -9,11 +9,11 @@ or a scalar.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from stepforge.ir.analyses import bound_sizes, mentioned_sizes, used_values
 from stepforge.ir.core import Block, Function, Operand, Operation, Value
 from stepforge.ir.opdef import lookup
+from stepforge.ir.records import record
 from stepforge.ir.rewrite import substitute, with_body
 from stepforge.passes.cost import length
 from stepforge.passes.loop_accesses import SOURCES, Roots, Touched, local
@@ -47,7 +47,7 @@ def _sources_first(ops: Sequence[Operation]) -> list[Operation]:
     return [*first, *rest]
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class _Facts:
     """What is asked about an operation each time that it is compared with another."""
 

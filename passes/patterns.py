@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from stepforge.ir.opdef import lookup
+from stepforge.ir.records import record
 from stepforge.ir.types import NUMERIC, numpy_dtype
 
 Number = bool | int | float
@@ -74,7 +74,7 @@ class Pattern:
         return apply("logical_not", self)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Variable(Pattern):
     """Stands for any operand, or for a constant only; the same one wherever it appears."""
 
@@ -85,7 +85,7 @@ class Variable(Pattern):
         return self.name
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Literal(Pattern):
     """A number, of the dtype that its place asks for. 0 and -0.0 are two numbers."""
 
@@ -95,7 +95,7 @@ class Literal(Pattern):
         return str(self.value)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Apply(Pattern):
     """An op without attributes."""
 
@@ -128,7 +128,7 @@ def ops(names: str) -> Iterator[Callable[..., Apply]]:
         yield lambda *args, op=name: apply(op, *args)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Rule:
     """``lhs`` may become ``rhs`` where ``x`` is of ``kinds`` and the constants satisfy ``when``.
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
 
 from stepforge.ir import dims
 from stepforge.ir.analyses import used_values
 from stepforge.ir.builder import Builder
 from stepforge.ir.core import Block, Function, Operand, Operation, Value
 from stepforge.ir.dims import Dim
+from stepforge.ir.records import record
 from stepforge.ir.rewrite import with_body
 from stepforge.ir.types import Type, item_bytes
 from stepforge.passes.arena import Span, tightest
@@ -23,7 +23,7 @@ from stepforge.passes.loop_accesses import SOURCES, VIEWS
 ALIGNMENT = 64  # bytes: a cache line, and a full vector register
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Planned:
     """A loop-level function whose temporaries have places, and the bytes of the arena that it
     needs.

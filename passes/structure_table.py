@@ -7,14 +7,14 @@ evaluate both.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from stepforge.ir.core import Operation
+from stepforge.ir.records import record
 from stepforge.passes import reductions, structure
 from stepforge.passes.structure import Replacement, StructureRule, Tools
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Structural:
     """A rule of some ops, and examples: (before, after, types of the names in them)."""
 

@@ -13,10 +13,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from stepforge.ir import dims
 from stepforge.ir.core import Block, Function, Operand, Operation
+from stepforge.ir.records import record
 from stepforge.ir.types import NUMERIC, Type, item_bytes
 from stepforge.passes import cost
 from stepforge.passes.loop_accesses import SOURCES, Roots
@@ -36,7 +37,7 @@ _SHARED_FLOPS = 6_400_000  # of a product that is shared out among threads: 100 
 _SHARED_WORK = 100_000  # nanoseconds of a nest that is
 
 
-@dataclass
+@record
 class Traffic:
     """Bytes ``read`` and ``written``, and ``flops`` by dtype.
 

@@ -8,7 +8,7 @@ them writes is *held* by the caller, what nobody writes may be baked into the co
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -30,6 +30,7 @@ from stepforge.ir.builder import Builder
 from stepforge.ir.core import Const, Function, Global, Operand, Operation, Symbol
 from stepforge.ir.dims import Dim
 from stepforge.ir.philox import Stream
+from stepforge.ir.records import record
 from stepforge.ir.rewrite import rebuild, substitute_sizes, with_globals
 from stepforge.ir.types import Type, numpy_dtype
 from stepforge.passes.lower import Lowered, lower, lowerable
@@ -52,7 +53,7 @@ Values: TypeAlias = Callable[[Any], "Array | None"]
 Variables = Literal["baked", "arguments", "file"]
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Entry:
     """A step to compile: its name, what was extracted, and what its arguments are called.
 
@@ -67,7 +68,7 @@ class Entry:
     bounds: Sequence[Declared] = ()
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Options:
     """How to compile. ``variables`` says where the values of variables are: "baked" into the code
     (those that a step writes are then a block that the caller keeps), "file" (all of them are such
@@ -80,7 +81,7 @@ class Options:
     level: Level = "O2"
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Compiled:
     """A compiled library: its description, object code, LLVM text, and what it was made for.
 
@@ -101,7 +102,7 @@ class Compiled:
         return jit.assembly(self.text, self.level, self.target, pic=True)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class _Prepared:
     """A step on the loop level; ``nodes`` are the variables and streams in the order of slots.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from stepforge.frontend.extract.program import Extraction, Fetched
 from stepforge.ir import dims
@@ -18,6 +18,7 @@ from stepforge.ir.analyses import bound_sizes, checked_sizes, type_sizes
 from stepforge.ir.builder import Builder
 from stepforge.ir.core import Block, Function, Operand, Operation
 from stepforge.ir.dims import Dim
+from stepforge.ir.records import record
 from stepforge.ir.rewrite import with_body
 from stepforge.passes.manager import run_passes
 from stepforge.passes.order import ORDER
@@ -26,7 +27,7 @@ from stepforge.runtime.ahead_problems import Problem, unbounded
 _MESSAGE = "the size of {name} is {{}}, and its bound is {{}}"
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Declared:
     """A bound: of a tensor, which is result number ``index`` of the function, at most ``limit``."""
 
@@ -35,7 +36,7 @@ class Declared:
     limit: Dim
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Sized:
     """A function whose found sizes are results, with the names of all results.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from stepforge.ir.core import Function, Operation, Site, Symbol
 from stepforge.ir.errors import quote
+from stepforge.ir.records import record
 from stepforge.ir.types import Type
 from stepforge.passes.fuse import is_map, is_reduction
 from stepforge.passes.lower import Lowered, has_loops
@@ -16,7 +17,7 @@ from stepforge.passes.lower import Lowered, has_loops
 _KNOWN = ("read", "write", "reshape", "refine", "return", "yield", "assume", "dim")
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Problem:
     """One reason: what cannot be done, by which operation, and where the user asked for it.
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from stepforge.frontend.operation import Operation, Tensor
 from stepforge.ir import dims
 from stepforge.ir.analyses import type_sizes
 from stepforge.ir.core import Function, Module, Site, Value
+from stepforge.ir.records import record
 from stepforge.ir.types import NUMERIC
 from stepforge.runtime.ahead import (
     Array,
@@ -36,7 +37,7 @@ from stepforge.runtime.feeds import feed_tensor
 _FEED = re.compile(r"(?P<name>[^:\[\]]+(?::\d+)?)(?::(?P<dtype>[a-z]+\d*)(?:\[(?P<dims>.*)\])?)?")
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Feed:
     """A fed tensor, or its name, and what is known of its value beyond what the graph says.
 
@@ -48,7 +49,7 @@ class Feed:
     shape: tuple[int | str | None, ...] | None = None
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Step:
     """A step to compile: a name for it, its fetches, and its feeds in the order of arguments.
 
@@ -228,7 +229,7 @@ def _labels(feeds: Sequence[Feed], function: Function) -> dict[str, str]:
 # ---- functions written as IR --------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class _Node:
     """Stands for the graph node of a parameter or symbol of the IR."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Protocol, TypeAlias
 
@@ -17,6 +17,7 @@ from stepforge.codegen import kernel, kernel_forward, target
 from stepforge.codegen.kernel import Check, KernelPlan, NotSupported
 from stepforge.codegen.llvm import ModuleWriter
 from stepforge.ir.errors import NotFoundError
+from stepforge.ir.records import record
 
 DEFAULT = "llvm"  # the back end that supports everything
 
@@ -29,7 +30,7 @@ class Code(Protocol):
         """Where it is."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class MadeKernel:
     """A kernel. Either it is in the step's module, or ``code`` makes it outside of it.
 
@@ -50,7 +51,7 @@ class MadeKernel:
 Write: TypeAlias = Callable[[ModuleWriter, KernelPlan], MadeKernel]
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Backend:
     """``write`` makes kernels, or raises NotSupported; ``suffix`` is that of its sources' files."""
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from stepforge.frontend.devices import DeviceSpec
+from stepforge.ir.records import record
 from stepforge.runtime.errors import cannot_place
 
 _HERE = {"job": "localhost", "replica": 0, "task": 0}
 
 
-@dataclass(frozen=True, repr=False)
+@record(frozen=True)
 class DeviceAttributes:
     """A device: its canonical name, type, memory in bytes and incarnation number."""
 

@@ -7,11 +7,11 @@ the result from their values.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from stepforge.codegen.signature import Structure
 from stepforge.frontend.operation import Operation, Tensor
+from stepforge.ir.records import record
 from stepforge.runtime import errors
 from stepforge.runtime.handles import is_handle, is_resource, resource_array, wrapped
 from stepforge.runtime.registered import conversions
@@ -19,7 +19,7 @@ from stepforge.runtime.registered import conversions
 Pack = Callable[[Sequence[Any]], Any]
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class FetchTree:
     """``leaves``: tensors and operations, each once. ``structure``: "single", "list" or "tuple"
     where the leaves in order are the whole result, else "packed", and ``pack`` builds the result

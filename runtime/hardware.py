@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
 from pathlib import Path
+
+from stepforge.ir.records import record
 
 _CPUINFO = Path("/proc/cpuinfo")
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -12,7 +13,7 @@ _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _KINDS = {"Data": "L{} data", "Instruction": "L{} instructions", "Unified": "L{}"}
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Cache:
     """A cache of the first processor: what it is called, its bytes, how many processors share it.
     """

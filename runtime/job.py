@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from stepforge.codegen.jit import Level
 from stepforge.codegen.signature import Structure
 from stepforge.frontend.extract.program import Extraction
+from stepforge.ir.records import record
 from stepforge.runtime.variables import VariableStore
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Job:
     """The extracted function, the session's variables, and how the result is built."""
 

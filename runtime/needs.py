@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from stepforge.ir import dims
 from stepforge.ir.core import Global, Operation
 from stepforge.ir.ops.user_functions import call_key
+from stepforge.ir.records import record
 from stepforge.passes.lower import Lowered
 from stepforge.runtime.signatures import symbol_name
 
@@ -21,7 +22,7 @@ Array = np.ndarray[Any, Any]
 MODULE_DATA = 256  # bytes of a constant that are written into the module itself
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Needs:
     """What stands in the table behind the variables, and what the host does for the kernel.
 

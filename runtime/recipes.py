@@ -13,7 +13,7 @@ import base64
 import contextlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ from stepforge.codegen.signature import Feed, Fetch, Signature, Slot
 from stepforge.ir.core import Function, Site
 from stepforge.ir.dims import Apply, Dim, Expr
 from stepforge.ir.parser import parse_type
+from stepforge.ir.records import record
 from stepforge.ir.types import Type, from_numpy_dtype, numpy_dtype
 from stepforge.runtime.job import Job
 from stepforge.runtime.needs import Array, Needs
@@ -45,7 +46,7 @@ class StoredConstant(NamedTuple):
     elements: str | None = None
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Recipe:
     """See the module's text. Types are texts, a site is the number of an operation, a size the
     terms of its polynomial.

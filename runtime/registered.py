@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from stepforge.frontend.indexed_slices import IndexedSlices, IndexedSlicesValue
 from stepforge.frontend.sparse_ops import SparseTensor, SparseTensorValue
+from stepforge.ir.records import record
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Conversion:
     """How sessions treat objects of a type.
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from stepforge.codegen.signature import Feed
 from stepforge.ir.core import Block, Function, Operation, Value
 from stepforge.ir.opdef import lookup
+from stepforge.ir.records import record
 from stepforge.runtime.text_steps import TextProgram
 
 WARM_UP = 3  # calls before: the first compiles, the second may again, the third is as the others
@@ -23,7 +23,7 @@ FEWEST = 10  # samples, however long a call takes
 PERCENTILES = {"min": 0, "p50": 50, "p90": 90, "p99": 99}
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Timing:
     """Seconds of a call by ``PERCENTILES``, and how many calls that is from."""
 

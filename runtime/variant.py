@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from stepforge.frontend.extract.program import Extraction
 from stepforge.ir.core import Symbol
 from stepforge.ir.errors import BY_CODE, BY_NAME, MOST_QUOTED
 from stepforge.ir.evaluate import evaluate
+from stepforge.ir.records import record
 from stepforge.ir.text import print_function
 from stepforge.runtime import backends, hostcalls
 from stepforge.runtime.needs import Needs
@@ -35,7 +36,7 @@ def stages() -> dict[str, str]:
     return {**before, **backends.sources(), "llvm": "ll", "asm": "s"}
 
 
-@dataclass
+@record
 class Variant:
     """One compiled variant.
 

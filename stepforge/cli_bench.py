@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from stepforge.cli_parsers import command_parser
 from stepforge.cli_progress import progress
 from stepforge.cli_steps import Argument, CalledStep
 from stepforge.ir import dims
+from stepforge.ir.records import record
 from stepforge.ir.types import NUMERIC, numpy_dtype
 from stepforge.passes.traffic import Traffic, traffic_of_loops, traffic_of_tensors
 from stepforge.runtime import machine, threads, timing
@@ -49,7 +49,7 @@ many bytes), compute (multiply-adds in registers) or the call (an empty step, sa
 """
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Machine:
     """Figures of the machine: bytes and flops per second, the seconds of an empty call."""
 
@@ -59,7 +59,7 @@ class Machine:
     call: float
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Measured:
     """A step's figures; ``arguments`` are its feeds as they were."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import ast
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 from stepforge import cli_files
 from stepforge.cli_files import CommandError
 from stepforge.cli_steps import Argument
+from stepforge.ir.records import record
 from stepforge.ir.types import NUMERIC, numpy_dtype
 
 FEED_HELP = """\
@@ -31,7 +31,7 @@ Values are fed as
 _ONE = (".npy", ".csv")
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Fed:
     """A value, and where it comes from; a table is read when its dtype is known."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from stepforge.frontend.variable_lists import global_variables_initializer
 from stepforge.ir.core import Module
 from stepforge.ir.errors import IRError
 from stepforge.ir.parser import parse_module
+from stepforge.ir.records import record
 from stepforge.ir.types import numpy_dtype
 from stepforge.ir.verify import verify_module
 from stepforge.runtime.ahead_steps import fetched
@@ -48,7 +48,7 @@ _SUFFIXES = (".py", *cli_files.GRAPHS, ".sf")
 _VARIABLES = ("VariableV2", "VarHandleOp")
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class GraphInput:
     """A graph, a session with the values of its variables, and what was named behind a colon.
 
@@ -80,7 +80,7 @@ class GraphInput:
         return list({**self.named, **{op.name: op for op in self.graph.get_operations()}})
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Text:
     """Functions of the IR, and the values of their variables."""
 

@@ -14,17 +14,17 @@ import runpy
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stepforge.cli_files import CommandError
 from stepforge.frontend.graph import Graph
 from stepforge.ir.errors import OpError
+from stepforge.ir.records import record
 from stepforge.runtime.ahead_steps import fetched
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Built:
     """A graph, what was named of it, and its tensors and operations that have names of their own in
     a program: as its variables, or as fields of what its functions return.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from stepforge.cli_files import CommandError
@@ -19,6 +18,7 @@ from stepforge.frontend.extract.program import FeedKey, Request, extract
 from stepforge.frontend.operation import Operation
 from stepforge.ir import dims
 from stepforge.ir.core import Function
+from stepforge.ir.records import record
 from stepforge.ir.types import Type
 from stepforge.runtime.feeds import feed_tensor
 from stepforge.runtime.text_steps import TextProgram
@@ -27,7 +27,7 @@ from stepforge.runtime.variables import VariableStore
 _LISTED = 8  # names in a message that offers some
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Argument:
     """What a step is called with. ``type.shape`` has names for sizes that are not known."""
 
@@ -43,7 +43,7 @@ class Argument:
         return tuple(size if isinstance(size, int) else None for size in self.type.shape)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class CalledStep:
     """A callable, what it is called with, and what it gives, by name (operations give None)."""
 

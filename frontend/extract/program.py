@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,10 +38,11 @@ from stepforge.ir.errors import (
 )
 from stepforge.ir.evaluate import evaluate
 from stepforge.ir.host_functions import register_function
+from stepforge.ir.records import record
 from stepforge.ir.types import Type
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class FeedKey:
     """A fed tensor, its static shape, and the sizes of the array at hand (None: not known yet)."""
 
@@ -52,7 +52,7 @@ class FeedKey:
     actual: tuple[int, ...] | None = None
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Fetched:
     """Where a fetched leaf comes from:
 
@@ -63,7 +63,7 @@ class Fetched:
     index: int = 0
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Extraction:
     """A function and what its parameters, symbols and results stand for."""
 
@@ -77,7 +77,7 @@ class Extraction:
     late: bool = False  # some nodes are left to the run, see ``LateNode``
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Request:
     """What to extract.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from stepforge.frontend.graphdef.tensors import MAX_BYTES, read_tensor
 from stepforge.frontend.names import check_op_name
 from stepforge.frontend.nodedefs.base import REQUIRED, NodeDef, lookup_node
 from stepforge.ir.errors import NotFoundError
+from stepforge.ir.records import record
 
 # Outputs of one node, and of all nodes together those that an attribute counts: what splits further
 # is an attack rather than a program.
@@ -31,7 +31,7 @@ _LISTED = 5  # nodes that are named for each op that is missing
 _SPELLED = {"float32": "float", "float64": "double", "float16": "half"}
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Edge:
     """An input: output ``index`` of node ``source``; -1 is a control input. ``text`` as read."""
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 from stepforge.frontend.dtypes import DType, as_dtype, from_ir
+from stepforge.ir.records import record
 
 NO_DEFAULT: Final = object()
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Argument:
     """An input or output: ``dtype`` is a dtype or the attribute that holds one.
 
@@ -37,7 +37,7 @@ class Argument:
         return self.is_list or bool(self.number)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Attribute:
     """An attribute: ``kind`` as in ``list(int)``; ``default`` may be ``NO_DEFAULT``."""
 
@@ -46,7 +46,7 @@ class Attribute:
     default: Any = NO_DEFAULT
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Signature:
     """What TensorFlow declares of an op."""
 

@@ -9,18 +9,18 @@ and column axes are groups of labels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from stepforge.ir import dims
 from stepforge.ir.dims import Dim
 from stepforge.ir.errors import ShapeError
+from stepforge.ir.records import record
 
 Label: TypeAlias = "str | int"
 ELLIPSIS = "..."
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Labelled:
     """An operand whose axes have labels."""
 

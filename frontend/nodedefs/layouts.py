@@ -8,7 +8,6 @@ expressions in them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from stepforge.frontend.extract.messages import told
@@ -17,12 +16,13 @@ from stepforge.ir import dims
 from stepforge.ir.core import Value
 from stepforge.ir.dims import Dim
 from stepforge.ir.errors import ShapeError
+from stepforge.ir.records import record
 
 PADDINGS = ("SAME", "VALID", "EXPLICIT")
 LAYOUTS = {4: ("NHWC", "NCHW"), 5: ("NDHWC", "NCDHW")}
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Layout:
     """Where a node's images have their channels; ``rank`` counts all axes."""
 
@@ -138,7 +138,7 @@ def padding_of(node: Any, layout: Layout) -> tuple[str, tuple[tuple[int, int], .
     return kind, tuple((pairs[2 * axis], pairs[2 * axis + 1]) for axis in layout.spatial)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Placed:
     """The attributes of an IR op on images: how many windows there are, and where they lie."""
 

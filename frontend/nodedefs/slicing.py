@@ -9,7 +9,6 @@ are brought into range by the step and then named.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from stepforge.frontend.extract.messages import told
@@ -20,6 +19,7 @@ from stepforge.frontend.nodedefs.sizes import elements
 from stepforge.ir import dims
 from stepforge.ir.dims import Dim
 from stepforge.ir.errors import ShapeError
+from stepforge.ir.records import record
 
 MASKS = ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")
 
@@ -121,7 +121,7 @@ class SliceGrad(NodeDef):
 
 
 # ---- StridedSlice --------------------------------------------------------------------------------
-@dataclass(frozen=True)
+@record(frozen=True)
 class Cut:
     """What is taken of one axis: ``size`` elements from ``begin`` on, ``stride`` apart."""
 
@@ -130,7 +130,7 @@ class Cut:
     stride: int
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Spec:
     """What the program asks of one axis of the input; without bounds, all of it."""
 

@@ -9,7 +9,6 @@ and its slots.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from stepforge.frontend import dtypes
@@ -19,11 +18,12 @@ from stepforge.frontend.nodedefs.formula import Term
 from stepforge.frontend.nodedefs.state import require_shape, variable_output
 from stepforge.ir.core import Value
 from stepforge.ir.errors import DTypeError
+from stepforge.ir.records import record
 
 Formula = Callable[..., tuple[Term, ...]]
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Update:
     """One optimizer. Of the node's ``inputs``, ``slots`` are the variable and its slots."""
 

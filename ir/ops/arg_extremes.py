@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -17,6 +16,7 @@ from stepforge.ir.opdef import OpDef, define_op
 from stepforge.ir.ops import arrays
 from stepforge.ir.ops.arrays import Array, narrow, widen
 from stepforge.ir.ops.inference import BOOL, INDICES, PLAIN, REAL, check_dtype, known_axis
+from stepforge.ir.records import record
 from stepforge.ir.types import Type, index, item_bytes, numpy_dtype
 
 Load: TypeAlias = Callable[[Operand], Operand]
@@ -73,7 +73,7 @@ class ArgExtreme(OpDef):
             k.store(k.cast(found, dtype), target, row, column)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class _Search:
     """Loops that look for the first position of an extreme.
 

@@ -9,15 +9,15 @@ may not be equal at run time pass: extraction states what must hold of them (``r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from stepforge.ir import dims
 from stepforge.ir.dims import Dim
 from stepforge.ir.errors import DTypeError, ShapeError, UnknownRankError, UnprovenSizes
+from stepforge.ir.records import record
 from stepforge.ir.types import COMPLEX, INTEGERS, OBJECTS, Type
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class DTypes:
     """A set of dtypes that an op takes, with the words that an error uses for it.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from stepforge.ir.errors import ShapeError
 from stepforge.ir.loop_builder import LoopBuilder
 from stepforge.ir.ops.arrays import Array
 from stepforge.ir.ops.inference import describe
+from stepforge.ir.records import record
 from stepforge.ir.types import Type, index
 
 Dims = tuple[Dim, ...]
@@ -37,7 +38,7 @@ def count_valid(image: Dim, reach: Dim, stride: int) -> Dim:
     return dims.maximum(dims.floor_div(image - reach, stride) + 1, 0)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Windows:
     """Windows along each spatial axis; ``out`` says how many."""
 

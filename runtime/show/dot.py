@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from stepforge.ir.records import record
 from stepforge.runtime.show.picture import Box, Picture
 
 STYLES = {
@@ -15,7 +16,7 @@ STYLES = {
 }
 
 
-@dataclass
+@record
 class _Scope:
     boxes: list[int] = field(default_factory=list)
     inner: dict[str, _Scope] = field(default_factory=dict)

@@ -8,8 +8,9 @@ of their neighbours, to and fro; then each moves as near to its neighbours as it
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+
+from stepforge.ir.records import record
 
 SWEEPS = 6
 GAP = 26.0  # between neighbours in a layer
@@ -17,7 +18,7 @@ THIN = 12.0  # the width of a point of an arrow
 BETWEEN = 44.0  # between layers
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Placed:
     """Centres of the boxes, the points of each arrow from first to last, and the whole size."""
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 
 from stepforge.ir import dims
 from stepforge.ir.core import Function, Operation
 from stepforge.ir.dims import Dim
+from stepforge.ir.records import record
 from stepforge.ir.text import Listing
 from stepforge.ir.types import item_bytes
 from stepforge.passes.plan import last_uses
@@ -26,7 +26,7 @@ LABELLED = (60, 14)  # the least size of a box that has its name in it
 CHARACTER = 6.7  # the width of one
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Temporary:
     """A buffer: where it lies, how large it is, and the operations between which it is alive."""
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import linecache
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from stepforge.ir.core import Block, Function, Operation, Site, Value
+from stepforge.ir.records import record
 
 WHOLE_FILE = 1500  # lines of a source file that is shown whole
 AROUND = 4  # lines shown around those that made a node, of longer files
 
 
-@dataclass
+@record
 class Origins:
     """Numbers of nodes, in the order in which they are first met."""
 

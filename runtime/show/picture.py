@@ -7,18 +7,18 @@ that pass between them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from stepforge.ir.analyses import used_values
 from stepforge.ir.core import Function, Operation, Site, Symbol
+from stepforge.ir.records import record
 from stepforge.ir.text import Listing
 
 LONGEST = 28  # characters of a line in a box
 INNER = 4  # operations of a region that are named
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Box:
     """A node: two lines of text, what it is in full, its kind (a style), its scope's path, and
     where it comes from.
@@ -31,7 +31,7 @@ class Box:
     site: Site | None = None
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Arrow:
     """From one box to another, by their numbers; ``title`` says what passes."""
 
@@ -41,7 +41,7 @@ class Arrow:
     control: bool = False
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Picture:
     """Boxes in program order, and arrows from earlier to later ones (but for loops)."""
 

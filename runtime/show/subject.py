@@ -7,11 +7,12 @@ nodes nor machine code.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache, cached_property
 from typing import Any
 
 from stepforge.ir.core import Function, Site
+from stepforge.ir.records import record
 from stepforge.ir.text import print_function
 from stepforge.passes.history import Change, History, history
 from stepforge.runtime.variant import Variant, stages
@@ -19,7 +20,7 @@ from stepforge.runtime.variant import Variant, stages
 LIKELY_SIZE = 32  # what sizes that are known only to a call are taken for, to draw them
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Subject:
     """A step to show; ``facts`` are what the head of its page says of it."""
 
