@@ -2,7 +2,9 @@
 
 A processor gathers elements one by one. Where code knows how far they are apart, a few vectors hold
 all of them: every other element is in two, the elements of a reversed vector are in one. The
-vectors begin with the first element and end with the last, so that nothing else is touched.
+vectors begin with the first element. The last one ends with the last element, so that nothing else
+is touched: it overlaps the one before, or is masked where that costs nothing, as then all of them
+are aligned if one is.
 """
 
 from __future__ import annotations
@@ -33,17 +35,24 @@ class PickLanes(MemoryLanes):
         size = self.width
         while size > high - low + 1:
             size //= 2
-        starts = [*range(low, high + 1 - size, size), high + 1 - size]
-        element, align = storage_element(dtype), storage_bytes(dtype)
-        vectors = [
-            self.fn.emit(
-                f"load <{size} x {element}>, ptr "
-                f"{self.fn.offset(pointer, str(start), f'i{8 * align}')}, align {align}"
-            )
-            for start in starts
-        ]
+        starts = list(range(low, high + 1, size))
+        partly = self.capabilities.avx512 and storage_bytes(dtype) >= GATHERED
+        if not partly:
+            starts[-1] = high + 1 - size
+        some = self.rewritten(width=size)
+        vectors = [some._part(pointer, start, high + 1 - start, dtype) for start in starts]
+        element = storage_element(dtype)
         text = self._picked(vectors, starts, places, size, element)
         return self._from_storage(text, dtype)
+
+    def _part(self, pointer: str, start: int, count: int, dtype: str) -> str:
+        """What is stored in a vector from element ``start`` on, or in ``count`` elements of it."""
+        place = self.fn.offset(pointer, str(start), f"i{8 * storage_bytes(dtype)}")
+        if count < self.width:
+            mask = self.numbers([i < count for i in range(self.width)], "bool")
+            return self.load_masked(place, dtype, mask, 0).text
+        storage = self.vector(storage_element(dtype))
+        return self.fn.emit(f"load {storage}, ptr {place}, align {storage_bytes(dtype)}")
 
     def _picked(
         self, vectors: Sequence[str], starts: Sequence[int], places: Sequence[int], size: int,

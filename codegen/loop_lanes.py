@@ -222,7 +222,7 @@ class LaneLoop:
     def _aligned(self, low: str, turns: str, places: Sequence[loop_streams.Place]) -> None:
         """A loop whose vectors are aligned, and may stream; then masked turns for its ends."""
         fn = self.fn
-        parts = loop_streams.span(fn, places, low, turns, self.width)
+        parts = loop_streams.span(fn, places, self._apart(), low, turns, self.width)
 
         def turn(counter: str) -> None:
             self._turn(counter, [])
@@ -242,6 +242,17 @@ class LaneLoop:
         first = fn.emit(f"zext i1 {fn.emit(f'icmp eq i64 {parts.head}, 0')} to i64")
         some = fn.emit(f"zext i1 {fn.emit(f'icmp sgt i64 {parts.rest}, 0')} to i64")
         fn.loop(first, fn.emit(f"add i64 {some}, 1"), end, metadata=NO_UNROLL)
+
+    def _apart(self) -> list[loop_streams.Place]:
+        """The loads of the turn at hand that take several vectors each, those of most first."""
+        unknown = {result for op in self.region.ops for result in op.results}
+        for op in self.region.ops:
+            if op.name == "index" and unknown.isdisjoint(op.operands):
+                self.writer.operation(op)
+                unknown.discard(op.result)
+        loads = [op for op in self.region.ops if op.name == "load"]
+        known = [op for op in loads if unknown.isdisjoint(op.operands)]
+        return sorted(self.writer.places_apart(known), key=lambda place: -place.step)
 
     def _span(self, low: str, turns: int | str, step: int) -> tuple[str, int | str]:
         """Where whole steps end, and how many turns are left."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stepforge.codegen import loop_streams
@@ -142,15 +143,10 @@ def _head(writer: LoopWriter, rows: Rows, low: str, turns: Dim) -> str:
     places = writer.stream_places(rows.stores)
     if not places:
         return "0"
-    missing = loop_streams.missing(fn, places[0], rows.width)
-    # The rows of ``shared * odd`` elements that are ``missing`` but for whole vectors.
-    shared = rows.width // rows.rows
-    inverse = pow(rows.length // shared, -1, rows.rows)
-    steps = fn.emit(f"mul i64 {fn.emit(f'udiv i64 {missing}, {shared}')}, {inverse}")
-    head = fn.emit(f"and i64 {steps}, {rows.rows - 1}")
-    some = fn.emit(f"icmp eq i64 {fn.emit(f'and i64 {missing}, {shared - 1}')}, 0")
+    store = replace(places[0], step=rows.length)
+    head = loop_streams.turns_before(fn, [store], rows.width)
     enough = fn.emit(f"icmp sge i64 {writer.dim(turns)}, {least}")
-    return fn.emit(f"select i1 {fn.emit(f'and i1 {some}, {enough}')}, i64 {head}, i64 0")
+    return fn.emit(f"select i1 {enough}, i64 {head}, i64 0")
 
 
 def _ends(

@@ -1,13 +1,16 @@
 """Loops by lanes whose stores are aligned, and may go past the caches: where which turns begin.
 
 It is decided at run time. A loop that is long enough begins its whole vectors at the first element
-whose store is aligned: a store across two lines of a cache takes twice as long. Where the results
-are so large that they do not stay in the caches anyway, and the vectors of all are aligned, these
-stores stream. What is before the first whole vector and behind the last is left to masked turns.
+whose store is aligned: a store across two lines of a cache takes twice as long. Where it loads
+several vectors for one, because their elements are apart, these weigh more than the store, and are
+aligned. Where the results are so large that they do not stay in the caches anyway, and the vectors
+of all are aligned, these stores stream. What is before the first whole vector and behind the last
+is left to masked turns.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from stepforge.codegen.llvm import FunctionWriter
@@ -20,11 +23,14 @@ LEAST_VECTOR = 16  # bytes of the smallest vector that there are streaming store
 
 @record(frozen=True, slots=True)
 class Place:
-    """Where a loop's first element goes: its address, its bytes, and all bytes of the result."""
+    """Where a loop's first element is: its address, its bytes, and all bytes of the buffer; the
+    next turn's is ``step`` elements on.
+    """
 
     pointer: str
     size: int
     total: str
+    step: int = 1
 
 
 @record(frozen=True, slots=True)
@@ -41,12 +47,18 @@ class Span:
     streams: str
 
 
-def span(fn: FunctionWriter, places: Sequence[Place], low: str, turns: str, width: int) -> Span:
-    """How a loop of ``turns`` from ``low`` is divided."""
-    before = missing(fn, places[0], width)
+def span(
+    fn: FunctionWriter, stores: Sequence[Place], apart: Sequence[Place], low: str, turns: str,
+    width: int,
+) -> Span:
+    """How a loop of ``turns`` from ``low`` is divided; ``apart`` is loaded by several vectors."""
+    before = turns_before(fn, stores[:1], width)
+    if apart:
+        nearer = turns_before(fn, [*apart, stores[0]], width)
+        before = fn.emit(f"select i1 {_large(fn, stores)}, i64 {before}, i64 {nearer}")
     enough = fn.emit(f"icmp sge i64 {turns}, {LEAST_TURNS * width}")
     head = fn.emit(f"select i1 {enough}, i64 {before}, i64 0")
-    streams = fn.emit(f"and i1 {enough}, {streaming(fn, places, head, width)}")
+    streams = fn.emit(f"and i1 {enough}, {streaming(fn, stores, head, width)}")
     first = fn.emit(f"add i64 {low}, {head}")
     left = fn.emit(f"sub i64 {turns}, {head}")
     vectors = fn.emit(f"and i64 {left}, {-width}")
@@ -56,19 +68,34 @@ def span(fn: FunctionWriter, places: Sequence[Place], low: str, turns: str, widt
     return Span(head, first, usual, behind, rest, streams)
 
 
-def missing(fn: FunctionWriter, place: Place, width: int) -> str:
-    """How many elements come before the first where a vector is aligned."""
-    below = fn.emit(f"sub i64 0, {fn.emit(f'ptrtoint ptr {place.pointer} to i64')}")
-    gap = fn.emit(f"and i64 {below}, {width * place.size - 1}")
-    return fn.emit(f"udiv i64 {gap}, {place.size}")
+def turns_before(fn: FunctionWriter, places: Sequence[Place], width: int) -> str:
+    """How many turns come before one whose vector is aligned, at the first place that has one."""
+    found = "0"
+    for place in reversed(places):
+        below = fn.emit(f"sub i64 0, {fn.emit(f'ptrtoint ptr {place.pointer} to i64')}")
+        gap = fn.emit(f"and i64 {below}, {width * place.size - 1}")
+        missing = fn.emit(f"udiv i64 {gap}, {place.size}")
+        # The turns of ``shared * odd`` elements that are ``missing`` but for whole vectors.
+        shared = math.gcd(place.step, width)
+        inverse = pow(place.step // shared, -1, width // shared)
+        steps = fn.emit(f"mul i64 {fn.emit(f'udiv i64 {missing}, {shared}')}, {inverse}")
+        turns = fn.emit(f"and i64 {steps}, {width // shared - 1}")
+        some = fn.emit(f"icmp eq i64 {fn.emit(f'and i64 {missing}, {shared - 1}')}, 0")
+        found = fn.emit(f"select i1 {some}, i64 {turns}, i64 {found}")
+    return found
+
+
+def _large(fn: FunctionWriter, places: Sequence[Place]) -> str:
+    """Whether the results are too large to stay in the caches."""
+    total = places[0].total
+    for place in places[1:]:
+        total = fn.emit(f"add i64 {total}, {place.total}")
+    return fn.emit(f"icmp sge i64 {total}, {STREAM_BYTES}")
 
 
 def streaming(fn: FunctionWriter, places: Sequence[Place], head: str, width: int) -> str:
     """Whether the results are large, and vectors of all aligned behind ``head`` elements."""
-    total = places[0].total
-    for place in places[1:]:
-        total = fn.emit(f"add i64 {total}, {place.total}")
-    streams = fn.emit(f"icmp sge i64 {total}, {STREAM_BYTES}")
+    streams = _large(fn, places)
     for place in places:
         address = fn.emit(f"ptrtoint ptr {place.pointer} to i64")
         begin = fn.emit(f"add i64 {address}, {fn.emit(f'mul i64 {head}, {place.size}')}")

@@ -16,7 +16,7 @@ from stepforge.codegen.lane_core import Lane, storage_bytes, storage_element
 from stepforge.codegen.loop_carried import Carried, adds_up, inner_sum, keeps, real, widest
 from stepforge.codegen.loop_lanes import UNROLL, LaneLoop
 from stepforge.codegen.loop_positions import PositionWriter
-from stepforge.codegen.loop_values import Buffer, Element, Position
+from stepforge.codegen.loop_values import Buffer, Element, Position, is_number
 from stepforge.ir import dims
 from stepforge.ir.core import Block, Const, Operand, Operation
 
@@ -236,6 +236,20 @@ class LoopWriter(PositionWriter):
             pointer = self._element_pointer(buffer, at.base, size)
             total = self.dim(dims.product(target.type.dims) * size)
             found.append(loop_streams.Place(pointer, size, total))
+        return found
+
+    def places_apart(self, loads: Sequence[Operation]) -> list[loop_streams.Place]:
+        """Where those loads of the turn at hand begin that pick elements out of several vectors."""
+        found = []
+        for op in loads:
+            buffer, at = self._address(op.operands[0], op.operands[1:])
+            dtype, places = op.result.type.dtype, at.known(self.many.width)
+            step = int(at.stride) if is_number(at.stride) else 0
+            if step > 1 and self.many.picks_well(places, dtype):
+                size = storage_bytes(dtype)
+                pointer = self._element_pointer(buffer, at.base, size)
+                total = self.dim(dims.product(buffer.type.dims) * size)
+                found.append(loop_streams.Place(pointer, size, total, step))
         return found
 
     def _element_pointer(self, buffer: Buffer, offset: str, size: int) -> str:

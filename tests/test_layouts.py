@@ -83,6 +83,33 @@ def test_steps_between_elements(processor: str, dtype: str) -> None:
                     check(module, number, [x], taken + taken)
 
 
+@pytest.mark.parametrize("dtype", ["f32", "f64", "i8", "f16"])
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_long_steps_begin_aligned(processor: str, dtype: str) -> None:
+    """From every place that the elements, and the result, may have."""
+    kind = numpy_dtype(dtype)
+    module, lanes = strided(processor, dtype), 64 // kind.itemsize
+    for number, step in enumerate(STEPS):
+        for count in (16 * lanes - 1, *range(16 * lanes, 17 * lanes + 2, max(1, lanes // 16))):
+            for more in {0, abs(step) - 1}:
+                x = numbers(kind, (count - 1) * abs(step) + 1 + more)
+                taken = x[::step]
+                check(module, number, [x], taken + taken)
+
+
+@pytest.mark.parametrize("n", [1000, 1 << 21])
+def test_several_steps_in_one_loop(n: int) -> None:
+    """Small, where the loads are aligned; large, where the stores are, and stream."""
+    with tf.Graph().as_default(), tf.Session() as sess:
+        x, y, z = (tf.placeholder(tf.float32, [None]) for _ in "xyz")
+        step = sess.make_callable([x[::2] + y[::3] * z, x[1::2] - z[::-1]], [x, y, z])
+        for shift in range(4):
+            a, b, c = (np.arange(k * n + shift, dtype=np.float32)[shift:] for k in (2, 3, 1))
+            total, less = step(a, b, c)
+            np.testing.assert_array_equal(total, a[::2] + b[::3] * c)
+            np.testing.assert_array_equal(less, a[1::2] - c[::-1])
+
+
 # ---- short rows ----------------------------------------------------------------------------------
 Rule = Callable[..., Any]
 ROWS: tuple[tuple[str, Rule], ...] = (

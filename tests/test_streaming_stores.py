@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,9 @@ import pytest
 from native import NativeModule
 
 import stepforge as tf
+from stepforge.codegen import jit, target
+from stepforge.codegen.llvm import FunctionWriter, ModuleWriter
+from stepforge.codegen.loop_streams import Place, turns_before
 from stepforge.ir.ops.loops import STREAM_BYTES
 from stepforge.ir.parser import parse_function
 from stepforge.ir.types import item_bytes, numpy_dtype
@@ -84,3 +88,27 @@ def test_what_the_step_reads_again_does_not_stream() -> None:
         return [y, tf.matmul(y, y, transpose_a=True)]
 
     assert "stream" not in _text(read_again)
+
+
+@pytest.mark.parametrize(("width", "size"), [(16, 4), (8, 8), (64, 1), (4, 4)])
+def test_turns_before_an_aligned_one(width: int, size: int) -> None:
+    """Those of the first place that has one, by trial; of whole elements at any address."""
+    steps = (1, 2, 3, 4, 5, 6, 12, 16, 33, 64)
+    module = ModuleWriter(target.host().triple)
+    for step in steps:
+        fn = FunctionWriter(module, f"turns{step}", "i64", [("ptr", "a"), ("ptr", "b")])
+        places = [Place("%a", size, "0", step), Place("%b", size, "0")]
+        fn.do(f"ret i64 {turns_before(fn, places, width)}")
+        fn.define()
+    library = jit.build(module.text(), "O0", {}, [f"turns{step}" for step in steps])
+
+    def trial(address: int, step: int) -> int | None:
+        aligned = [t for t in range(width) if (address + t * step * size) % (width * size) == 0]
+        return min(aligned, default=None)
+
+    for step in steps:
+        turns = ctypes.CFUNCTYPE(*[ctypes.c_int64] * 3)(library[f"turns{step}"])
+        for a in range(0, width * size, size):
+            for b in (0, 5 * size, (width - 1) * size):
+                first, second = trial(4096 + a, step), trial(b, 1)
+                assert turns(4096 + a, b) == (second if first is None else first)
