@@ -6,7 +6,6 @@ LLVM is loaded by the first function that needs it (it costs 62 ms), never by im
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from functools import cache
 from typing import Any
@@ -162,6 +161,8 @@ def _with_vendor(triple: str) -> str:
 @cache
 def _check_names(target: Target) -> None:
     """Raises: ValueError for a processor and features that LLVM does not know."""
+    import subprocess
+
     words = [sys.executable, "-c", _ASK, target.triple, target.cpu, target.features]
     said = subprocess.run(words, capture_output=True, text=True, check=False).stderr
     unknown = dict.fromkeys(re.findall(r"'([^']*)' is not a recognized", said))
