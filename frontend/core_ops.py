@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -191,7 +190,7 @@ def Print(
         "summarize": 3 if summarize is None else summarize,
     }
     if first_n is not None and first_n >= 0:
-        attrs |= {"first_n": first_n, "counter": register_function(itertools.count().__next__)}
+        attrs["first_n"] = first_n
     return create_op("Print", [value, *values], attrs, name).outputs[0]
 
 

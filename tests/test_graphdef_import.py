@@ -296,6 +296,16 @@ def test_everything_that_is_missing_is_listed() -> None:
     assert not tf.get_default_graph().get_operations()
 
 
+def test_a_python_function_of_another_process() -> None:
+    text = X + """node { name: "p" op: "PyFunc" input: "x" attr { key: "token" value { s: "far" } }
+      attr { key: "Tin" value { list { type: DT_FLOAT } } }
+      attr { key: "Tout" value { list { type: DT_FLOAT } } } }"""
+    (p,) = tf.import_graph_def(parsed(text), return_elements=["p:0"])
+    said = "ValueError: Could not find callback with key=far in the registry."
+    with tf.Session() as session, pytest.raises(tf.errors.InvalidArgumentError, match=said):
+        session.run(p, {"import/x:0": [1.0]})
+
+
 # ---- files that nobody should trust --------------------------------------------------------------
 def test_one_value_for_all_stays_one_value() -> None:
     text = constant("dtype: DT_FLOAT tensor_shape { dim { size: 500000000 } } float_val: 2")

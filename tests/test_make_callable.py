@@ -163,6 +163,17 @@ def test_a_feed_that_is_not_needed(session: Any) -> None:
         step([1], [1, 2, 3])
 
 
+def test_what_is_fed_twice_has_what_it_was_fed_last(session: Any) -> None:
+    """To those who use it, and where it is fetched; as in TensorFlow 2.21."""
+    x = tf.placeholder(tf.float32, [None])
+    y = x * 2.0
+    zero, one, two = (np.full(1 + i, i, np.float32) for i in range(3))
+    twice = session.make_callable([y, x], [x, tf.cast(x, tf.float32)])
+    assert [f.tolist() for f in twice(zero, one)] == [[2, 2], [1, 1]]
+    thrice = session.make_callable([x, y, x + y], [x, y, x.name])
+    assert [f.tolist() for f in thrice(zero, two, two)] == [[2] * 3, [2] * 3, [4] * 3]
+
+
 def test_keys_and_fetches_are_looked_at_at_once(session: Any) -> None:
     x = tf.placeholder(tf.float32, name="x")
     for keys in ([3], ["x"], [None], ["nothing:0"], [x.op], [(x, 3)]):

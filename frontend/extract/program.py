@@ -37,7 +37,7 @@ from stepforge.ir.errors import (
     UnimplementedError,
 )
 from stepforge.ir.evaluate import evaluate
-from stepforge.ir.host_functions import register_function
+from stepforge.ir.host_functions import function_of
 from stepforge.ir.records import record
 from stepforge.ir.types import Type
 
@@ -123,7 +123,7 @@ class ProgramExtractor(Extractor):
         self.request = request
         self._entry = entry
         self._values: dict[Any, Operand] = {}  # tensor -> value
-        self._fed = {feed.tensor for feed in request.feeds}
+        self._fed = {feed.tensor: index for index, feed in enumerate(request.feeds)}
         self._state = StepState(self.builder)
         self._streams: dict[str, Any] = {}
         self._params: list[Value] = []
@@ -172,7 +172,7 @@ class ProgramExtractor(Extractor):
         self._node = node
         self._names = (identifier(node.name),) if len(node.outputs) == 1 else ()
         self.at(node.site)
-        self._state.visit(node, sources(node, self._fed))
+        self._state.visit(node, sources(node, self._fed.keys()))
         if node.inputs and node.inputs[0] not in self._fed and self._state.passes_on(node):
             return
         operands = self._operands(node)
@@ -226,7 +226,7 @@ class ProgramExtractor(Extractor):
             raise failure(UnimplementedError, node, message)
         self._left_late = True
         dtypes = tuple(tensor.dtype.base_dtype.ir for tensor in node.outputs)
-        token = LateNode.token(node)
+        token = function_of(node, "late_nodes", LateNode)
         if node.definition.draws:
             operands = [*operands, self.symbol(node, "random", Type("resource"))]
         self._give(node, self.builder.emit("py_func", *operands, fn=token, outputs=dtypes))
@@ -260,9 +260,8 @@ class ProgramExtractor(Extractor):
         return value if merged == have else self._refined(value, merged)
 
     def _fetch(self, leaf: Any, results: list[Operand]) -> Fetched:
-        for index, feed in enumerate(self.request.feeds):
-            if feed.tensor is leaf:
-                return Fetched("feed", index)
+        if leaf in self._fed:  # what is fed twice is what it was fed last
+            return Fetched("feed", self._fed[leaf])
         if not hasattr(leaf, "value_index"):  # an Operation
             return Fetched("none")
         stands = self._state.stands_for(leaf)
@@ -381,14 +380,6 @@ class LateNode:
     def __init__(self, node: Any) -> None:
         self._node = weakref.ref(node)  # the table of functions outlives the graph
 
-    @classmethod
-    def token(cls, node: Any) -> str:
-        """The name by which IR can call the node."""
-        tokens: dict[Any, str] = node.graph.data.setdefault("late_nodes", {})
-        if node not in tokens:
-            tokens[node] = register_function(cls(node))
-        return tokens[node]
-
     def __call__(self, *given: Any) -> Sequence[Any]:
         """The outputs of the node, from its inputs and, where it draws, its stream.
 
@@ -413,7 +404,7 @@ class _NodeExtractor(ProgramExtractor):
             if t not in known
         ]
         super().__init__(Request(node.outputs, feeds, lambda variable: None), Entry())
-        self._fed |= known.keys()
+        self._fed |= dict.fromkeys(known, -1)  # nobody fetches them
         self._values.update({t: self.const(a) for t, a in known.items()})
 
     def evaluated(self, streams: Sequence[Any]) -> Sequence[Any]:

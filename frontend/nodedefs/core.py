@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from stepforge.frontend.extract.extractor import InferenceExtractor
 from stepforge.frontend.nodedefs.base import REQUIRED, NodeDef, define_node
 from stepforge.ir import dims
 from stepforge.ir.core import Value
+from stepforge.ir.host_functions import function_of
 from stepforge.ir.types import Type
 
 
@@ -174,24 +177,30 @@ class Assert(NodeDef):
         x.emit("assert_true", condition, *data, summarize=node.attrs["summarize"] or 3)
 
 
+def _counter(node: Any) -> Callable[[], int]:
+    """How often it was called before."""
+    return itertools.count().__next__
+
+
 @define_node
 class Print(NodeDef):
     """The same value; every run prints ``message`` and the values of ``data``."""
 
     inputs = ("input", "*data")
-    attrs: ClassVar[dict[str, Any]] = {"message": "", "first_n": -1, "summarize": 3, "counter": ""}
+    attrs: ClassVar[dict[str, Any]] = {"message": "", "first_n": -1, "summarize": 3}
     stateful = True
 
     def extract(self, x: Any, node: Any, value: Any, *data: Any) -> Any:
         """The operand, after a host op that prints."""
         attrs = node.attrs
+        limited = attrs["first_n"] >= 0
         x.emit(
             "print",
             *data,
             text=attrs["message"],
             summarize=attrs["summarize"],
             first_n=attrs["first_n"],
-            counter=attrs["counter"],
+            counter=function_of(node, "print_counters", _counter) if limited else "",
         )
         return value
 

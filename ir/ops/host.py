@@ -33,12 +33,40 @@ MAPPED: tuple[tuple[tuple[type[Exception], ...], type[OpError]], ...] = (
 )
 
 
+# How many digits a number is printed with: the fewer where they give the same number again.
+_DIGITS = {"float16": (6, 9), "bfloat16": (6, 9), "float32": (6, 9), "float64": (15, 17)}
+
+
 def summary(x: Array, summarize: int) -> str:
     """The first ``summarize`` elements (all, where negative), as TensorFlow prints them."""
-    flat = [v.decode(errors="replace") if isinstance(v, bytes) else v for v in x.reshape(-1)]
-    shown = flat if summarize < 0 else flat[:summarize]
-    more = "..." if len(shown) < len(flat) else ""
-    return f"[{' '.join(str(v) for v in shown)}{more}]"
+    limit = x.size if summarize < 0 else min(summarize, x.size)
+    return f"[{_nested(x, limit)}{'...' if limit < x.size else ''}]"
+
+
+def _nested(x: Array, limit: int) -> str:
+    """The first ``limit`` elements; all axes but the first are in brackets."""
+    if x.ndim < 2:
+        return " ".join(map(_shown, x.reshape(-1)[:limit]))
+    text = ""
+    for row in x:
+        shown = min(limit, row.size)
+        if shown:
+            more = "..." if row.ndim == 1 and shown < row.size else ""
+            text += f"[{_nested(row, shown)}{more}]"
+        limit -= shown
+    return text
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, np.bool_):
+        return str(int(value))
+    if value.dtype.name not in _DIGITS:
+        return str(value)
+    kind = np.float64 if value.dtype == np.float64 else np.float32
+    few, all_ = (f"{float(value):.{digits}g}" for digits in _DIGITS[value.dtype.name])
+    return few if kind(few) == kind(value) else all_
 
 
 @define_op
@@ -60,8 +88,7 @@ class Print(OpDef):
     def numpy(self, *xs: Array, text: str, summarize: int, first_n: int, counter: str) -> None:
         if first_n >= 0 and PYTHON_FUNCTIONS[counter]() >= first_n:
             return
-        limit = summarize if summarize is not None else 3
-        print(text + "".join(summary(np.asarray(x), limit) for x in xs), file=sys.stderr)
+        print(text + "".join(summary(np.asarray(x), summarize) for x in xs), file=sys.stderr)
 
 
 @define_op
@@ -98,6 +125,9 @@ class PyFunc(OpDef):
         return tuple(Type(dtype, None) for dtype in outputs)
 
     def numpy(self, *xs: Array, fn: str, outputs: tuple[str, ...]) -> Any:
+        if fn not in PYTHON_FUNCTIONS:  # a graph of another process
+            message = f"ValueError: Could not find callback with key={fn} in the registry."
+            raise InvalidArgumentError(None, None, message)
         try:
             returned = PYTHON_FUNCTIONS[fn](*xs)
         except OpError:

@@ -137,7 +137,7 @@ def choice(graph: Graph) -> None:
 def cast(graph: Graph) -> None:
     x = graph.pick(lambda n: n.exact)
     dtype = graph.choose(("float32", "int32", "float64", "bool", "int64"))
-    if x is not None:
+    if x is not None and x.dtype != dtype:  # or one tensor would be fed under two names
         line = f"tf.cast({{}}, tf.{dtype})"
         graph.add(line, [x], lambda v: converted(v, dtype), x.shape, dtype, bits=FULL)
 
