@@ -159,7 +159,7 @@ GRAPHS: dict[str, tuple[str, str]] = {
     "function": (
         node("p", "PyFunc", attr=attribute("token", 's: "os.system"')
              + attribute("Tin", "list { }") + attribute("Tout", "list { type: DT_FLOAT }")),
-        "KeyError: 'os.system'",
+        "Could not find callback with key=os.system in the registry",
     ),
 }  # fmt: skip
 
