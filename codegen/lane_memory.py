@@ -34,10 +34,12 @@ class MemoryLanes(ConvertLanes):
     # ---- contiguous -----------------------------------------------------------------------------
     def load(self, pointer: str, dtype: str) -> Lane:
         """``width`` elements of ``dtype`` at ``pointer``, which is aligned as one element."""
+        return self._from_storage(self._stored(pointer, dtype), dtype)
+
+    def _stored(self, pointer: str, dtype: str) -> str:
+        """The same in the form that it has in memory."""
         storage = self.vector(storage_element(dtype))
-        align = storage_bytes(dtype)
-        text = self.fn.emit(f"load {storage}, ptr {pointer}, align {align}")
-        return self._from_storage(text, dtype)
+        return self.fn.emit(f"load {storage}, ptr {pointer}, align {storage_bytes(dtype)}")
 
     def store(self, x: Lane, pointer: str, *, stream: bool = False) -> None:
         """Store ``width`` elements at ``pointer``, which is aligned as one element.

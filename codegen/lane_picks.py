@@ -51,8 +51,7 @@ class PickLanes(MemoryLanes):
         if count < self.width:
             mask = self.numbers([i < count for i in range(self.width)], "bool")
             return self.load_masked(place, dtype, mask, 0).text
-        storage = self.vector(storage_element(dtype))
-        return self.fn.emit(f"load {storage}, ptr {place}, align {storage_bytes(dtype)}")
+        return self._stored(place, dtype)
 
     def _picked(
         self, vectors: Sequence[str], starts: Sequence[int], places: Sequence[int], size: int,

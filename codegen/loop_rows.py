@@ -190,7 +190,8 @@ def _flat(writer: LoopWriter, rows: Rows, low: str, behind: str) -> None:
     if not places:
         fn.loop(low, behind, turn, step=rows.rows)
         return
-    streams = loop_streams.streaming(fn, places, "0", rows.width)
+    much = loop_streams.large(fn, places)
+    streams = loop_streams.streaming(fn, places, much, "0", rows.width)
     usual = fn.emit(f"select i1 {streams}, i64 {low}, i64 {behind}")
     fn.loop(low, usual, turn, step=rows.rows)
     writer.streaming = True

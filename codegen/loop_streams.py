@@ -23,13 +23,13 @@ LEAST_VECTOR = 16  # bytes of the smallest vector that there are streaming store
 
 @record(frozen=True, slots=True)
 class Place:
-    """Where a loop's first element is: its address, its bytes, and all bytes of the buffer; the
-    next turn's is ``step`` elements on.
+    """Where a loop's first element is: its address and its bytes; the next turn's is ``step``
+    elements on. ``total`` are all bytes of the result that it is stored to.
     """
 
     pointer: str
     size: int
-    total: str
+    total: str = "0"
     step: int = 1
 
 
@@ -52,13 +52,13 @@ def span(
     width: int,
 ) -> Span:
     """How a loop of ``turns`` from ``low`` is divided; ``apart`` is loaded by several vectors."""
-    before = turns_before(fn, stores[:1], width)
+    before, much = turns_before(fn, stores[:1], width), large(fn, stores)
     if apart:
-        nearer = turns_before(fn, [*apart, stores[0]], width)
-        before = fn.emit(f"select i1 {_large(fn, stores)}, i64 {before}, i64 {nearer}")
+        nearer = turns_before(fn, apart, width, before)
+        before = fn.emit(f"select i1 {much}, i64 {before}, i64 {nearer}")
     enough = fn.emit(f"icmp sge i64 {turns}, {LEAST_TURNS * width}")
     head = fn.emit(f"select i1 {enough}, i64 {before}, i64 0")
-    streams = fn.emit(f"and i1 {enough}, {streaming(fn, stores, head, width)}")
+    streams = fn.emit(f"and i1 {enough}, {streaming(fn, stores, much, head, width)}")
     first = fn.emit(f"add i64 {low}, {head}")
     left = fn.emit(f"sub i64 {turns}, {head}")
     vectors = fn.emit(f"and i64 {left}, {-width}")
@@ -68,9 +68,13 @@ def span(
     return Span(head, first, usual, behind, rest, streams)
 
 
-def turns_before(fn: FunctionWriter, places: Sequence[Place], width: int) -> str:
-    """How many turns come before one whose vector is aligned, at the first place that has one."""
-    found = "0"
+def turns_before(
+    fn: FunctionWriter, places: Sequence[Place], width: int, otherwise: str = "0"
+) -> str:
+    """How many turns come before one whose vector is aligned, at the first place that has one;
+    ``otherwise`` where none has.
+    """
+    found = otherwise
     for place in reversed(places):
         below = fn.emit(f"sub i64 0, {fn.emit(f'ptrtoint ptr {place.pointer} to i64')}")
         gap = fn.emit(f"and i64 {below}, {width * place.size - 1}")
@@ -85,7 +89,7 @@ def turns_before(fn: FunctionWriter, places: Sequence[Place], width: int) -> str
     return found
 
 
-def _large(fn: FunctionWriter, places: Sequence[Place]) -> str:
+def large(fn: FunctionWriter, places: Sequence[Place]) -> str:
     """Whether the results are too large to stay in the caches."""
     total = places[0].total
     for place in places[1:]:
@@ -93,9 +97,13 @@ def _large(fn: FunctionWriter, places: Sequence[Place]) -> str:
     return fn.emit(f"icmp sge i64 {total}, {STREAM_BYTES}")
 
 
-def streaming(fn: FunctionWriter, places: Sequence[Place], head: str, width: int) -> str:
-    """Whether the results are large, and vectors of all aligned behind ``head`` elements."""
-    streams = _large(fn, places)
+def streaming(
+    fn: FunctionWriter, places: Sequence[Place], much: str, head: str, width: int
+) -> str:
+    """Whether the results are ``large`` (``much``), and vectors of all aligned behind ``head``
+    elements.
+    """
+    streams = much
     for place in places:
         address = fn.emit(f"ptrtoint ptr {place.pointer} to i64")
         begin = fn.emit(f"add i64 {address}, {fn.emit(f'mul i64 {head}, {place.size}')}")

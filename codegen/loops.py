@@ -248,8 +248,7 @@ class LoopWriter(PositionWriter):
             if step > 1 and self.many.picks_well(places, dtype):
                 size = storage_bytes(dtype)
                 pointer = self._element_pointer(buffer, at.base, size)
-                total = self.dim(dims.product(buffer.type.dims) * size)
-                found.append(loop_streams.Place(pointer, size, total, step))
+                found.append(loop_streams.Place(pointer, size, step=step))
         return found
 
     def _element_pointer(self, buffer: Buffer, offset: str, size: int) -> str:

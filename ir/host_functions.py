@@ -18,11 +18,3 @@ def register_function(function: Callable[..., Any]) -> str:
     token = f"pyfunc_{next(_tokens)}"
     PYTHON_FUNCTIONS[token] = function
     return token
-
-
-def function_of(node: Any, kind: str, make: Callable[[Any], Callable[..., Any]]) -> str:
-    """The token of the function of this ``kind`` that a node has: ``make(node)``, once for all."""
-    tokens: dict[Any, str] = node.graph.data.setdefault(kind, {})
-    if node not in tokens:
-        tokens[node] = register_function(make(node))
-    return tokens[node]

@@ -25,6 +25,7 @@ from stepforge.frontend.extract.messages import SizeText
 from stepforge.frontend.extract.order import needed, sources
 from stepforge.frontend.extract.state import StepState
 from stepforge.frontend.extract.symbolic import MAX_ELEMENTS, of_array
+from stepforge.frontend.nodedefs.base import function_of
 from stepforge.frontend.nodedefs.state import variable_output
 from stepforge.ir import dims
 from stepforge.ir.core import Function, Global, Operand, Symbol, Value
@@ -37,7 +38,6 @@ from stepforge.ir.errors import (
     UnimplementedError,
 )
 from stepforge.ir.evaluate import evaluate
-from stepforge.ir.host_functions import function_of
 from stepforge.ir.records import record
 from stepforge.ir.types import Type
 
@@ -123,7 +123,7 @@ class ProgramExtractor(Extractor):
         self.request = request
         self._entry = entry
         self._values: dict[Any, Operand] = {}  # tensor -> value
-        self._fed = {feed.tensor: index for index, feed in enumerate(request.feeds)}
+        self._fed = {feed.tensor for feed in request.feeds}
         self._state = StepState(self.builder)
         self._streams: dict[str, Any] = {}
         self._params: list[Value] = []
@@ -139,7 +139,9 @@ class ProgramExtractor(Extractor):
             self._extract(node)
             self._done.append(node)
         results: list[Operand] = []
-        fetches = tuple(self._fetch(leaf, results) for leaf in self.request.fetches)
+        # What is fed twice is what it was fed last.
+        fed = {feed.tensor: index for index, feed in enumerate(self.request.feeds)}
+        fetches = tuple(self._fetch(leaf, fed, results) for leaf in self.request.fetches)
         self._state.finish(self.globals)
         self.at(None)
         self.builder.emit("return", *results)
@@ -172,7 +174,7 @@ class ProgramExtractor(Extractor):
         self._node = node
         self._names = (identifier(node.name),) if len(node.outputs) == 1 else ()
         self.at(node.site)
-        self._state.visit(node, sources(node, self._fed.keys()))
+        self._state.visit(node, sources(node, self._fed))
         if node.inputs and node.inputs[0] not in self._fed and self._state.passes_on(node):
             return
         operands = self._operands(node)
@@ -259,9 +261,9 @@ class ProgramExtractor(Extractor):
         )
         return value if merged == have else self._refined(value, merged)
 
-    def _fetch(self, leaf: Any, results: list[Operand]) -> Fetched:
-        if leaf in self._fed:  # what is fed twice is what it was fed last
-            return Fetched("feed", self._fed[leaf])
+    def _fetch(self, leaf: Any, fed: Mapping[Any, int], results: list[Operand]) -> Fetched:
+        if leaf in fed:
+            return Fetched("feed", fed[leaf])
         if not hasattr(leaf, "value_index"):  # an Operation
             return Fetched("none")
         stands = self._state.stands_for(leaf)
@@ -404,7 +406,7 @@ class _NodeExtractor(ProgramExtractor):
             if t not in known
         ]
         super().__init__(Request(node.outputs, feeds, lambda variable: None), Entry())
-        self._fed |= dict.fromkeys(known, -1)  # nobody fetches them
+        self._fed |= known.keys()
         self._values.update({t: self.const(a) for t, a in known.items()})
 
     def evaluated(self, streams: Sequence[Any]) -> Sequence[Any]:

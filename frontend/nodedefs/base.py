@@ -12,6 +12,8 @@ import pkgutil
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, TypeVar
 
+from stepforge.ir.host_functions import register_function
+
 GradientRule = Callable[..., Any]
 REQUIRED: Final = object()  # the default of an attribute that a caller must give
 
@@ -135,3 +137,11 @@ def define_elementwise(
         members["gradient"] = lambda self, tf, node, *grads: rule(tf, node, *grads)
     define_node(type(type_, (NodeDef,), members))
     return NODES[type_]
+
+
+def function_of(node: Any, kind: str, make: Callable[[Any], Callable[..., Any]]) -> str:
+    """The token of the function of this ``kind`` that a node has: ``make(node)``, once for all."""
+    tokens: dict[Any, str] = node.graph.data.setdefault(kind, {})
+    if node not in tokens:
+        tokens[node] = register_function(make(node))
+    return tokens[node]

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from stepforge.frontend.extract.extractor import InferenceExtractor
-from stepforge.frontend.nodedefs.base import REQUIRED, NodeDef, define_node
+from stepforge.frontend.nodedefs.base import REQUIRED, NodeDef, define_node, function_of
 from stepforge.ir import dims
 from stepforge.ir.core import Value
-from stepforge.ir.host_functions import function_of
 from stepforge.ir.types import Type
 
 

@@ -33,8 +33,11 @@ MAPPED: tuple[tuple[tuple[type[Exception], ...], type[OpError]], ...] = (
 )
 
 
-# How many digits a number is printed with: the fewer where they give the same number again.
-_DIGITS = {"float16": (6, 9), "bfloat16": (6, 9), "float32": (6, 9), "float64": (15, 17)}
+# As what a number is printed, and with how many digits: the fewer where they give it again.
+_DIGITS: dict[str, tuple[type[np.floating[Any]], int, int]] = {
+    **dict.fromkeys(("float16", "bfloat16", "float32"), (np.float32, 6, 9)),
+    "float64": (np.float64, 15, 17),
+}
 
 
 def summary(x: Array, summarize: int) -> str:
@@ -64,9 +67,9 @@ def _shown(value: Any) -> str:
         return str(int(value))
     if value.dtype.name not in _DIGITS:
         return str(value)
-    kind = np.float64 if value.dtype == np.float64 else np.float32
-    few, all_ = (f"{float(value):.{digits}g}" for digits in _DIGITS[value.dtype.name])
-    return few if kind(few) == kind(value) else all_
+    kind, few, all_ = _DIGITS[value.dtype.name]
+    text = f"{float(value):.{few}g}"
+    return text if kind(text) == kind(value) else f"{float(value):.{all_}g}"
 
 
 @define_op
